@@ -1,0 +1,128 @@
+"""The types that travel down the scoring chain: frozen, no torch.
+
+RadiographRef → Radiograph → KneeCrop → KneePrediction → KneeScore → rows; a Refusal may take the place of any.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from kneerisk.errors import Reason
+
+Side = Literal["L", "R"]
+SpacingSource = Literal["ImagerPixelSpacing", "PixelSpacing", "NominalScannedPixelSpacing", "option", "manifest", "unknown"]
+FloatArray = npt.NDArray[np.float32]
+
+LANDMARKS = tuple(f"T{i}" for i in range(9)) + tuple(f"F{i}" for i in range(7))
+"""The 16 points of KNEEL (arXiv 1907.12237): tibial plateau T0-T8, femoral condyles F0-F6, lateral to medial."""
+
+KL_GRADES = (0, 1, 2, 3, 4)
+
+
+@dataclass(frozen=True, slots=True)
+class RadiographRef:
+    """One file that may hold a radiograph, and what its manifest or place said of it; nothing was decoded."""
+
+    path: Path
+    source_path: str
+    """As the table shows it: relative to the input folder or manifest, with ``/``."""
+    participant_id: str | None = None
+    visit: str | None = None
+    side: Side | Literal["both"] | None = None
+    """What the manifest or the ``--side`` option says; ``None`` where neither does."""
+    spacing_mm: float | None = None
+    kl_0m: int | None = None
+    """A reader's current Kellgren-Lawrence grade, 0 to 4."""
+    extra: Mapping[str, str | None] = field(default_factory=dict)
+    """The manifest's other columns, carried through as text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Radiograph:
+    """One decoded radiograph: float32 [H, W] in 0..1, bone bright, as stored (never mirrored)."""
+
+    ref: RadiographRef
+    pixels: FloatArray
+    input_sha256: str
+    """Of the file's bytes."""
+    spacing_mm: tuple[float, float] | None = None
+    """Row and column spacing, mm per pixel, in the plane the header names; ``None`` where unknown."""
+    spacing_source: SpacingSource = "unknown"
+    side: Side | Literal["both"] | None = None
+    """Laterality by the header (L, R or both knees); ``None`` where the header is silent."""
+    sop_instance_uid: str | None = None
+    header_participant_id: str | None = None
+    """DICOM PatientID: used as the participant's id with ``--id-from tag``."""
+    qc_flags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class KneeCrop:
+    """One knee: float32 [S, S] in 0..1, bone bright, in the right-knee frame (lateral at the image's left)."""
+
+    ref: RadiographRef
+    side: Side
+    pixels: FloatArray
+    to_source: FloatArray
+    """[2, 3] affine: crop pixel (x, y, 1) → pixel (x, y) of the source image as stored (undoes the mirroring)."""
+    noise_key: str
+    """What the forecast's noise is drawn from, with the seed: input hash and side."""
+    input_sha256: str
+    spacing_mm: tuple[float, float] | None = None
+    """Source row and column spacing in mm per pixel."""
+    spacing_source: SpacingSource = "unknown"
+    sop_instance_uid: str | None = None
+    participant_id: str | None = None
+    qc_flags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class KneePrediction:
+    """What the networks say of one crop.  N is the number of sampled futures."""
+
+    crop: KneeCrop
+    p_now: FloatArray
+    """[5], sums to one: P(KL grade now)."""
+    p_12m: FloatArray
+    """[N, 5]: P(KL grade at 12 months) of each sampled future."""
+    landmarks_now: FloatArray
+    """[16, 2] (x, y) in crop pixels."""
+    landmarks_12m: FloatArray
+    """[16, 2] (x, y) in crop pixels, mean over the sampled futures."""
+    latent_now: FloatArray | None = None
+    """[C, h, w], kept only where futures or previews are asked for."""
+    latent_12m: FloatArray | None = None
+    """[N, C, h, w], likewise."""
+
+
+@dataclass(frozen=True, slots=True)
+class KneeScore:
+    """A prediction with its risks: all that a row of the table needs."""
+
+    prediction: KneePrediction
+    risk_12m: float
+    risk_12m_calibrated: float
+    risk_12m_lo: float | None
+    risk_12m_hi: float | None
+    risk_12m_given_grade: float | None
+    qc_flags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a file or a knee has no score, in words a person can act on."""
+
+    ref: RadiographRef
+    reason: Reason
+    message: str
+    side: Side | None = None
+    input_sha256: str | None = None
+    sop_instance_uid: str | None = None
+    participant_id: str | None = None
+    qc_flags: tuple[str, ...] = ()
