@@ -49,6 +49,7 @@ class Reason(StrEnum):
     NO_KNEE_FOUND = "no-knee-found"
     SIDE_UNKNOWN = "side-unknown"
     SIDE_NOT_FOUND = "side-not-found"
+    ID_NOT_FOUND = "id-not-found"
     IMPLANT = "implant"
     KNEE_CUT_OFF = "knee-cut-off"
     # failed: the file should have been readable, and was not

@@ -41,6 +41,8 @@ class RadiographRef:
     """A reader's current Kellgren-Lawrence grade, 0 to 4."""
     extra: Mapping[str, str | None] = field(default_factory=dict)
     """The manifest's other columns, carried through as text."""
+    qc_flags: tuple[str, ...] = ()
+    """What the scan alone can see, such as a second file with the same SOPInstanceUID."""
 
 
 @dataclass(frozen=True, slots=True)
