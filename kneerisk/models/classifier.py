@@ -1,0 +1,94 @@
+"""The multi-task classifier: one trunk over a latent reads the KL grade and the 16 landmarks.
+
+Shared trunk, KL head, and deconvolutions ending in a 2D soft-argmax are the paper's (arXiv 2506.14560); the trunk's
+make and the skips of the landmark branch are ours.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from kneerisk.models.trunk import ResidualBlock, SamePadConv, Stage, norm, stages
+
+
+@dataclass(frozen=True)
+class ClassifierConfig:
+    """Sizes of the classifier."""
+
+    latent_channels: int = 8
+    crop_size: int = 224
+    stem_channels: int = 40
+    stages: tuple[Stage, ...] = (
+        (6, 3, 2, 80, 3),
+        (6, 5, 1, 112, 3),
+        (6, 5, 2, 192, 4),
+        (6, 3, 1, 320, 1),
+    )
+    head_channels: int = 1280
+    dropout: float = 0.3
+
+
+def soft_argmax(heatmaps: Tensor, size: int) -> Tensor:
+    """Expected position under the softmax of each heatmap (arXiv 1711.08229).
+
+    Args:
+        heatmaps: float32 [B, K, h, w], any range.
+        size: pixels a side of the image that the heatmaps cover.
+
+    Returns:
+        float32 [B, K, 2]: (x, y) in pixels of that image, centre of the first pixel at 0.
+    """
+    batch, points, height, width = heatmaps.shape
+    weights = heatmaps.reshape(batch, points, -1).softmax(dim=-1).reshape(heatmaps.shape)
+    across = (torch.arange(width, device=heatmaps.device) + 0.5) * (size / width) - 0.5
+    down = (torch.arange(height, device=heatmaps.device) + 0.5) * (size / height) - 0.5
+    return torch.stack([(weights.sum(dim=2) * across).sum(-1), (weights.sum(dim=3) * down).sum(-1)], dim=-1)
+
+
+class Classifier(nn.Module):
+    """Latent → P(KL grade) and landmarks."""
+
+    temperature: Tensor
+
+    def __init__(self, config: ClassifierConfig):
+        super().__init__()
+        self.config = config
+        width = config.stem_channels
+        self.stem = nn.Sequential(nn.Conv2d(config.latent_channels, width, 3, padding=1), ResidualBlock(width))
+        self.stages = stages(width, config.stages)
+        deep = config.stages[-1][3]
+        middle = config.stages[1][3]
+        self.head = nn.Sequential(SamePadConv(deep, config.head_channels, 1), norm(config.head_channels), nn.ReLU6())
+        self.grade = nn.Sequential(nn.Dropout(config.dropout), nn.Linear(config.head_channels, 5))
+        self.rise1 = _deconvolution(deep, 96)
+        self.rise2 = _deconvolution(96 + middle, 64)
+        self.rise3 = _deconvolution(64 + width, 32)
+        self.heatmaps = nn.Conv2d(32, 16, 1)
+        self.register_buffer("temperature", torch.ones(()))
+
+    def logits(self, latent: Tensor) -> tuple[Tensor, Tensor]:
+        """Latent [B, C, h, w] → (grade logits float32 [B, 5], landmarks float32 [B, 16, 2] in crop pixels)."""
+        shallow = self.stem(latent)
+        middle = self.stages[1](self.stages[0](shallow))
+        deep = self.stages[3](self.stages[2](middle))
+        grade = self.grade(self.head(deep).mean(dim=(2, 3)))
+        rising = torch.cat([self.rise1(deep), middle], dim=1)
+        rising = self.rise3(torch.cat([self.rise2(rising), shallow], dim=1))
+        landmarks = soft_argmax(self.heatmaps(rising).float(), self.config.crop_size)
+        return grade.float(), landmarks
+
+    def forward(self, latent: Tensor) -> tuple[Tensor, Tensor]:
+        """Latent [B, C, h, w] → (P(KL) float32 [B, 5], landmarks float32 [B, 16, 2] in crop pixels)."""
+        grade, landmarks = self.logits(latent)
+        return (grade / self.temperature).softmax(dim=1), landmarks
+
+
+def _deconvolution(channels_in: int, channels_out: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.ConvTranspose2d(channels_in, channels_out, 4, stride=2, padding=1, bias=False),
+        nn.BatchNorm2d(channels_out),
+        nn.ReLU(),
+    )

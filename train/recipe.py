@@ -1,0 +1,142 @@
+"""Recipes: strict YAML straight into dataclasses; an unknown or mistyped key is an error that names it."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from kneerisk.errors import UsageError
+from kneerisk.models.classifier import ClassifierConfig
+from kneerisk.models.unet import UNetConfig
+from kneerisk.models.vqvae import DecoderConfig, EncoderConfig
+from train.augment import AugmentConfig
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """AdamW with a linear warm-up and a cosine to zero."""
+
+    steps: int
+    batch_size: int = 32
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.02
+    warmup_steps: int = 100
+    clip_norm: float = 1.0
+    ema_decay: float = 0.998
+
+    def rate(self, step: int) -> float:
+        """Learning rate at a step, counted from 0."""
+        import math
+
+        warm = min(1.0, (step + 1) / max(1, self.warmup_steps))
+        progress = min(1.0, step / self.steps)
+        return self.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+@dataclass(frozen=True)
+class VqvaeStage:
+    """The VQ-VAE and, beside it, the auxiliary heads that make its latents keep what grades a knee."""
+
+    optim: OptimConfig
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    decoder: DecoderConfig = field(default_factory=DecoderConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    beta: float = 0.25
+    """Weight of the commitment loss."""
+    grade_weight: float = 1.0
+    landmark_weight: float = 0.5
+    reconstruction_weight: float = 1.0
+    landmark_share: float = 0.15
+    """Share of each batch drawn from the knees with landmarks."""
+    imagenet: bool = True
+    """Start the trunk from EfficientNet-lite0's ImageNet weights, and keep its first three blocks as they are."""
+
+
+@dataclass(frozen=True)
+class ClassifierStage:
+    """Two classifiers, one for the grade now and one for the grade of a forecast latent."""
+
+    optim: OptimConfig
+    classifier: ClassifierConfig = field(default_factory=ClassifierConfig)
+    delta: float = 0.5
+    """Weight of the landmark loss (the paper's delta)."""
+
+
+@dataclass(frozen=True)
+class DiffusionStage:
+    """The forecasting U-Net."""
+
+    optim: OptimConfig
+    unet: UNetConfig = field(default_factory=UNetConfig)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that decides a stack, but the data."""
+
+    name: str
+    seed: int
+    vqvae: VqvaeStage
+    classifier: ClassifierStage
+    diffusion: DiffusionStage
+    label_smoothing: float = 0.1
+    """Probability moved to the neighbouring grades; doubled for KL 1, the noisiest label."""
+    threads: int = 2
+
+
+def load_recipe(name_or_path: str) -> Recipe:
+    """Read a shipped recipe by its name, or a YAML file.
+
+    Raises:
+        UsageError: where there is no such recipe, or a key is unknown, missing or of another type.
+    """
+    import yaml
+
+    path = Path(name_or_path)
+    if path.suffix not in {".yaml", ".yml"}:
+        path = Path(__file__).parent / "recipes" / f"{name_or_path}.yaml"
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        shipped = ", ".join(sorted(p.stem for p in (Path(__file__).parent / "recipes").glob("*.yaml")))
+        raise UsageError(f"no recipe {name_or_path!r}: give a YAML file or one of {shipped}") from None
+    recipe = _build(Recipe, document, path.name)
+    assert isinstance(recipe, Recipe)
+    return recipe
+
+
+def _build(kind: Any, value: Any, where: str) -> Any:
+    """A value of YAML as the annotated type; tuples from lists, dataclasses from mappings."""
+    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+        if not isinstance(value, dict):
+            raise UsageError(f"{where}: expected a mapping, found {value!r}")
+        hints = typing.get_type_hints(kind)
+        known = {f.name for f in dataclasses.fields(kind)}
+        for key in value:
+            if key not in known:
+                raise UsageError(f"{where}: unknown key {key!r}; known are {', '.join(sorted(known))}")
+        try:
+            return kind(**{key: _build(hints[key], item, f"{where}: {key}") for key, item in value.items()})
+        except (TypeError, ValueError) as error:
+            raise UsageError(f"{where}: {error}") from error
+    origin = typing.get_origin(kind)
+    if origin is tuple:
+        if not isinstance(value, list):
+            raise UsageError(f"{where}: expected a list, found {value!r}")
+        kinds = typing.get_args(kind)
+        if len(kinds) == 2 and kinds[1] is Ellipsis:
+            return tuple(_build(kinds[0], item, where) for item in value)
+        if len(kinds) != len(value):
+            raise UsageError(f"{where}: expected {len(kinds)} values, found {value!r}")
+        return tuple(_build(k, item, where) for k, item in zip(kinds, value, strict=True))
+    if origin is types.UnionType:
+        return None if value is None else _build(typing.get_args(kind)[0], value, where)
+    if kind is float and type(value) is int:
+        return float(value)
+    if type(value) is not kind:
+        raise UsageError(f"{where}: expected {kind.__name__}, found {value!r}")
+    return value
