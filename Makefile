@@ -1,0 +1,73 @@
+# Two commands on a machine with Python >= 3.11 and make:
+#   make score   sets up .venv (no torch) and scores examples/cohort into risks.parquet
+#   make test    sets up .venv-dev (with torch) and runs ruff, mypy and pytest
+# Both environments are pinned by requirements/dev.txt.  `make score CONSTRAINTS=` installs the newest releases.
+
+PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11 python; do \
+	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$python"; break; }; done)
+VENV ?= .venv
+DEV_VENV ?= .venv-dev
+CONSTRAINTS ?= requirements/dev.txt
+
+PIP_INSTALL = -m pip install --quiet --disable-pip-version-check $(if $(CONSTRAINTS),--constraint $(CONSTRAINTS))
+COHORT ?= examples/cohort
+OUT ?= risks.parquet
+
+.DEFAULT_GOAL := help
+.PHONY: help score test lint types unit bench format pins clean
+
+help:  ## this list
+	@sed -n 's/^\([a-z]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 10
+
+# Exit status 3 says: the table is written, and some of its rows are refused or failed.  The example cohort holds a
+# truncated file and a radiograph that is no knee so that the summary shows both, hence 3 is this target's success.
+score: $(VENV)/.kneerisk  ## set up and score examples/cohort into risks.parquet
+	@status=0; $(VENV)/bin/kneerisk score $(COHORT) --out $(OUT) --overwrite $(FLAGS) || status=$$?; \
+	if [ $$status -ne 0 ] && [ $$status -ne 3 ]; then exit $$status; fi
+
+test: lint types unit  ## set up and run ruff, mypy and pytest
+
+lint: $(DEV_VENV)/.kneerisk
+	$(DEV_VENV)/bin/ruff check .
+	$(DEV_VENV)/bin/ruff format --check .
+
+types: $(DEV_VENV)/.kneerisk
+	$(DEV_VENV)/bin/mypy
+
+unit: $(DEV_VENV)/.kneerisk
+	$(DEV_VENV)/bin/pytest $(PYTEST_FLAGS)
+
+bench: $(DEV_VENV)/.kneerisk  ## speed and memory of scoring on this machine (BENCH_FLAGS=--quick for two minutes)
+	$(DEV_VENV)/bin/python benchmarks/bench.py $(BENCH_FLAGS)
+
+format: $(DEV_VENV)/.kneerisk  ## rewrite the sources in the house's format
+	$(DEV_VENV)/bin/ruff check --fix .
+	$(DEV_VENV)/bin/ruff format .
+
+pins: $(DEV_VENV)/.kneerisk  ## write requirements/dev.txt from the development environment
+	$(DEV_VENV)/bin/python requirements/pin.py > requirements/dev.txt.new
+	mv requirements/dev.txt.new requirements/dev.txt
+
+clean:  ## remove what runs and tools leave behind, but not the environments
+	rm -rf risks.parquet* *.kneerisk build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+# The stamp is touched last, so an interrupted install is taken up again; an edited pyproject.toml or pin renews it.
+$(VENV)/.kneerisk: pyproject.toml $(CONSTRAINTS)
+	$(require-python)
+	@echo "Setting up $(VENV) (no torch; once) ..."
+	@$(PYTHON) -m venv $(VENV)
+	@$(VENV)/bin/python $(PIP_INSTALL) --editable .
+	@touch $@
+
+# torch goes first and exactly: pip then keeps it, where a later range would be free to take another build.
+$(DEV_VENV)/.kneerisk: pyproject.toml $(CONSTRAINTS)
+	$(require-python)
+	@echo "Setting up $(DEV_VENV) (with torch; once) ..."
+	@$(PYTHON) -m venv $(DEV_VENV)
+	@$(DEV_VENV)/bin/python $(PIP_INSTALL) torch==2.13.0
+	@$(DEV_VENV)/bin/python $(PIP_INSTALL) --editable '.[dev]'
+	@touch $@
+
+define require-python
+@test -n "$(PYTHON)" || { echo "kneerisk needs Python 3.11 or newer: install it, or name it: make $(MAKECMDGOALS) PYTHON=/path/to/python3" >&2; exit 2; }
+endef
