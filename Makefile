@@ -44,8 +44,12 @@ format: $(DEV_VENV)/.kneerisk  ## rewrite the sources in the house's format
 	$(DEV_VENV)/bin/ruff check --fix .
 	$(DEV_VENV)/bin/ruff format .
 
+# Names and versions alone: pip freeze would add the folder a wheel came from, and torch's build (+cpu) is nothing that
+# every machine can be asked for.
 pins: $(DEV_VENV)/.kneerisk  ## write requirements/dev.txt from the development environment
-	$(DEV_VENV)/bin/python requirements/pin.py > requirements/dev.txt.new
+	echo '# Versions that development, CI and make score use; written by make pins.' > requirements/dev.txt.new
+	$(DEV_VENV)/bin/python -m pip list --format freeze --exclude-editable --exclude pip --exclude setuptools \
+		| sed 's/+[a-z0-9.]*$$//' >> requirements/dev.txt.new
 	mv requirements/dev.txt.new requirements/dev.txt
 
 clean:  ## remove what runs and tools leave behind, but not the environments
