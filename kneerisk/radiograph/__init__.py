@@ -1,0 +1,1 @@
+"""From files to knee crops: scan → read → localise (the only room with pydicom, beside the simulator)."""
