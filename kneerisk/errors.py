@@ -34,6 +34,12 @@ class StackError(KneeriskError):
     """A stack is missing, damaged or of another format."""
 
 
+class NoEngineError(KneeriskError):
+    """No backend here can run the stack as asked."""
+
+    exit_code = ExitCode.NO_ENGINE
+
+
 class Reason(StrEnum):
     """Why a row was refused (the input is not to be scored) or failed (something broke)."""
 

@@ -1,0 +1,58 @@
+"""Which backend runs a graph: the one place that knows them all, each imported only when it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from engines.errors import BackendUnavailableError, EngineError
+from engines.runner import Runner
+from engines.spec import ComponentSpec
+from engines.weights import WEIGHTS_NAME
+
+if TYPE_CHECKING:
+    from torch import nn
+
+BACKENDS = ("cpu", "torch")
+"""``cpu`` is OpenVINO; ``torch`` runs the module itself with the same weights."""
+
+
+def open_runner(
+    graph: Path,
+    spec: ComponentSpec,
+    *,
+    backend: str = "cpu",
+    precision: Literal["auto", "bf16", "fp32"] = "auto",
+    threads: int | None = None,
+    module: Callable[[], nn.Module] | None = None,
+    device: str = "cpu",
+) -> Runner:
+    """Open a component that :func:`engines.export.export_components` wrote; close it, or use a ``with``.
+
+    ``auto`` precision is bf16 where the chip has it and fp32 elsewhere; the runner says which.  ``threads``
+    defaults to the backend's own choice.  The torch backend needs ``module``, which builds the network without
+    its weights, and may take another ``device``.  BackendUnavailableError where the backend or precision cannot
+    run here; EngineError where the files are missing or do not fit.
+    """
+    if backend == "tensorrt":
+        raise BackendUnavailableError(
+            "this version has no TensorRT backend: choose one of " + ", ".join(BACKENDS)
+        )
+    if backend not in BACKENDS:
+        raise BackendUnavailableError(f"unknown backend {backend!r}: choose one of " + ", ".join(BACKENDS))
+    weights = graph.with_name(WEIGHTS_NAME)
+    for path in (graph, weights):
+        if not path.is_file():
+            raise EngineError(f"{spec.name}: {path} is missing: fetch or export the stack again")
+    if backend == "cpu":
+        from engines.openvino_backend import OpenVINORunner
+
+        return OpenVINORunner(graph, spec, precision=precision, threads=threads)
+    from engines.torch_backend import TorchRunner
+
+    if module is None:
+        raise EngineError(
+            f"{spec.name}: the torch backend runs a module: pass module=, a function that builds it"
+        )
+    return TorchRunner(module, weights, spec, precision=precision, threads=threads, device=device)

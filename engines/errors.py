@@ -1,0 +1,19 @@
+"""What can go wrong between arrays and a network, in words a person can act on."""
+
+from __future__ import annotations
+
+
+class EngineError(Exception):
+    """A network cannot be exported, opened or run as asked."""
+
+
+class ArrayMismatchError(EngineError, ValueError):
+    """An array is missing, unknown, or of another dtype or shape than the component's spec says."""
+
+
+class BackendUnavailableError(EngineError):
+    """The backend or precision asked for cannot run here; the message says how to get one that can."""
+
+
+class ExportError(EngineError):
+    """A module cannot become a weightless graph that shares the weights file."""
