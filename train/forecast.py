@@ -1,0 +1,92 @@
+"""A stack's networks over many knees at once, for publishing and measuring (scoring has its own chain)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from engines.runner import Runner
+from kneerisk.diffusion import draw_noise, sample
+from kneerisk.exposure import equalise
+from kneerisk.stack import Stack
+from train.chen import Knees
+
+Array = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What the networks say of N knees."""
+
+    latent: Array
+    """[N, C, h, w]."""
+    novelty: Array
+    """[N]."""
+    future: Array
+    """[N, C, h, w]: one sampled future each."""
+    p_now: Array
+    """[N, 5]."""
+    p_12m: Array
+    """[N, 5]."""
+    landmarks: Array
+    """[N, 16, 2] in crop pixels, now."""
+
+
+class Networks:
+    """The opened components of a stack; a context manager."""
+
+    def __init__(self, stack: Stack, backend: str = "cpu", precision: str = "auto"):
+        self.stack = stack
+        self._open = ExitStack()
+        self.runners: Mapping[str, Runner] = {
+            name: self._open.enter_context(stack.open(name, backend, precision))  # type: ignore[arg-type]
+            for name in stack.description.components
+            if name != "localiser"
+        }
+
+    def __enter__(self) -> Networks:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._open.close()
+
+    def run(self, component: str, arrays: Mapping[str, Array], batch: int = 32) -> dict[str, Array]:
+        """A component over arrays of any length."""
+        length = len(next(iter(arrays.values())))
+        parts = [
+            self.runners[component].run({k: a[start : start + batch] for k, a in arrays.items()})
+            for start in range(0, length, batch)
+        ]
+        return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+
+    def encode(self, crops: npt.NDArray[np.uint8] | Array) -> dict[str, Array]:
+        """Crops [N, S, S], uint8 or float32, as they are → ``latent`` and ``novelty``."""
+        standard = [equalise(c.astype(np.uint16) if c.dtype == np.uint8 else c) for c in crops]
+        return self.run("encoder", {"radiograph": np.stack(standard)[:, None]})
+
+    def future(self, latent: Array, keys: list[str], steps: int, seed: int = 0) -> Array:
+        """One sampled future of each latent, noise from the keys."""
+        noise = np.concatenate([draw_noise(key, seed, 1, latent.shape[1:]) for key in keys])
+
+        def velocity(noisy: Array, current: Array, time: Array) -> Array:
+            return self.run("unet", {"noisy": noisy, "current": current, "time": time})["velocity"]
+
+        return sample(velocity, latent, noise, steps)
+
+    def forecast(self, knees: Knees, steps: int, seed: int = 0) -> Forecast:
+        """Everything of every knee."""
+        encoded = self.encode(knees.pixels)
+        future = self.future(encoded["latent"], noise_keys(knees), steps, seed)
+        now = self.run("classifier_now", {"latent": encoded["latent"]})
+        later = self.run("classifier_12m", {"latent": future})
+        return Forecast(encoded["latent"], encoded["novelty"], future, now["kl"], later["kl"], now["landmarks"])
+
+
+def noise_keys(knees: Knees) -> list[str]:
+    """A key a knee from its pixels: any will do, as long as it stays the knee's own."""
+    return [hashlib.sha256(pixels.tobytes()).hexdigest() for pixels in knees.pixels]

@@ -1,0 +1,170 @@
+"""Stage 5: checkpoints become a stack, with temperatures, novelty statistics and a calibration fitted beside them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from engines.spec import ArraySpec, ComponentSpec
+from kneerisk.calibration import fit, rise_rates
+from kneerisk.exposure import equalise
+from kneerisk.models import build
+from kneerisk.models.classifier import Classifier
+from kneerisk.models.vqvae import Encoder
+from kneerisk.stack import Stack, StackComponent, StackDescription
+from kneerisk.stack_write import revise_stack, write_stack
+from train import chen
+from train.classifier import encode_knees
+from train.diffusion import load_autoencoder
+from train.forecast import Networks
+from train.recipe import Recipe
+from train.surrogate import batches, transition_rates
+
+log = logging.getLogger(__name__)
+
+FIELD_OF_VIEW_MM = 96.0
+POPULATION = (
+    "Osteoarthritis Initiative, knees of the train and val participants: P(KL grade rises within 12 months) by "
+    "reader's grade (kl_transitions.csv). Fitted on Chen's val knees, so that each grade's mean risk is that rate."
+)
+ATTRIBUTION = (
+    "Trained on: Chen P. (2018), Knee Osteoarthritis Severity Grading Dataset, Mendeley Data, "
+    "doi 10.17632/56rmx5bjcr.1, CC BY 4.0."
+)
+RESEARCH_USE = ATTRIBUTION + (
+    " And on KNEEL's landmark points (Tiulpin, Melekhov & Saarakkala 2019, arXiv 1907.12237): research use only."
+)
+
+
+def specs(latent: tuple[int, int, int]) -> dict[str, ComponentSpec]:
+    """The named arrays of every component but the localiser, for latents (C, h, w)."""
+    picture = (1, 8 * latent[1], 8 * latent[2])
+    classifier_outputs = (ArraySpec("kl", (5,)), ArraySpec("landmarks", (16, 2)))
+    shapes = {
+        "encoder": ((ArraySpec("radiograph", picture),), (ArraySpec("latent", latent), ArraySpec("novelty"))),
+        "unet": (
+            (ArraySpec("noisy", latent), ArraySpec("current", latent), ArraySpec("time")),
+            (ArraySpec("velocity", latent),),
+        ),
+        "classifier_now": ((ArraySpec("latent", latent),), classifier_outputs),
+        "classifier_12m": ((ArraySpec("latent", latent),), classifier_outputs),
+        "decoder": ((ArraySpec("latent", latent),), (ArraySpec("radiograph", picture),)),
+    }
+    return {name: ComponentSpec(name, inputs, outputs) for name, (inputs, outputs) in shapes.items()}
+
+
+def publish(
+    recipe: Recipe,
+    data: Path,
+    out: Path,
+    localiser: tuple[nn.Module, StackComponent],
+    folder: Path,
+    *,
+    version: str,
+    steps: int,
+    model_card: str,
+) -> Stack:
+    """Write the stack folder and calibrate it on val.
+
+    Args:
+        recipe: what the networks were trained by.
+        data: Chen's folder.
+        out: where the stages left their weights.
+        localiser: the trained localiser and its entry.
+        folder: where the stack goes; one that is there is replaced.
+        version: of the stack.
+        steps: sampler steps a future.
+        model_card: the text of MODEL_CARD.md.
+    """
+    torch.set_num_threads(recipe.threads)
+    train_knees, val = chen.load(data, "train"), chen.load(data, "val")
+    autoencoder = load_autoencoder(recipe, out)
+    encoder = autoencoder.encoder
+    fit_novelty(encoder, train_knees)
+    modules: dict[str, nn.Module] = {"encoder": encoder, "decoder": autoencoder.decoder}
+    configs = {
+        "encoder": recipe.vqvae.encoder,
+        "decoder": recipe.vqvae.decoder,
+        "unet": recipe.diffusion.unet,
+        "classifier_now": recipe.classifier.classifier,
+        "classifier_12m": recipe.classifier.classifier,
+    }
+    plain = {name: json.loads(json.dumps(dataclasses.asdict(config))) for name, config in configs.items()}
+    for name, file in (("unet", "diffusion.pt"), ("classifier_now", None), ("classifier_12m", None)):
+        modules[name] = build(name, plain[name])
+        modules[name].load_state_dict(torch.load(out / (file or f"{name}.pt"), weights_only=True))
+    latents = encode_knees(encoder, val)
+    for name in ("classifier_now", "classifier_12m"):
+        module = modules[name]
+        assert isinstance(module, Classifier)
+        fit_temperature(module, latents, torch.from_numpy(val.grade))
+        log.info("%s: temperature %.3f", name, module.temperature.item())
+    # The auxiliary heads, the optimiser's state and the codebook's usage stay behind.
+    _, channels, height, width = latents.shape
+    entries = {
+        name: StackComponent(spec, RESEARCH_USE, plain[name])
+        for name, spec in specs((channels, height, width)).items()
+    }
+    modules["localiser"], entries["localiser"] = localiser
+    description = StackDescription(
+        name=recipe.name,
+        version=version,
+        summary="Chen's knees (OAI baseline), surrogate futures; research use, no medical device",
+        crop_size=chen.CROP_SIZE,
+        field_of_view_mm=FIELD_OF_VIEW_MM,
+        latent_shape=(channels, height, width),
+        steps=steps,
+        samples=1,
+        micro_batch=8,
+        components=entries,
+    )
+    stack = write_stack(folder, description, modules, calibration={}, model_card=model_card, overwrite=True)
+    return calibrate(stack, val, data)
+
+
+def calibrate(stack: Stack, val: chen.Knees, data: Path) -> Stack:
+    """Fit the calibration to the published networks' own answers on val, and publish it with them."""
+    with Networks(stack) as networks:
+        forecast = networks.forecast(val, stack.description.steps)
+    rates = rise_rates(transition_rates(data.parent / "kl_transitions.csv"))
+    calibration = fit(
+        forecast.p_now,
+        forecast.p_12m,
+        val.grade,
+        [float(rate) for rate in rates],
+        population=POPULATION,
+        novelty_threshold=round(float(np.quantile(forecast.novelty, 0.999)), 4),
+    )
+    return revise_stack(stack, calibration=json.loads(calibration.to_json()))
+
+
+@torch.no_grad()
+def fit_novelty(encoder: Encoder, knees: chen.Knees) -> None:
+    """Mean and whitening of the feature statistics of the training radiographs, into the encoder's buffers."""
+    encoder.eval()
+    rows = []
+    for radiographs in batches(lambda i: equalise(knees.pixels[i].astype(np.uint16)), len(knees.grade)):
+        rows.append(encoder.statistics(encoder.features(radiographs)))
+    statistics = torch.cat(rows).double()
+    values, vectors = torch.linalg.eigh(torch.cov(statistics.T))
+    # Directions with next to no spread would turn rounding into novelty.
+    whitening = vectors / (values + 1e-3 * values.mean()).sqrt()
+    encoder.novelty_mean.copy_(statistics.mean(dim=0))
+    encoder.novelty_whitening.copy_(whitening)
+
+
+def fit_temperature(classifier: Classifier, latents: Tensor, grade: Tensor) -> None:
+    """The softmax temperature of least cross-entropy on given knees (arXiv 1706.04599), into the buffer."""
+    classifier.eval()
+    with torch.no_grad():
+        logits = torch.cat([classifier.logits(part)[0] for part in latents.split(64)])
+    candidates = torch.linspace(0.3, 3.0, 541)
+    losses = torch.stack([F.cross_entropy(logits / t, grade) for t in candidates])
+    classifier.temperature.fill_(candidates[losses.argmin()].item())
