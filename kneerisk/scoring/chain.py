@@ -1,0 +1,246 @@
+"""The chain over images: read (in threads, ahead) → localise → predict in batches → risk → records, in order.
+
+Nothing here knows a file format or a network: the rooms come as functions, and tests bring their own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from kneerisk.errors import Reason
+from kneerisk.records import FloatArray, KneeCrop, KneeScore, Radiograph, RadiographRef, Refusal
+from kneerisk.scoring.calibration import Calibration
+from kneerisk.scoring.clock import Clock
+from kneerisk.scoring.journal import FileState, Record
+from kneerisk.scoring.overlap import Task, ordered_map
+from kneerisk.scoring.predict import Predictor
+from kneerisk.scoring.risk import score
+from kneerisk.scoring.rows import Row, row_of_refusal, row_of_score
+
+Item = RadiographRef | Refusal
+Read = Callable[[RadiographRef], Radiograph | Refusal]
+Localise = Callable[[Radiograph], Sequence[KneeCrop | Refusal]]
+
+_MAX_IMAGES_A_BATCH = 256
+"""Images without a knee fill no batch; their rows reach the journal all the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rooms:
+    """What the chain is made of."""
+
+    read: Read
+    localise: Localise
+    predictor: Predictor
+    calibration: Calibration
+    provenance: Mapping[str, Any]
+    """The columns from ``stack`` to ``kneerisk_version``."""
+
+
+class Keeper(Protocol):
+    """Keeps something of each scored knee beside the table (previews, futures); called before its row is journalled."""
+
+    def keep(self, index: int, score: KneeScore, forecast: FloatArray) -> None:
+        """One knee: its image's index, its score, and the picture [S, S] of its first sampled future."""
+
+
+@dataclass(frozen=True, slots=True)
+class Walk:
+    """How the images are walked."""
+
+    workers: int
+    timeout: float | None = None
+    batch_size: int = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Located:
+    """An image whose knees were looked for."""
+
+    index: int
+    ref: RadiographRef
+    state: FileState | None
+    input_sha256: str | None
+    knees: Sequence[KneeCrop | Refusal]
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """An image whose rows an earlier run made, and whose file has not changed."""
+
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Fetched:
+    state: FileState | None
+    found: Radiograph | Refusal | None
+    """``None``: the earlier record holds."""
+
+
+def locate(
+    images: Iterable[tuple[int, Item]],
+    read: Read,
+    localise: Localise,
+    walk: Walk,
+    clock: Clock,
+    earlier: Callable[[int], Record | None] = lambda index: None,
+) -> Iterator[Located | Known]:
+    """Scan's items → their knees, in order; files are read in threads while the caller works.
+
+    Whatever a file does, it costs its own row: an exception becomes an ``internal-error``, and a file that takes longer
+    than ``walk.timeout`` is given up.
+    """
+
+    def fetch(job: tuple[int, Item]) -> _Fetched:
+        index, item = job
+        if isinstance(item, Refusal):
+            return _Fetched(None, item)
+        with clock.stage("read"):
+            state = FileState.of(item.path)
+            if (before := earlier(index)) is not None and _is_unchanged(before, state, item.path):
+                return _Fetched(state, None)
+            return _Fetched(state, read(item))
+
+    tasks = ordered_map(fetch, images, workers=walk.workers, ahead=2 * walk.workers + 2, timeout=walk.timeout)
+    while True:
+        with clock.stage("wait for files"):
+            task = next(tasks, None)
+        if task is None:
+            return
+        index, item = task.item
+        ref = item.ref if isinstance(item, Refusal) else item
+        fetched = _result(task, ref, walk.timeout)
+        found = fetched.found
+        if found is None:
+            yield Known(index)
+        elif isinstance(found, Refusal):
+            yield Located(index, ref, fetched.state, found.input_sha256, [found])
+        else:
+            with clock.stage("localise"):
+                knees = _localised(found, localise)
+            yield Located(index, ref, fetched.state, found.input_sha256, knees)
+
+
+def records(
+    located: Iterable[Located | Known],
+    rooms: Rooms,
+    walk: Walk,
+    clock: Clock,
+    keepers: Sequence[Keeper] = (),
+) -> Iterator[list[Record] | Known]:
+    """Knees → scored records, a batch of images at a time, in order."""
+    batch: list[Located] = []
+    crops = 0
+    for image in located:
+        if isinstance(image, Known):
+            yield image
+            continue
+        batch.append(image)
+        crops += sum(isinstance(knee, KneeCrop) for knee in image.knees)
+        if crops >= walk.batch_size or len(batch) >= _MAX_IMAGES_A_BATCH:
+            yield _score_batch(batch, rooms, clock, keepers)
+            batch, crops = [], 0
+    if batch:
+        yield _score_batch(batch, rooms, clock, keepers)
+
+
+def _score_batch(batch: list[Located], rooms: Rooms, clock: Clock, keepers: Sequence[Keeper]) -> list[Record]:
+    crops = [knee for image in batch for knee in image.knees if isinstance(knee, KneeCrop)]
+    with clock.stage("networks"):
+        scores = iter(_scores(crops, rooms))
+    result = []
+    for image in batch:
+        knees = [next(scores) if isinstance(knee, KneeCrop) else knee for knee in image.knees]
+        _keep(image.index, [knee for knee in knees if isinstance(knee, KneeScore)], rooms, clock, keepers)
+        rows = [_row(knee, rooms.provenance) for knee in knees]
+        result.append(Record(image.index, image.input_sha256, image.state, rows))
+    return result
+
+
+def _scores(crops: list[KneeCrop], rooms: Rooms) -> list[KneeScore | Refusal]:
+    """One outcome a crop. Should a batch break, its knees go one by one, so that only the culprit has no score."""
+    if not crops:
+        return []
+    try:
+        predictions = rooms.predictor.predict(crops)
+        return [p if isinstance(p, Refusal) else score(p, rooms.calibration) for p in predictions]
+    except Exception as error:
+        if len(crops) == 1:
+            return [_broken(crops[0], error)]
+        return [outcome for crop in crops for outcome in _scores([crop], rooms)]
+
+
+def _keep(index: int, scores: list[KneeScore], rooms: Rooms, clock: Clock, keepers: Sequence[Keeper]) -> None:
+    if not scores or not keepers:
+        return
+    with clock.stage("pictures"):
+        latents = [s.prediction.latent_12m for s in scores]
+        firsts = np.stack([latent[0] for latent in latents if latent is not None])
+        for knee, picture in zip(scores, rooms.predictor.decode(firsts), strict=True):
+            for keeper in keepers:
+                keeper.keep(index, knee, picture)
+
+
+def _row(knee: KneeScore | Refusal, provenance: Mapping[str, Any]) -> Row:
+    return row_of_refusal(knee, provenance) if isinstance(knee, Refusal) else row_of_score(knee, provenance)
+
+
+def _is_unchanged(before: Record, state: FileState | None, path: Path) -> bool:
+    """By the file system's word, or else by its content: an earlier row stands for these very bytes."""
+    if before.state == state:
+        return True
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest() == before.input_sha256
+    except OSError:
+        return False
+
+
+def _result(task: Task[tuple[int, Item], _Fetched], ref: RadiographRef, timeout: float | None) -> _Fetched:
+    try:
+        return task.value()
+    except TimeoutError:
+        message = f"reading took longer than {timeout:g} s; raise --timeout, or look at the file and its disk"
+        return _Fetched(FileState.of(ref.path), Refusal(ref, Reason.TIMED_OUT, message))
+    except Exception as error:
+        return _Fetched(FileState.of(ref.path), Refusal(ref, Reason.INTERNAL_ERROR, _words(error)))
+
+
+def _localised(radiograph: Radiograph, localise: Localise) -> Sequence[KneeCrop | Refusal]:
+    try:
+        return localise(radiograph)
+    except Exception as error:
+        return [
+            Refusal(
+                radiograph.ref,
+                Reason.INTERNAL_ERROR,
+                _words(error),
+                input_sha256=radiograph.input_sha256,
+                sop_instance_uid=radiograph.sop_instance_uid,
+                qc_flags=radiograph.qc_flags,
+            )
+        ]
+
+
+def _broken(crop: KneeCrop, error: Exception) -> Refusal:
+    return Refusal(
+        crop.ref,
+        Reason.INTERNAL_ERROR,
+        _words(error),
+        side=crop.side,
+        input_sha256=crop.input_sha256,
+        sop_instance_uid=crop.sop_instance_uid,
+        participant_id=crop.participant_id,
+        qc_flags=crop.qc_flags,
+    )
+
+
+def _words(error: Exception) -> str:
+    return f"kneerisk broke on this file ({type(error).__name__}: {error}); the other rows are sound; please report it"

@@ -1,0 +1,132 @@
+"""The columns of the table, in their fixed order: name, type, unit, meaning and null rule of each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from kneerisk.records import KL_GRADES, LANDMARKS
+
+Kind = Literal["text", "integer", "real", "boolean", "texts"]
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column and its entry in the data dictionary."""
+
+    name: str
+    kind: Kind
+    unit: str
+    """Empty where it has none."""
+    meaning: str
+    null: str
+    """When the value is null."""
+
+
+_NEVER = "never"
+_NOT_OK = "where status is not ok"
+
+
+def _identity() -> Iterator[Column]:
+    yield Column("participant_id", "text", "", "participant, as text", "where neither manifest, --id-from nor folder names one")
+    yield Column("visit", "text", "", "visit, as the manifest or folder names it", "where nothing names one")
+    yield Column("side", "text", "", "L or R: the participant's left or right knee", "where the row refuses a whole image")
+    yield Column("source_path", "text", "", "the image, relative to its input folder or manifest", _NEVER)
+    yield Column("image_index", "integer", "", "position of the image in the scan, from 0", _NEVER)
+    yield Column("sop_instance_uid", "text", "", "DICOM SOPInstanceUID", "for images that are not DICOM")
+    yield Column("input_sha256", "text", "", "sha256 of the file's bytes", "where the file could not be read")
+
+
+def _status() -> Iterator[Column]:
+    yield Column("status", "text", "", "ok, refused (nothing to score) or failed (something broke)", _NEVER)
+    yield Column("reason", "text", "", "code of the refusal or failure", "where status is ok")
+    yield Column("message", "text", "", "what happened and what to do, in words", "where status is ok")
+    yield Column("qc_flags", "texts", "", "quality flags; empty where there is nothing to say", _NEVER)
+
+
+def _grades() -> Iterator[Column]:
+    yield Column("kl_0m", "integer", "KL grade", "a reader's current grade, from the manifest", "where the manifest brings none")
+    for prefix, when in (("kl_now", "now"), ("kl_12m", "at 12 months")):
+        note = "" if prefix == "kl_now" else ", mean over the sampled futures"
+        yield Column(prefix, "integer", "KL grade", f"the image's most probable grade {when}", _NOT_OK)
+        for grade in KL_GRADES:
+            yield Column(f"{prefix}_p{grade}", "real", "probability", f"P(KL {grade} {when}){note}", _NOT_OK)
+    yield Column("at_ceiling", "boolean", "", "kl_now is 4, which cannot rise", _NOT_OK)
+
+
+def _risks() -> Iterator[Column]:
+    yield Column(
+        "risk_12m",
+        "real",
+        "score",
+        "P(grade at 12 months > grade now), the sum of arXiv 2506.14560 Eq. 3-4; a score, not yet a probability",
+        _NOT_OK,
+    )
+    yield Column(
+        "risk_12m_calibrated",
+        "real",
+        "probability",
+        "risk_12m calibrated to the population named in the file's metadata",
+        _NOT_OK,
+    )
+    yield Column("risk_12m_lo", "real", "score", "2.5th percentile of risk_12m over the sampled futures", f"{_NOT_OK}, or with one sample")
+    yield Column("risk_12m_hi", "real", "score", "97.5th percentile of risk_12m over the sampled futures", f"{_NOT_OK}, or with one sample")
+    yield Column(
+        "risk_12m_given_grade",
+        "real",
+        "probability",
+        "P(grade at 12 months > kl_0m), calibrated to the same population",
+        f"{_NOT_OK}, or where kl_0m is null",
+    )
+
+
+def _landmarks() -> Iterator[Column]:
+    for prefix, when in (("lm_now", "now"), ("lm_12m", "at 12 months, mean over the sampled futures")):
+        for point in LANDMARKS:
+            for axis in "xy":
+                yield Column(
+                    f"{prefix}_{point}_{axis}", "real", "px", f"{axis} of landmark {point} {when}, in the source image as stored", _NOT_OK
+                )
+    for suffix, when in (("", "now"), ("_12m", "forecast at 12 months")):
+        for side in ("medial", "lateral"):
+            yield Column(
+                f"jsw_{side}_mm{suffix}",
+                "real",
+                "mm",
+                f"minimum {side} joint space width {when}: a proxy from the landmarks, unvalidated",
+                f"{_NOT_OK}, or where spacing is unknown or the landmarks are in disorder",
+            )
+    yield Column("px_spacing_mm", "real", "mm/px", "pixel spacing of the source image; mean of row and column spacing", "where unknown")
+    yield Column("spacing_source", "text", "", "where the spacing comes from", "where status is not ok")
+
+
+def _provenance() -> Iterator[Column]:
+    yield Column("stack", "text", "", "name of the stack of networks", _NEVER)
+    yield Column("stack_sha256", "text", "", "sha256 of the stack", _NEVER)
+    yield Column("backend", "text", "", "what ran the networks", _NEVER)
+    yield Column("precision", "text", "", "arithmetic the networks ran in", _NEVER)
+    yield Column("engine_key", "text", "", "key of the compiled engines", "where the backend compiles none")
+    yield Column("seed", "integer", "", "seed of the forecast's noise", _NEVER)
+    yield Column("steps", "integer", "", "sampler steps", _NEVER)
+    yield Column("samples", "integer", "", "sampled futures a knee", _NEVER)
+    yield Column("upscale", "boolean", "", "whether crops were upscaled 2× at test time", _NEVER)
+    yield Column("kneerisk_version", "text", "", "version that scored the row", _NEVER)
+
+
+COLUMNS: tuple[Column, ...] = (
+    *_identity(),
+    *_status(),
+    *_grades(),
+    *_risks(),
+    *_landmarks(),
+    *_provenance(),
+)
+"""Every column of every table; a manifest's own columns follow them, as text."""
+
+NAMES = frozenset(column.name for column in COLUMNS)
+
+
+def carried(name: str) -> Column:
+    """The entry of a manifest's own column."""
+    return Column(name, "text", "", "carried through from the manifest", "where the manifest has no value")

@@ -1,0 +1,319 @@
+"""A crash-safe journal beside the table: what was asked, what was found, and each image's rows as they are made.
+
+    risks.parquet.kneerisk/
+      run.json        the settings that make a row what it is; a resumed run must have the same
+      listing.jsonl   every image of the scan in order; complete when run.json says so
+      rows.jsonl      one record an image: a CRC, its index, what the file was, its rows; appended and flushed to disk
+      lock            held while a run works here
+
+Killed at any moment, ``rows.jsonl`` ends in a record that is torn: it fails its CRC, is cut off, and its image is scored again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import IO, Any, TypeVar
+
+from kneerisk.errors import KneeriskError, Reason, UsageError
+from kneerisk.records import RadiographRef, Refusal
+from kneerisk.scoring.rows import Row
+from kneerisk.scoring.table import replace_with, sync
+
+Fingerprint = Mapping[str, Any]
+"""Setting → value, plain JSON: everything but the images that a row depends on."""
+
+_SUFFIX = ".kneerisk"
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class FileState:
+    """What tells a file unchanged without reading it: size, and times of last change of content and of entry."""
+
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+
+    @classmethod
+    def of(cls, path: Path) -> FileState | None:
+        """``None`` where the file cannot be looked at."""
+        try:
+            status = path.stat()
+        except OSError:
+            return None
+        return cls(status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One image's outcome."""
+
+    index: int
+    input_sha256: str | None
+    state: FileState | None
+    rows: list[Row]
+
+    @property
+    def failed(self) -> bool:
+        """Whether any of its rows failed (refusals are no failures)."""
+        return any(row["status"] == "failed" for row in self.rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What the scan found."""
+
+    images: int
+    sha256: str
+    """Over the source paths in order: shards that saw different folders differ here."""
+    extra: tuple[str, ...]
+    """The manifest's own columns."""
+    skipped: Mapping[str, int]
+    """Files that the scan passed over, by why."""
+
+
+class Journal:
+    """The journal of one output file.  Use :func:`open_journal`."""
+
+    def __init__(self, folder: Path, listing: Listing) -> None:
+        self.folder = folder
+        self.listing = listing
+        self._offsets: dict[int, int] = {}
+        self._rows_path = folder / "rows.jsonl"
+        self._end = self._recover()
+        self._stream: IO[bytes] = self._rows_path.open("ab")
+
+    def images(self) -> Iterator[tuple[int, RadiographRef | Refusal]]:
+        """The listing in order, one image at a time, each with its index."""
+        with (self.folder / "listing.jsonl").open(encoding="utf-8") as lines:
+            for index, line in enumerate(lines):
+                yield index, _item_of(json.loads(line))
+
+    def get(self, index: int) -> Record | None:
+        """The last record of an image."""
+        offset = self._offsets.get(index)
+        if offset is None:
+            return None
+        with self._rows_path.open("rb") as stream:
+            stream.seek(offset)
+            record = _parse(stream.readline())
+        if record is None:
+            raise KneeriskError(f"{self._rows_path} was changed while the run was on; start again with --overwrite")
+        return record
+
+    def append(self, records: Sequence[Record]) -> None:
+        """Add records; they are on disk when this returns."""
+        for record in records:
+            line = _line(record)
+            self._stream.write(line)
+            self._offsets[record.index] = self._end
+            self._end += len(line)
+        self._stream.flush()
+        os.fsync(self._stream.fileno())
+
+    def __len__(self) -> int:
+        return len(self._offsets)
+
+    def close(self) -> None:
+        """Close the file; the journal stays."""
+        self._stream.close()
+
+    def remove(self) -> None:
+        """The table is in place: the journal has done its work."""
+        self.close()
+        shutil.rmtree(self.folder)
+
+    def _recover(self) -> int:
+        """Index the whole records and cut off what a kill left behind them; returns the length kept."""
+        if not self._rows_path.exists():
+            return 0
+        end = 0
+        with self._rows_path.open("rb") as stream:
+            for line in stream:
+                record = _parse(line)
+                if record is None:
+                    break
+                self._offsets[record.index] = end
+                end += len(line)
+        os.truncate(self._rows_path, end)
+        return end
+
+
+def folder_of(out: Path) -> Path:
+    """Where the journal of an output lies."""
+    return out.with_name(out.name + _SUFFIX)
+
+
+@contextmanager
+def open_journal(
+    out: Path,
+    fingerprint: Fingerprint,
+    images: Iterable[RadiographRef | Refusal],
+    skipped: Mapping[str, int],
+    *,
+    resume: bool,
+    overwrite: bool,
+) -> Iterator[Journal]:
+    """Open the journal of ``out``: a new one, or with ``resume`` the one an earlier run left.
+
+    Args:
+        out: the table to be.
+        fingerprint: what rows depend on; a journal with another one is refused, naming what differs.
+        images: the scan, listed once into a new journal; a journal that has its listing keeps it.
+        skipped: filled as the scan goes.
+        resume: go on where an earlier run stopped; start anew if none did.
+        overwrite: throw an earlier run's journal away.
+
+    Raises:
+        UsageError: a journal is there and neither option was given, or its fingerprint differs.
+    """
+    folder = folder_of(out)
+    if folder.exists() and not (resume or overwrite):
+        raise UsageError(
+            f"{folder.name} holds an unfinished run for {out.name}: go on with --resume, or start again with --overwrite"
+        )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"{folder} cannot be made ({error.strerror}); choose another --out") from error
+    with _locked(folder):
+        if overwrite:
+            _empty(folder)
+        listing = _stored_listing(folder, fingerprint)
+        if listing is None:
+            _empty(folder)
+            listing = _list_images(folder, fingerprint, images, skipped)
+        journal = Journal(folder, listing)
+        try:
+            yield journal
+        finally:
+            journal.close()
+
+
+def _stored_listing(folder: Path, fingerprint: Fingerprint) -> Listing | None:
+    """The listing of an earlier run, or ``None`` where that run never finished its scan."""
+    path = folder / "run.json"
+    if not path.exists():
+        return None
+    try:
+        run = json.loads(path.read_text("utf-8"))
+        before, listed = dict(run["fingerprint"]), run["listing"]
+        listing = Listing(listed["images"], listed["sha256"], tuple(listed["extra"]), listed["skipped"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{path} cannot be read ({error!r}); start again with --overwrite") from error
+    refuse_difference(before, json.loads(json.dumps(fingerprint)), "the unfinished run")
+    return listing
+
+
+def refuse_difference(before: Mapping[str, Any], now: Mapping[str, Any], what: str) -> None:
+    """UsageError naming every setting that differs between two fingerprints."""
+    changed = [key for key in sorted({*before, *now}) if before.get(key) != now.get(key)]
+    if changed:
+        listed = "; ".join(f"{key} was {_shown(before.get(key))} and is now {_shown(now.get(key))}" for key in changed)
+        raise UsageError(
+            f"cannot resume: {what} differs from this one: {listed}. Repeat its settings, or start again with --overwrite"
+        )
+
+
+def _shown(value: Any) -> str:
+    return str(value) if isinstance(value, str) else json.dumps(value)
+
+
+def _list_images(
+    folder: Path, fingerprint: Fingerprint, images: Iterable[RadiographRef | Refusal], skipped: Mapping[str, int]
+) -> Listing:
+    digest = hashlib.sha256()
+    extra: dict[str, None] = {}
+    count = 0
+    path = folder / "listing.jsonl"
+    with path.open("w", encoding="utf-8") as stream:
+        for item in images:
+            ref = item if isinstance(item, RadiographRef) else item.ref
+            digest.update(ref.source_path.encode("utf-8", "surrogateescape") + b"\n")
+            extra.update(dict.fromkeys(ref.extra))
+            stream.write(json.dumps(_plain_item(item)) + "\n")
+            count += 1
+    sync(path)
+    listing = Listing(count, digest.hexdigest(), tuple(extra), dict(skipped))
+    run = {"fingerprint": fingerprint, "listing": {f.name: getattr(listing, f.name) for f in fields(listing)}}
+    aside = folder / "run.json.new"
+    aside.write_text(json.dumps(run, indent=2), "utf-8")
+    replace_with(aside, folder / "run.json")
+    return listing
+
+
+def _empty(folder: Path) -> None:
+    for entry in folder.iterdir():
+        if entry.name == "lock":
+            continue
+        if entry.is_dir():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """One run at a time: two would interleave their records."""
+    with (folder / "lock").open("a") as handle:
+        try:
+            import fcntl
+        except ImportError:  # no such locks on Windows
+            yield
+            return
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UsageError(
+                f"another kneerisk is at work in {folder.name}: wait for it, or choose another --out"
+            ) from None
+        yield
+
+
+def _line(record: Record) -> bytes:
+    state = None if record.state is None else [record.state.size, record.state.mtime_ns, record.state.ctime_ns]
+    body = json.dumps([record.index, record.input_sha256, state, record.rows], allow_nan=False).encode()
+    return b"%08x %s\n" % (zlib.crc32(body), body)
+
+
+def _parse(line: bytes) -> Record | None:
+    """A record, or ``None`` where the line is torn."""
+    check, _, body = line.partition(b" ")
+    if not line.endswith(b"\n") or check != b"%08x" % zlib.crc32(body[:-1]):
+        return None
+    index, sha256, state, rows = json.loads(body)
+    return Record(index, sha256, None if state is None else FileState(*state), rows)
+
+
+def _plain_item(item: RadiographRef | Refusal) -> dict[str, Any]:
+    plain = {f.name: getattr(item, f.name) for f in fields(item)}
+    if isinstance(item, Refusal):
+        return {"refusal": {**plain, "ref": _plain_ref(item.ref)}}
+    return {"ref": _plain_ref(item)}
+
+
+def _plain_ref(ref: RadiographRef) -> dict[str, Any]:
+    plain = {f.name: getattr(ref, f.name) for f in fields(ref)}
+    return {**plain, "path": os.fspath(ref.path), "extra": dict(ref.extra)}
+
+
+def _item_of(plain: dict[str, Any]) -> RadiographRef | Refusal:
+    if "ref" in plain:
+        return _restored(RadiographRef, plain["ref"], path=Path(plain["ref"]["path"]))
+    refusal = plain["refusal"]
+    ref = _restored(RadiographRef, refusal["ref"], path=Path(refusal["ref"]["path"]))
+    return _restored(Refusal, refusal, ref=ref, reason=Reason(refusal["reason"]))
+
+
+def _restored(kind: type[T], plain: dict[str, Any], **converted: Any) -> T:
+    """JSON has lists where the records have tuples."""
+    values = {key: tuple(value) if isinstance(value, list) else value for key, value in plain.items()}
+    return kind(**{**values, **converted})

@@ -1,0 +1,226 @@
+"""One run: journal, chain, table. What goes in is what an earlier run left; what comes out is complete or absent."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Any
+
+from kneerisk.errors import ExitCode, KneeriskError, UsageError
+from kneerisk.scoring import table
+from kneerisk.scoring.chain import Item, Keeper, Known, Rooms, Walk, locate, records
+from kneerisk.scoring.clock import Clock
+from kneerisk.scoring.futures import FuturesKeeper
+from kneerisk.scoring.journal import Journal, Listing, Record, folder_of, open_journal, refuse_difference
+from kneerisk.scoring.previews import PreviewKeeper
+from kneerisk.scoring.rows import Row, check_carried
+from kneerisk.scoring.settings import RunSettings
+from kneerisk.scoring.summary import Summary, Tally
+
+_SEED_RECORDS = 500
+
+
+class StoppedOnErrorError(KneeriskError):
+    """``--on-error stop`` met a failed row."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a run has come."""
+
+    done: int
+    """Images with their rows in the journal."""
+    total: int
+    """Images of this run."""
+    rows: int
+    """Rows made by this run so far."""
+    not_ok: int
+    """Of these, refused and failed ones."""
+    reused: int
+    """Images whose rows an earlier run had made."""
+
+
+def score_images(
+    images: Iterable[Item],
+    skipped: Mapping[str, int],
+    rooms: Rooms,
+    run: RunSettings,
+    fingerprint: Mapping[str, Any],
+    clock: Clock,
+) -> Iterator[Progress | Summary]:
+    """Score a scan into ``run.out``: yields progress as rows reach the journal, and last the summary.
+
+    Raises:
+        UsageError: the output exists, or cannot be resumed as asked; nothing was changed.
+        StoppedOnErrorError: a row failed and ``run.on_error`` is ``stop``; the journal is kept.
+    """
+    finished = run.out.exists() and not folder_of(run.out).exists()
+    _refuse_to_clobber(run, fingerprint, finished)
+    with ExitStack() as stack:
+        with clock.stage("scan"):
+            journal = stack.enter_context(
+                open_journal(run.out, fingerprint, images, skipped, resume=run.resumes, overwrite=run.overwrite)
+            )
+        yield from _score(journal, rooms, run, fingerprint, clock, finished and run.resumes)
+
+
+def _refuse_to_clobber(run: RunSettings, fingerprint: Mapping[str, Any], finished: bool) -> None:
+    if not run.out.exists() or run.overwrite:
+        return
+    if not run.resumes:
+        raise UsageError(
+            f"{run.out} exists: write over it with --overwrite, or keep its rows with --resume or --retry-failed"
+        )
+    if finished:
+        before = table.read_metadata(run.out)["run"]
+        refuse_difference(before["fingerprint"], fingerprint, f"the table {run.out.name}")
+        if run.futures is not None:
+            raise UsageError("--futures is written anew by each run: score with --overwrite, or leave --futures out")
+
+
+def _score(
+    journal: Journal,
+    rooms: Rooms,
+    run: RunSettings,
+    fingerprint: Mapping[str, Any],
+    clock: Clock,
+    seeded: bool,
+) -> Iterator[Progress | Summary]:
+    started = datetime.now(UTC)
+    listing = journal.listing
+    check_carried(listing.extra)
+    if seeded:
+        _take_over(journal, run)
+    indexes = range(run.shard.index - 1, listing.images, run.shard.count)[: run.limit]
+    keepers: list[Keeper] = []
+    futures = None
+    if run.previews is not None:
+        keepers.append(PreviewKeeper(run.previews))
+    if run.futures is not None:
+        futures = FuturesKeeper(journal.folder / "futures")
+        keepers.append(futures)
+
+    def earlier(index: int) -> Record | None:
+        record = journal.get(index)
+        return None if record is not None and run.retry_failed and record.failed else record
+
+    walk = Walk(run.workers, run.timeout, run.batch_size)
+    ours = ((index, item) for index, item in journal.images() if index in indexes)
+    located = locate(ours, rooms.read, rooms.localise, walk, clock, earlier)
+    done = rows = not_ok = reused = 0
+    yield Progress(done, len(indexes), rows, not_ok, reused)
+    for part in records(located, rooms, walk, clock, keepers):
+        if isinstance(part, Known):
+            done, reused = done + 1, reused + 1
+        else:
+            with clock.stage("journal"):
+                journal.append(part)
+            done += len(part)
+            rows += sum(len(record.rows) for record in part)
+            not_ok += sum(row["status"] != "ok" for record in part for row in record.rows)
+            if run.on_error == "stop":
+                _stop_if_failed(part, run)
+        yield Progress(done, len(indexes), rows, not_ok, reused)
+
+    tally = Tally()
+    summarise = _summariser(tally, listing, rooms, run, clock, reused)
+
+    def documents() -> table.Metadata:
+        return table.metadata(
+            run_manifest(fingerprint, listing, run, started, summarise()), asdict(rooms.calibration), listing.extra
+        )
+
+    if not len(indexes):
+        journal.remove()
+        yield summarise()
+        return
+    with clock.stage("table"):
+        if futures is not None and run.futures is not None:
+            futures.gather(run.futures, fingerprint)
+        table.write(_counted(journal, indexes, tally), run.out, documents, listing.extra, journal.folder)
+    journal.remove()
+    yield summarise()
+
+
+def run_manifest(
+    fingerprint: Mapping[str, Any], listing: Listing, run: RunSettings, started: datetime, summary: Summary
+) -> dict[str, Any]:
+    """What the file says of the run that made it."""
+    return {
+        "fingerprint": dict(fingerprint),
+        "images_in_scan": listing.images,
+        "scan_sha256": listing.sha256,
+        "shard": str(run.shard),
+        "limit": run.limit,
+        "carried_columns": list(listing.extra),
+        "rows": {"ok": summary.ok, "refused": summary.refused, "failed": summary.failed},
+        "started": started.isoformat(timespec="seconds"),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "python": platform.python_version(),
+        "machine": f"{platform.system()} {platform.machine()}",
+    }
+
+
+def _take_over(journal: Journal, run: RunSettings) -> None:
+    """A finished table's rows become the journal's: only what failed, or changed since, is scored again."""
+    before = table.read_metadata(run.out)["run"]
+    if before["scan_sha256"] != journal.listing.sha256:
+        found, had = journal.listing.images, before["images_in_scan"]
+        journal.remove()
+        raise UsageError(
+            f"cannot resume: {run.out.name} was made of other images ({had} then, {found} now); "
+            "score them all with --overwrite, or the new ones into a table of their own"
+        )
+    rows = iter(table.read(run.out).iter_rows(named=True))
+    images = _by_image(rows)
+    while part := list(islice(images, _SEED_RECORDS)):
+        journal.append(part)
+
+
+def _by_image(rows: Iterator[Row]) -> Iterator[Record]:
+    held: list[Row] = []
+    for row in rows:
+        if held and held[0]["image_index"] != row["image_index"]:
+            yield Record(held[0]["image_index"], held[0]["input_sha256"], None, held)
+            held = []
+        held.append(row)
+    if held:
+        yield Record(held[0]["image_index"], held[0]["input_sha256"], None, held)
+
+
+def _stop_if_failed(part: list[Record], run: RunSettings) -> None:
+    for record in part:
+        for row in record.rows:
+            if row["status"] == "failed":
+                raise StoppedOnErrorError(
+                    f"{row['source_path']}: {row['message']} [{row['reason']}]. Stopped, as --on-error stop asks; "
+                    f"the rows so far are kept: mend the file and add --retry-failed to go on with {run.out.name}"
+                )
+
+
+def _counted(journal: Journal, indexes: range, tally: Tally) -> Iterator[Row]:
+    for index in indexes:
+        record = journal.get(index)
+        if record is None:
+            raise KneeriskError(f"image {index} has no record in the journal; start again with --overwrite")
+        for row in record.rows:
+            counted = {**row, "image_index": index}
+            tally.add(counted)
+            yield counted
+
+
+def _summariser(
+    tally: Tally, listing: Listing, rooms: Rooms, run: RunSettings, clock: Clock, reused: int
+) -> Callable[[], Summary]:
+    return lambda: tally.summary(
+        str(run.out),
+        rooms.calibration.population,
+        skipped=listing.skipped,
+        reused=reused,
+        seconds=clock.elapsed(),
+        stages=clock.seconds(),
+    )

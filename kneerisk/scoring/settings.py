@@ -1,0 +1,155 @@
+"""What a run is asked to do, checked when it is made."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from kneerisk.errors import UsageError
+from kneerisk.records import Side
+from kneerisk.scoring.table import format_of
+
+
+@dataclass(frozen=True, slots=True)
+class InputSettings:
+    """Which images, and how to understand them."""
+
+    inputs: tuple[Path, ...]
+    side: Side | Literal["both"] | None = None
+    """``None``: by header, manifest and markers."""
+    id_from: str = "tag"
+    spacing_mm: float | None = None
+    invert: Literal["auto", "yes", "no"] = "auto"
+
+    def __post_init__(self) -> None:
+        if self.spacing_mm is not None and not 0.01 <= self.spacing_mm <= 5:
+            raise UsageError(f"--spacing-mm is millimetres per pixel, 0.01 to 5; got {self.spacing_mm}")
+
+
+@dataclass(frozen=True, slots=True)
+class StackSettings:
+    """Which networks, how they run, and how the future is sampled."""
+
+    stack: str = "compact"
+    backend: str = "auto"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    device: str = "cpu"
+    steps: int | None = None
+    """``None``: the stack's own."""
+    samples: int | None = None
+    seed: int = 0
+    upscale: bool = False
+
+    def __post_init__(self) -> None:
+        for name, least in (("steps", 1), ("samples", 1), ("seed", 0)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise UsageError(f"--{name} must be at least {least}; got {value}")
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """Part ``index`` of ``count``: images index, index + count, … of the scan."""
+
+    index: int = 1
+    count: int = 1
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.index <= self.count:
+            raise UsageError(f"--shard counts from 1: i/n with 1 ≤ i ≤ n; got {self.index}/{self.count}")
+
+    @classmethod
+    def parse(cls, text: str) -> Shard:
+        """``"2/8"`` → the second of eight."""
+        index, slash, count = text.partition("/")
+        if not (slash and index.strip().isdecimal() and count.strip().isdecimal()):
+            raise UsageError(f"--shard is written i/n, such as 1/8; got {text!r}")
+        return cls(int(index), int(count))
+
+    def holds(self, image_index: int) -> bool:
+        """Whether an image of the scan, counted from 0, belongs to this shard."""
+        return image_index % self.count == self.index - 1
+
+    def __str__(self) -> str:
+        return f"{self.index}/{self.count}"
+
+
+def _default_workers() -> int:
+    return min(4, os.cpu_count() or 1)
+
+
+@dataclass(frozen=True, slots=True)
+class RunSettings:
+    """How the run goes, and what it writes."""
+
+    out: Path
+    resume: bool = False
+    overwrite: bool = False
+    retry_failed: bool = False
+    """Score failed rows anew; goes with ``resume``."""
+    on_error: Literal["continue", "stop"] = "continue"
+    shard: Shard = field(default_factory=Shard)
+    limit: int | None = None
+    """Only the first images of the shard."""
+    workers: int = field(default_factory=_default_workers)
+    """Threads that read files."""
+    timeout: float | None = None
+    """Seconds a file may take to read."""
+    batch_size: int = 16
+    """Knees that go through the networks together; no row depends on it."""
+    previews: Path | None = None
+    futures: Path | None = None
+    run_report: Path | None = None
+
+    def __post_init__(self) -> None:
+        format_of(self.out)
+        if self.resume and self.overwrite:
+            raise UsageError("--resume keeps an earlier run and --overwrite throws it away: give one of the two")
+        if self.retry_failed and self.overwrite:
+            raise UsageError("--retry-failed keeps the other rows and --overwrite none: give one of the two")
+        if self.limit is not None and self.limit < 1:
+            raise UsageError(f"--limit must be at least 1; got {self.limit}")
+        if self.workers < 1:
+            raise UsageError(f"--workers must be at least 1; got {self.workers}")
+        if self.batch_size < 1:
+            raise UsageError(f"--batch-size must be at least 1; got {self.batch_size}")
+        if self.timeout is not None and not self.timeout > 0:
+            raise UsageError(f"--timeout must be above 0 seconds; got {self.timeout}")
+        if self.futures is not None and self.futures.suffix.lower() not in (".h5", ".hdf5"):
+            raise UsageError(f"--futures writes HDF5: end {self.futures.name} in .h5")
+        if self.run_report is not None and self.run_report.suffix.lower() != ".json":
+            raise UsageError(f"--run-report writes JSON: end {self.run_report.name} in .json")
+
+    @property
+    def resumes(self) -> bool:
+        """Whether an earlier run's rows are kept."""
+        return self.resume or self.retry_failed
+
+
+def fingerprint(
+    inputs: InputSettings, networks: StackSettings, run: RunSettings, provenance: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Everything but the images that the rows depend on, as plain JSON: a run resumes only where all of it is the same."""
+    return {
+        **{key: value for key, value in asdict(inputs).items() if key != "inputs"},
+        "inputs": [os.path.abspath(path) for path in inputs.inputs],
+        "manifests": {os.path.abspath(p): _content(p) for p in inputs.inputs if _is_table(p)},
+        **provenance,
+        "shard": str(run.shard),
+        "previews": run.previews is not None,
+        "futures": run.futures is not None,
+    }
+
+
+def _is_table(path: Path) -> bool:
+    return path.suffix.lower() in (".csv", ".tsv", ".parquet", ".pq") and path.is_file()
+
+
+def _content(path: Path) -> str:
+    import hashlib
+
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

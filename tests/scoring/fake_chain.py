@@ -1,0 +1,152 @@
+"""A chain with no networks and no images: each input is a small text file, and its bytes decide what becomes of it.
+
+Run as a script it scores a folder into a table, so that tests can kill it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from kneerisk.errors import Reason
+from kneerisk.records import KneeCrop, Radiograph, RadiographRef, Refusal
+from kneerisk.scoring.calibration import Calibration, Logistic
+from kneerisk.scoring.chain import Rooms
+from kneerisk.scoring.clock import Clock
+from kneerisk.scoring.predict import ForecastSettings, StackPredictor
+from kneerisk.scoring.run import Progress, Summary, score_images
+from kneerisk.scoring.settings import RunSettings
+
+S = 16
+LATENT = (2, 2, 2)
+PROVENANCE = {
+    "stack": "fake",
+    "stack_sha256": "0" * 64,
+    "backend": "numpy",
+    "precision": "fp32",
+    "engine_key": None,
+    "seed": 3,
+    "steps": 2,
+    "samples": 4,
+    "upscale": False,
+    "kneerisk_version": "test",
+}
+CALIBRATION = Calibration(
+    population="a made-up population",
+    rates=(0.04, 0.1, 0.07, 0.08, 0.0),
+    image=Logistic(0.5, (-2.0, -2.0, -2.0, -2.0), 0.6),
+    given_grade=Logistic(0.5, (-2.0, -2.0, -2.0, -2.0), 0.68),
+)
+
+
+def _softmax(x: np.ndarray) -> np.ndarray:
+    e = np.exp(x - x.max(axis=1, keepdims=True))
+    return (e / e.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+def encoder(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    x = arrays["radiograph"][:, 0]
+    blocks = x.reshape(len(x), 2, S // 2, 2, S // 2).mean(axis=(2, 4))
+    latent = np.stack([blocks, 1 - blocks], axis=1).astype(np.float32)
+    novelty = x.std(axis=(1, 2))
+    latent[novelty == 0] = np.nan
+    return {"latent": latent, "novelty": novelty}
+
+
+def unet(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    time = arrays["time"][:, None, None, None]
+    return {"velocity": ((0.9 * arrays["noisy"] - arrays["current"]) * time).astype(np.float32)}
+
+
+def classifier(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    flat = arrays["latent"].reshape(len(arrays["latent"]), -1)
+    weights = np.sin(np.arange(flat.shape[1] * 5, dtype=np.float32)).reshape(-1, 5)
+    points = np.linspace(0, S - 1, 32, dtype=np.float32).reshape(1, 16, 2) + flat[:, :1, None]
+    return {"kl": _softmax(4 * flat @ weights), "landmarks": points.astype(np.float32)}
+
+
+def decoder(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {"radiograph": np.repeat(np.repeat(arrays["latent"][:, :1], S // 2, axis=2), S // 2, axis=3)}
+
+
+COMPONENTS = {
+    "encoder": encoder,
+    "unet": unet,
+    "classifier_now": classifier,
+    "classifier_12m": classifier,
+    "decoder": decoder,
+}
+
+
+def scan(folder: Path) -> Iterator[RadiographRef | Refusal]:
+    for path in sorted(folder.glob("**/*")):
+        if path.is_dir():
+            continue
+        ref = RadiographRef(path, path.relative_to(folder).as_posix(), participant_id=path.stem, extra={"site": "A"})
+        if path.suffix == ".bad":
+            yield Refusal(ref, Reason.NOT_AN_IMAGE, "no image")
+        else:
+            yield ref
+
+
+def read(ref: RadiographRef) -> Radiograph | Refusal:
+    content = ref.path.read_bytes()
+    digest = hashlib.sha256(content).hexdigest()
+    word = content.split(b" ")[0]
+    if word == b"hang":
+        time.sleep(30)
+    if word == b"raise":
+        raise RuntimeError("a decoder fell over")
+    if word == b"damaged":
+        return Refusal(ref, Reason.IMAGE_DAMAGED, "the image ends too early", input_sha256=digest)
+    pixels = np.random.default_rng(int(digest[:8], 16)).random((S, S), dtype=np.float32)
+    if word == b"poison":
+        pixels[:] = 0.25  # the fake encoder gives NaN for it
+    if word == b"break":
+        pixels = pixels[:-1]  # the predictor cannot stack it
+    return Radiograph(ref, pixels, digest, spacing_mm=(0.5, 0.25), spacing_source="PixelSpacing")
+
+
+def localise(radiograph: Radiograph) -> list[KneeCrop | Refusal]:
+    if radiograph.ref.path.read_bytes().startswith(b"empty"):
+        return [Refusal(radiograph.ref, Reason.NO_KNEE_FOUND, "no knee", input_sha256=radiograph.input_sha256)]
+    sides = "RL" if radiograph.ref.path.read_bytes().startswith(b"both") else "R"
+    return [
+        KneeCrop(
+            ref=radiograph.ref,
+            side="R" if side == "R" else "L",
+            pixels=radiograph.pixels if side == "R" else radiograph.pixels[:, ::-1].copy(),
+            to_source=np.array([[2, 0, 10], [0, 2, 20]], np.float32),
+            noise_key=f"{radiograph.input_sha256}:{side}",
+            input_sha256=radiograph.input_sha256,
+            spacing_mm=radiograph.spacing_mm,
+            spacing_source=radiograph.spacing_source,
+            participant_id=radiograph.ref.participant_id,
+        )
+        for side in sides
+    ]
+
+
+def rooms(pause: float = 0.0, keep_latents: bool = False) -> Rooms:
+    def paused_read(ref: RadiographRef) -> Radiograph | Refusal:
+        time.sleep(pause)
+        return read(ref)
+
+    settings = ForecastSettings(PROVENANCE["steps"], PROVENANCE["samples"], PROVENANCE["seed"])
+    predictor = StackPredictor(COMPONENTS, settings, keep_latents=keep_latents)
+    return Rooms(paused_read, localise, predictor, CALIBRATION, PROVENANCE)
+
+
+def run(folder: Path, settings: RunSettings, pause: float = 0.0, **changed: object) -> list[Progress | Summary]:
+    fingerprint = {**PROVENANCE, "inputs": [str(folder)], "shard": str(settings.shard), **changed}
+    keep = settings.previews is not None or settings.futures is not None
+    return list(score_images(scan(folder), {}, rooms(pause, keep), settings, fingerprint, Clock()))
+
+
+if __name__ == "__main__":
+    run(Path(sys.argv[1]), RunSettings(Path(sys.argv[2]), resume=True, batch_size=2), pause=float(sys.argv[3]))
