@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from sklearn.metrics import cohen_kappa_score
 from torch import Tensor, nn
 
 from kneerisk.exposure import equalise
@@ -26,7 +27,6 @@ from train.diffusion import draw_futures, latent, load_autoencoder, surrogate_pa
 from train.loop import Average, Checkpoint, descend, landmark_loss, optimiser, prefetch, soft_grades
 from train.recipe import Recipe
 from train.surrogate import batches
-from train.vqvae import quadratic_kappa
 
 log = logging.getLogger(__name__)
 
@@ -132,7 +132,7 @@ def evaluate(module: nn.Module, knees: chen.Knees, latents: Tensor) -> dict[str,
     offset = (landmarks - knees.landmarks)[known] * knees.spacing[known][:, None]
     return {
         "accuracy": round(float((p.argmax(axis=1) == knees.grade).mean()), 4),
-        "kappa": round(quadratic_kappa(knees.grade, p.argmax(axis=1)), 4),
+        "kappa": round(cohen_kappa_score(knees.grade, p.argmax(axis=1), weights="quadratic"), 4),
         "cross_entropy": round(float(-np.log(p[np.arange(len(p)), knees.grade]).mean()), 4),
         "landmark_median_mm": round(float(np.median(np.linalg.norm(offset, axis=-1))), 3),
     }

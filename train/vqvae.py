@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from sklearn.metrics import cohen_kappa_score
 from torch import Tensor, nn
 
 from kneerisk.exposure import equalise
@@ -155,19 +156,11 @@ def evaluate(module: nn.Module, knees: chen.Knees, batch_size: int = 64) -> dict
     distance = np.linalg.norm(offset, axis=-1)
     return {
         "accuracy": round(float((predicted == knees.grade).mean()), 4),
-        "kappa": round(quadratic_kappa(knees.grade, predicted), 4),
+        "kappa": round(cohen_kappa_score(knees.grade, predicted, weights="quadratic"), 4),
         "landmark_median_mm": round(float(np.median(distance)), 3),
         "landmark_outliers": round(float((distance >= 10).mean()), 4),
         "reconstruction_l1": round(error / len(knees.grade), 4),
     }
-
-
-def quadratic_kappa(truth: np.ndarray, predicted: np.ndarray) -> float:
-    """Cohen's kappa with quadratic weights over the five KL grades."""
-    table = np.histogram2d(truth, predicted, bins=(5, 5), range=((-0.5, 4.5), (-0.5, 4.5)))[0]
-    weight = np.subtract.outer(np.arange(5), np.arange(5)) ** 2
-    chance = np.outer(table.sum(axis=1), table.sum(axis=0)) / table.sum()
-    return float(1 - (weight * table).sum() / (weight * chance).sum())
 
 
 def _epoch_slice(count: int, step: int, batch: int, seed: int) -> np.ndarray:
