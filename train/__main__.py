@@ -13,9 +13,11 @@ from train.recipe import load_recipe
 def main() -> None:
     """Parse the command line and run the stage."""
     parser = argparse.ArgumentParser(prog="python -m train", description=__doc__)
-    parser.add_argument("stage", choices=["vqvae", "classifier", "diffusion"])
+    parser.add_argument("stage", choices=["vqvae", "classifier", "diffusion", "localiser"])
     parser.add_argument("--recipe", default="compact")
-    parser.add_argument("--data", type=Path, required=True, help="Chen's folder: knees.csv, landmarks.csv, crops")
+    parser.add_argument(
+        "--data", type=Path, required=True, help="Chen's folder: knees.csv, landmarks.csv, crops"
+    )
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)

@@ -48,7 +48,13 @@ def render(knees: Knees, rng: np.random.Generator, kind: str, size: int = 256) -
     film.pixels = clutter.exposure(film.pixels, rng)
     square, to_film = letterbox(film.pixels.astype(np.float32), size)
     film.knees = [
-        ((x - to_film[0, 2]) / to_film[0, 0], (y - to_film[1, 2]) / to_film[1, 1], w / to_film[0, 0], side, metal)
+        (
+            (x - to_film[0, 2]) / to_film[0, 0],
+            (y - to_film[1, 2]) / to_film[1, 1],
+            w / to_film[0, 0],
+            side,
+            metal,
+        )
         for x, y, w, side, metal in film.knees
         if 0 <= x < film.pixels.shape[1] and 0 <= y < film.pixels.shape[0]
     ]
@@ -113,9 +119,9 @@ def _set_leg(
     x, y, width = _joint(knees, index)
     crop = knees.pixels[index].astype(np.float32) / 255
     # Trim: the joint must not always lie at the same place of the patch that is real.
-    top, bottom, left, right = (rng.uniform(0, most, 4) * 224 for most in [(0.2, 0.2, 0.05, 0.05)])[0:1].__next__()
-    crop = crop[int(top) : 224 - int(bottom), int(left) : 224 - int(right)]
-    x, y = x - int(left), y - int(top)
+    top, bottom, left, right = (rng.uniform(0, (0.2, 0.2, 0.05, 0.05)) * 224).astype(int)
+    crop = crop[top : 224 - bottom, left : 224 - right]
+    x, y = x - left, y - top
     fx, fy = float(spacing[0] * px_per_mm), float(spacing[1] * px_per_mm)
     small = cv2.resize(crop, None, fx=fx, fy=fy, interpolation=cv2.INTER_AREA)
     fx, fy = small.shape[1] / crop.shape[1], small.shape[0] / crop.shape[0]
@@ -143,12 +149,10 @@ def _extend(
     height, width = patch.shape
     reach = int(max(film_shape) * 1.1)
     band = max(3, int(height * rng.uniform(0.08, 0.16)))
-    above = cv2.resize(np.ascontiguousarray(patch[:band][::-1]), (width, reach))[::-1]
-    below = cv2.resize(np.ascontiguousarray(patch[-band:][::-1]), (width, reach))[::-1]
-    column = np.concatenate([above[::1], patch, below])
-    # The band nearest the patch must meet it: each stretched band was mirrored at the seam.
-    column[:reach] = cv2.resize(np.ascontiguousarray(patch[:band][::-1]), (width, reach))
-    column[reach + height :] = cv2.resize(np.ascontiguousarray(patch[-band:][::-1]), (width, reach))
+    # Mirrored at the seam, so that the stretched band meets the patch without a step.
+    above = cv2.resize(np.ascontiguousarray(patch[:band][::-1]), (width, reach))
+    below = cv2.resize(np.ascontiguousarray(patch[-band:][::-1]), (width, reach))
+    column = np.concatenate([above, patch, below])
     side = int(width * rng.uniform(0.05, 0.35)) + 2
     wide = cv2.copyMakeBorder(column, 0, 0, side, side, cv2.BORDER_REPLICATE)
     blurred = cv2.GaussianBlur(wide, (0, 0), max(0.6, width / 40))
@@ -204,5 +208,9 @@ def _turned_knee(knees: Knees, rng: np.random.Generator, size: int) -> FilmArray
     if way == 3:
         crop = knees.pixels[_pick(knees, rng)].astype(np.float32) / 255
         return crop[:64] if rng.random() < 0.5 else crop[-60:]
-    film = _close_crop(knees, rng, size) if rng.random() < 0.5 else _legs(knees, rng, size, both=rng.random() < 0.5)
+    film = (
+        _close_crop(knees, rng, size)
+        if rng.random() < 0.5
+        else _legs(knees, rng, size, both=rng.random() < 0.5)
+    )
     return np.ascontiguousarray(np.rot90(film.pixels, int(way) + 1))

@@ -11,9 +11,11 @@ from typing import Any
 
 from kneerisk.errors import UsageError
 from kneerisk.models.classifier import ClassifierConfig
+from kneerisk.models.localiser import LocaliserConfig
 from kneerisk.models.unet import UNetConfig
 from kneerisk.models.vqvae import DecoderConfig, EncoderConfig
 from train.augment import AugmentConfig
+from train.samples import Mixture
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,18 @@ class DiffusionStage:
 
 
 @dataclass(frozen=True)
+class LocaliserStage:
+    """The localiser, on films made of real crops and of simulated radiographs."""
+
+    optim: OptimConfig
+    localiser: LocaliserConfig = field(default_factory=LocaliserConfig)
+    mixture: Mixture = field(default_factory=Mixture)
+    films: int = 9000
+    """Films rendered before the first step, and looked at again and again."""
+    threads: int = 1
+
+
+@dataclass(frozen=True)
 class Recipe:
     """All that decides a stack, but the data."""
 
@@ -83,6 +97,7 @@ class Recipe:
     vqvae: VqvaeStage
     classifier: ClassifierStage
     diffusion: DiffusionStage
+    localiser: LocaliserStage
     label_smoothing: float = 0.1
     """Probability moved to the neighbouring grades; doubled for KL 1, the noisiest label."""
     threads: int = 2
