@@ -1,4 +1,4 @@
-"""Diffusion over latents in the v-parameterisation: the schedule, the training target and the sampler, in one place.
+"""The v-parameterisation: schedule, training target and sampler of the latent diffusion, in one place.
 
 With alpha_t = cos(pi t / 2), sigma_t = sin(pi t / 2) and t in 0..1 (arXiv 2202.00512):
 
@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable
+from itertools import pairwise
 from typing import TypeVar
 
 import numpy as np
@@ -30,7 +31,7 @@ def alpha_sigma(t: float) -> tuple[float, float]:
 
 
 def diffuse(latent: A, noise: A, alpha: A, sigma: A) -> tuple[A, A]:
-    """Training pair of one time: (z_t, v) of a clean latent and its noise; arrays or tensors that broadcast."""
+    """Training pair (z_t, v) of a clean latent and its noise, arrays or tensors that broadcast."""
     return alpha * latent + sigma * noise, alpha * noise - sigma * latent  # type: ignore[operator]
 
 
@@ -57,8 +58,8 @@ def draw_noise(noise_key: str, seed: int, samples: int, shape: tuple[int, ...]) 
 def sample(velocity: Velocity, current: FloatArray, noise: FloatArray, steps: int) -> FloatArray:
     """Forecast latents by DPM-Solver++(2M), a second-order multistep solver (arXiv 2211.01095, algorithm 2).
 
-    Times are spaced evenly in the angle pi t / 2 from pure noise to data.  The first and the last step are of first
-    order (DDIM, arXiv 2010.02502): there the log signal-to-noise ratio is infinite.
+    Times are spaced evenly in the angle pi t / 2 from pure noise to data.  The first and the last step are of
+    first order (DDIM, arXiv 2010.02502): there the log signal-to-noise ratio is infinite.
 
     Args:
         velocity: the U-Net.
@@ -80,7 +81,7 @@ def sample(velocity: Velocity, current: FloatArray, noise: FloatArray, steps: in
     state = noise
     previous: FloatArray | None = None
     step_before = math.inf
-    for time, following in zip(times[:-1], times[1:], strict=True):
+    for time, following in pairwise(times):
         alpha, sigma = alpha_sigma(time)
         alpha_next, sigma_next = alpha_sigma(following)
         v = velocity(state, current, np.full(len(state), time, np.float32))

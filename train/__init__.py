@@ -1,0 +1,1 @@
+"""From radiographs to a published stack: one flat script a stage."""

@@ -45,7 +45,9 @@ def augment(
     size = pixels.shape[0]
     matrix = _affine(size, config, rng)
     levels = pixels.astype(np.uint16) * 255
-    changed = cv2.warpAffine(levels, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    changed = cv2.warpAffine(
+        levels, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    )
     if config.blur_px and rng.random() < 0.3:
         changed = cv2.GaussianBlur(changed, (0, 0), max(config.blur_px * float(rng.random()), 0.1))
     if config.field and rng.random() < 0.5:

@@ -1,7 +1,8 @@
 """Chen's knee radiographs with KL grades (Mendeley Data, doi 10.17632/56rmx5bjcr.1, CC BY 4.0) as arrays.
 
-The folder holds ``knees.csv`` (one row a crop: file, split, participant_id, side, kl_grade, inverted, mm_per_px_x,
-mm_per_px_y), ``landmarks.csv`` (KNEEL's 16 points, arXiv 1907.12237, in crop pixels) and the crops themselves.
+The folder holds ``knees.csv`` (one row a crop: file, split, participant_id, side, kl_grade, inverted,
+mm_per_px_x, mm_per_px_y), ``landmarks.csv`` (KNEEL's 16 points, arXiv 1907.12237, in crop pixels) and the
+crops themselves.
 """
 
 from __future__ import annotations
@@ -85,4 +86,6 @@ def _table(path: Path) -> list[dict[str, str]]:
         with path.open(newline="", encoding="utf-8") as stream:
             return list(csv.DictReader(stream))
     except FileNotFoundError:
-        raise UsageError(f"{path} is missing: give the folder that holds Chen's crops and their tables") from None
+        raise UsageError(
+            f"{path} is missing: give the folder that holds Chen's crops and their tables"
+        ) from None

@@ -1,8 +1,9 @@
 """Stage 3: two classifiers on latents, one for the grade now, one for the grade of a forecast latent.
 
-Both start from the auxiliary classifier of stage 1 and train independently, as in the paper (arXiv 2506.14560): the
-first on latents of radiographs, the second on surrogate futures with noise added, because a forecast is not exactly on
-the codes.  Loss = grade cross-entropy + delta * landmark distance where a knee's landmarks are known.
+Both start from the auxiliary classifier of stage 1 and train independently, as in the paper (arXiv
+2506.14560): the first on latents of radiographs, the second on surrogate futures with noise added, because a
+forecast is not exactly on the codes.  Loss = grade cross-entropy + delta * landmark distance where a knee's
+landmarks are known.
 """
 
 from __future__ import annotations

@@ -84,7 +84,9 @@ class Networks:
         future = self.future(encoded["latent"], noise_keys(knees), steps, seed)
         now = self.run("classifier_now", {"latent": encoded["latent"]})
         later = self.run("classifier_12m", {"latent": future})
-        return Forecast(encoded["latent"], encoded["novelty"], future, now["kl"], later["kl"], now["landmarks"])
+        return Forecast(
+            encoded["latent"], encoded["novelty"], future, now["kl"], later["kl"], now["landmarks"]
+        )
 
 
 def noise_keys(knees: Knees) -> list[str]:

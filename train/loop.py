@@ -79,11 +79,16 @@ def optimiser(module: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
     """AdamW; norms and biases do not decay."""
     decayed = [p for p in module.parameters() if p.requires_grad and p.ndim > 1]
     others = [p for p in module.parameters() if p.requires_grad and p.ndim <= 1]
-    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    groups = [
+        {"params": decayed, "weight_decay": config.weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
     return torch.optim.AdamW(groups, lr=config.learning_rate)
 
 
-def descend(loss: Tensor, module: nn.Module, optim: torch.optim.AdamW, config: OptimConfig, step: int) -> None:
+def descend(
+    loss: Tensor, module: nn.Module, optim: torch.optim.AdamW, config: OptimConfig, step: int
+) -> None:
     """One clipped step down the gradient at the schedule's rate."""
     for group in optim.param_groups:
         group["lr"] = config.rate(step)

@@ -1,9 +1,8 @@
 """Measure a published stack on Chen's val knees: ``python -m train.measure WHAT --stack S --data DIR``.
 
 ``grades``  KL accuracy, kappa and landmark errors of a table that ``kneerisk score`` wrote for the val PNGs
-``copies``  the same knees inverted, mirrored and relabelled, re-exposed, at 8 and 16 bit: are the answers the same?
-``steps``   sampler steps against the risks of 100 steps
-``rebuilt`` reconstructions, graded
+``copies``  the same knees inverted, mirrored and relabelled, re-exposed, at 8 and 16 bit: are the answers the
+same? ``steps``   sampler steps against the risks of 100 steps ``rebuilt`` reconstructions, graded
 
 ``grades`` and ``copies`` run the command-line tool itself; the others run the stack's networks.
 Every knee here was used to choose (val), none to train.
@@ -24,11 +23,11 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+from kneerisk.calibration import Calibration
+from kneerisk.risk import risk_of_rise
 from sklearn.metrics import cohen_kappa_score, roc_auc_score
 
-from kneerisk.calibration import Calibration
 from kneerisk.records import LANDMARKS
-from kneerisk.risk import risk_of_rise
 from kneerisk.stack import Stack
 from train import chen
 from train.forecast import Networks, noise_keys
@@ -38,7 +37,7 @@ Picture = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 
 
 def grades(stack: str, data: Path) -> dict[str, float]:
-    """Score the val PNGs as they are stored, through the command line, and compare with the readers and KNEEL."""
+    """Score the val PNGs as stored through the command line, and compare with the readers and KNEEL."""
     rows = _rows(data, "val")
     with TemporaryDirectory() as scratch:
         table = _score(stack, [(data / row["file"], row) for row in rows], Path(scratch))
@@ -58,7 +57,9 @@ def grades(stack: str, data: Path) -> dict[str, float]:
         "knees": len(rows),
         "kl_accuracy": float((predicted == truth).mean()),
         "kl_quadratic_kappa": float(cohen_kappa_score(truth, predicted, weights="quadratic")),
-        "kl_auc_one_against_rest": float(roc_auc_score(truth, now / now.sum(1, keepdims=True), multi_class="ovr")),
+        "kl_auc_one_against_rest": float(
+            roc_auc_score(truth, now / now.sum(1, keepdims=True), multi_class="ovr")
+        ),
         "landmarked_knees": len(errors),
         "landmark_median_mm": float(np.median(distance)),
         **{f"landmarks_within_{mm}_mm": float((distance <= mm).mean()) for mm in (1, 1.5, 2, 2.5)},
@@ -79,7 +80,7 @@ def copies(stack: str, data: Path, count: int) -> list[dict[str, object]]:
         "gamma 1.4, 16 bit": (lambda p: (65535 * (p / 255.0) ** 1.4).astype(np.uint16), False),
         "gamma 0.7, 8 bit": (lambda p: (255 * (p / 255.0) ** 0.7).round().astype(np.uint8), False),
         "gamma 1.4, 8 bit": (lambda p: (255 * (p / 255.0) ** 1.4).round().astype(np.uint8), False),
-        "window, 16 bit": (lambda p: (8000 + 150 * p.astype(np.uint16)), False),
+        "window, 16 bit": (lambda p: 8000 + 150 * p.astype(np.uint16), False),
         "window, 8 bit": (lambda p: (20 + 0.8 * p).round().astype(np.uint8), False),
     }
     results = []
@@ -138,14 +139,16 @@ def steps(stack: Stack, data: Path) -> list[dict[str, object]]:
                 "risk p99": float(np.quantile(change, 0.99)),
                 "risk max": float(change.max()),
                 "calibrated p99": float(np.quantile(calibrated, 0.99)),
-                "KL at 12 months changed": float((futures[count].argmax(1) != futures[most].argmax(1)).mean()),
+                "KL at 12 months changed": float(
+                    (futures[count].argmax(1) != futures[most].argmax(1)).mean()
+                ),
             }
         )
     return rows
 
 
 def rebuilt(stack: Stack, data: Path) -> dict[str, float]:
-    """Grade the decoder's pictures of the val knees as if they were radiographs (a failure sign of the paper's)."""
+    """Grade the decoder's pictures of the val knees as if they were radiographs (a check of the paper's)."""
     val = chen.load(data, "val")
     with Networks(stack) as networks:
         latent = networks.encode(val.pixels)["latent"]
@@ -153,7 +156,9 @@ def rebuilt(stack: Stack, data: Path) -> dict[str, float]:
         again = networks.run("classifier_now", {"latent": networks.encode(pictures)["latent"]})["kl"]
     return {
         "knees": len(val.grade),
-        "auc_one_against_rest": float(roc_auc_score(val.grade, again / again.sum(1, keepdims=True), multi_class="ovr")),
+        "auc_one_against_rest": float(
+            roc_auc_score(val.grade, again / again.sum(1, keepdims=True), multi_class="ovr")
+        ),
         "kl_accuracy": float((again.argmax(1) == val.grade).mean()),
         "kl_quadratic_kappa": float(cohen_kappa_score(val.grade, again.argmax(1), weights="quadratic")),
     }
@@ -165,7 +170,9 @@ def _score(stack: str, inputs: Sequence[tuple[Path, dict[str, str]]], scratch: P
     with manifest.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
         writer.writerow(["path", "participant_id", "side", "kl_0m"])
-        writer.writerows([p.resolve(), row["participant_id"], row["side"], row["kl_grade"]] for p, row in inputs)
+        writer.writerows(
+            [p.resolve(), row["participant_id"], row["side"], row["kl_grade"]] for p, row in inputs
+        )
     command = [sys.executable, "-m", "kneerisk", "score", str(manifest), "--out", str(out), "--stack", stack]
     done = subprocess.run([*command, "--no-progress", "--quiet"], check=False)
     if done.returncode not in (0, 3):

@@ -1,4 +1,4 @@
-"""Stage 5: checkpoints become a stack, with temperatures, novelty statistics and a calibration fitted beside them."""
+"""Checkpoints become a stack, with temperatures, novelty statistics and a calibration fitted beside them."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from kneerisk.calibration import fit, rise_rates
 from torch import Tensor, nn
 
 from engines.spec import ArraySpec, ComponentSpec
-from kneerisk.calibration import fit, rise_rates
 from kneerisk.exposure import equalise
 from kneerisk.models import build
 from kneerisk.models.classifier import Classifier
@@ -31,15 +31,16 @@ log = logging.getLogger(__name__)
 
 FIELD_OF_VIEW_MM = 96.0
 POPULATION = (
-    "Osteoarthritis Initiative, knees of the train and val participants: P(KL grade rises within 12 months) by "
-    "reader's grade (kl_transitions.csv). Fitted on Chen's val knees, so that each grade's mean risk is that rate."
+    "Osteoarthritis Initiative, knees of the train and val participants: P(KL grade rises within 12 months) "
+    "by reader's grade (kl_transitions.csv). Fitted on Chen's val knees: each grade's mean risk is that rate."
 )
 ATTRIBUTION = (
     "Trained on: Chen P. (2018), Knee Osteoarthritis Severity Grading Dataset, Mendeley Data, "
     "doi 10.17632/56rmx5bjcr.1, CC BY 4.0."
 )
 RESEARCH_USE = ATTRIBUTION + (
-    " And on KNEEL's landmark points (Tiulpin, Melekhov & Saarakkala 2019, arXiv 1907.12237): research use only."
+    " And on KNEEL's landmark points (Tiulpin, Melekhov & Saarakkala 2019, arXiv 1907.12237): "
+    "research use only."
 )
 
 
@@ -147,12 +148,10 @@ def calibrate(stack: Stack, val: chen.Knees, data: Path) -> Stack:
 
 @torch.no_grad()
 def fit_novelty(encoder: Encoder, knees: chen.Knees) -> None:
-    """Mean and whitening of the feature statistics of the training radiographs, into the encoder's buffers."""
+    """Mean and whitening of the training radiographs' feature statistics, into the encoder's buffers."""
     encoder.eval()
-    rows = []
-    for radiographs in batches(lambda i: equalise(knees.pixels[i].astype(np.uint16)), len(knees.grade)):
-        rows.append(encoder.statistics(encoder.features(radiographs)))
-    statistics = torch.cat(rows).double()
+    crops = batches(lambda i: equalise(knees.pixels[i].astype(np.uint16)), len(knees.grade))
+    statistics = torch.cat([encoder.statistics(encoder.features(part)) for part in crops]).double()
     values, vectors = torch.linalg.eigh(torch.cov(statistics.T))
     # Directions with next to no spread would turn rounding into novelty.
     whitening = vectors / (values + 1e-3 * values.mean()).sqrt()

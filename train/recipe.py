@@ -55,7 +55,7 @@ class VqvaeStage:
     landmark_share: float = 0.15
     """Share of each batch drawn from the knees with landmarks."""
     imagenet: bool = True
-    """Start the trunk from EfficientNet-lite0's ImageNet weights, and keep its first three blocks as they are."""
+    """Start the trunk from EfficientNet-lite0's ImageNet weights, and leave its first three blocks be."""
 
 
 @dataclass(frozen=True)

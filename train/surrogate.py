@@ -1,12 +1,12 @@
-"""Surrogate pairs: stand-ins for two visits of one knee, because the shipped data hold one radiograph of each.
+"""Surrogate pairs: stand-ins for two visits of one knee, where the data hold one radiograph of each.
 
-Nobody in Chen's data was radiographed twice.  A pair (current, future) is therefore made up, and whatever learns
-from it forecasts a surrogate:
+Nobody in Chen's data was radiographed twice.  A pair (current, future) is therefore made up, and whatever
+learns from it forecasts a surrogate:
 
 - A knee that stays: the knee, and itself re-cropped by a pixel or two and re-exposed.
 - A knee that rises: the knee, and another one of the higher grade laid onto its landmarks.  That other is the
-  same participant's other knee, mirrored, where that has the wanted grade; else the one of the wanted grade whose
-  landmarks fit best among ``CANDIDATES`` drawn at random.
+  same participant's other knee, mirrored, where that has the wanted grade; else the one of the wanted grade
+  whose landmarks fit best among ``CANDIDATES`` drawn at random.
 - How many rise, and to which grade, are the rates of ``kl_transitions.csv``.  Which ones: a knee's chance is
   proportional to the auxiliary classifier's P(grade above the reader's), the one sign known to carry risk
   (given the reader's grade it ranks 12-month rises with AUC 0.68; see MODEL_CARD).
@@ -95,7 +95,7 @@ def transition_rates(path: Path, months: int = 12) -> npt.NDArray[np.float64]:
 def rise_probabilities(
     grade: npt.NDArray[np.int64], posterior: npt.NDArray[np.float32], rates: npt.NDArray[np.float64]
 ) -> npt.NDArray[np.float64]:
-    """Each knee's chance to rise: in the mean of its grade the grade's rate, within it proportional to P(higher).
+    """Each knee's chance to rise: on average its grade's rate, within a grade proportional to P(higher).
 
     Args:
         grade: [N], the reader's.
@@ -115,7 +115,9 @@ def rise_probabilities(
     return chance
 
 
-def build(module: AutoencoderWithHeads, knees: chen.Knees, rates: npt.NDArray[np.float64], seed: int) -> Pairs:
+def build(
+    module: AutoencoderWithHeads, knees: chen.Knees, rates: npt.NDArray[np.float64], seed: int
+) -> Pairs:
     """Encode every knee's surrogate pairs with a trained VQ-VAE."""
     module.eval()
     count = len(knees.grade)
@@ -186,7 +188,9 @@ def choose_donors(
     return donors, grades
 
 
-def fit_similarity(source: npt.NDArray[np.float32], target: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+def fit_similarity(
+    source: npt.NDArray[np.float32], target: npt.NDArray[np.float32]
+) -> npt.NDArray[np.float64]:
     """Least-squares rotation, scale and shift, [2, 3], that takes points [K, 2] onto points [K, 2].
 
     In complex numbers the linear part is one factor, fitted by a scalar product.

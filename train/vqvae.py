@@ -1,7 +1,7 @@
 """Stage 1: the VQ-VAE, with an auxiliary classifier on its latents so that they keep what grades a knee.
 
-Loss = L1 of the equalised radiograph and of its gradients + beta * commitment + grade cross-entropy + landmark
-distance.  The auxiliary classifier has the shape of the stage-2 classifier, which starts from it.
+Loss = L1 of the equalised radiograph and of its gradients + beta * commitment + grade cross-entropy +
+landmark distance.  The auxiliary classifier has the shape of the stage-2 classifier, which starts from it.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class AutoencoderWithHeads(nn.Module):
 
 
 def reconstruction_loss(predicted: Tensor, radiograph: Tensor) -> Tensor:
-    """L1 of the pixels plus L1 of their horizontal and vertical differences: edges are what a reader reads."""
+    """L1 of the pixels plus L1 of their horizontal and vertical differences: edges tell the grade."""
     loss = (predicted - radiograph).abs().mean()
     for axis in (2, 3):
         loss = loss + (predicted.diff(dim=axis) - radiograph.diff(dim=axis)).abs().mean()

@@ -1,4 +1,4 @@
-"""The networks: plain ``nn.Module`` classes, one config dataclass each.  torch only; imported where it is used."""
+"""The networks: plain ``nn.Module`` classes, one config dataclass each; torch is imported late."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The multi-task classifier: one trunk over a latent reads the KL grade and the 16 landmarks.
 
-Shared trunk, KL head, and deconvolutions ending in a 2D soft-argmax are the paper's (arXiv 2506.14560); the trunk's
-make and the skips of the landmark branch are ours.
+Shared trunk, KL head, and deconvolutions ending in a 2D soft-argmax are the paper's (arXiv 2506.14560); the
+trunk's make and the skips of the landmark branch are ours.
 """
 
 from __future__ import annotations
@@ -57,11 +57,15 @@ class Classifier(nn.Module):
         super().__init__()
         self.config = config
         width = config.stem_channels
-        self.stem = nn.Sequential(nn.Conv2d(config.latent_channels, width, 3, padding=1), ResidualBlock(width))
+        self.stem = nn.Sequential(
+            nn.Conv2d(config.latent_channels, width, 3, padding=1), ResidualBlock(width)
+        )
         self.stages = stages(width, config.stages)
         deep = config.stages[-1][3]
         middle = config.stages[1][3]
-        self.head = nn.Sequential(SamePadConv(deep, config.head_channels, 1), norm(config.head_channels), nn.ReLU6())
+        self.head = nn.Sequential(
+            SamePadConv(deep, config.head_channels, 1), norm(config.head_channels), nn.ReLU6()
+        )
         self.grade = nn.Sequential(nn.Dropout(config.dropout), nn.Linear(config.head_channels, 5))
         self.rise1 = _deconvolution(deep, 96)
         self.rise2 = _deconvolution(96 + middle, 64)
@@ -70,7 +74,7 @@ class Classifier(nn.Module):
         self.register_buffer("temperature", torch.ones(()))
 
     def logits(self, latent: Tensor) -> tuple[Tensor, Tensor]:
-        """Latent [B, C, h, w] → (grade logits float32 [B, 5], landmarks float32 [B, 16, 2] in crop pixels)."""
+        """Latent [B, C, h, w] → (grade logits [B, 5], landmarks [B, 16, 2] in crop pixels), float32."""
         shallow = self.stem(latent)
         middle = self.stages[1](self.stages[0](shallow))
         deep = self.stages[3](self.stages[2](middle))

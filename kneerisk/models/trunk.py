@@ -26,7 +26,7 @@ class SamePadConv(nn.Conv2d):
         super().__init__(channels_in, channels_out, kernel, stride, padding, groups=groups, bias=False)
         total = kernel - stride
         self._pad = (total // 2, total - total // 2) if stride > 1 else None
-        # PyTorch's CPU gradient of a strided or 5x5 depthwise convolution is several times slower in bfloat16.
+        # PyTorch's CPU gradient of a strided or 5x5 depthwise convolution is times slower in bfloat16.
         self._train_in_float32 = groups > 1 and (stride > 1 or kernel > 3)
 
     def forward(self, input: Tensor) -> Tensor:

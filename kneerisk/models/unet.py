@@ -1,7 +1,7 @@
 """The forecasting U-Net: from a noised future latent and the current latent to the velocity v.
 
-Conditioning is by concatenation along channels, as in the paper (arXiv 2506.14560).  Residual blocks modulated by
-the time embedding follow arXiv 2105.05233; widths are the recipe's.
+Conditioning is by concatenation along channels, as in the paper (arXiv 2506.14560).  Residual blocks
+modulated by the time embedding follow arXiv 2105.05233; widths are the recipe's.
 """
 
 from __future__ import annotations
@@ -61,7 +61,9 @@ class UNet(nn.Module):
         widths = [config.channels * m for m in config.multipliers]
         embedding = 4 * config.channels
         self.register_buffer("frequencies", torch.exp(torch.linspace(0, math.log(1000), 32)))
-        self.embed = nn.Sequential(nn.Linear(64, embedding), nn.SiLU(), nn.Linear(embedding, embedding), nn.SiLU())
+        self.embed = nn.Sequential(
+            nn.Linear(64, embedding), nn.SiLU(), nn.Linear(embedding, embedding), nn.SiLU()
+        )
         self.enter = nn.Conv2d(2 * config.latent_channels, widths[0], 3, padding=1)
         self.down = nn.ModuleList()
         self.shrink = nn.ModuleList()

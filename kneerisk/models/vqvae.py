@@ -1,7 +1,7 @@
 """The VQ-VAE: a radiograph becomes a latent eight times smaller a side, drawn from codebooks, and comes back.
 
-VQ-VAE: arXiv 1711.00937.  Codes on a sphere (cosine codebook): arXiv 2110.04627.  Several codebooks, each for its own
-channels (product quantisation), the trunk and all sizes are ours, not the paper's.
+VQ-VAE: arXiv 1711.00937.  Codes on a sphere (cosine codebook): arXiv 2110.04627.  Several codebooks, each for
+its own channels (product quantisation), the trunk and all sizes are ours, not the paper's.
 """
 
 from __future__ import annotations
@@ -69,9 +69,9 @@ class Quantised(NamedTuple):
 class ProductQuantiser(nn.Module):
     """Each group of channels is moved to the nearest code of its own codebook, on a sphere of radius sqrt(d).
 
-    On that sphere the latent has unit mean square whatever the radiograph, which is what the diffusion expects.
-    The codebooks follow their members by an exponential moving average (arXiv 1711.00937, appendix A.1);
-    codes that nobody uses are moved onto vectors of the batch.
+    On that sphere the latent has unit mean square whatever the radiograph, which is what the diffusion
+    expects. The codebooks follow their members by an exponential moving average (arXiv 1711.00937, appendix
+    A.1); codes that nobody uses are moved onto vectors of the batch.
     """
 
     codebook: Tensor
@@ -81,7 +81,9 @@ class ProductQuantiser(nn.Module):
         super().__init__()
         self.decay = decay
         self.radius = channels**0.5
-        self.register_buffer("codebook", F.normalize(torch.randn(codebooks, size, channels), dim=-1) * self.radius)
+        self.register_buffer(
+            "codebook", F.normalize(torch.randn(codebooks, size, channels), dim=-1) * self.radius
+        )
         self.register_buffer("usage", torch.ones(codebooks, size), persistent=True)
 
     def to_sphere(self, features: Tensor) -> Tensor:
