@@ -15,7 +15,7 @@ import numpy as np
 
 from kneerisk.errors import Reason
 from kneerisk.records import FloatArray, KneeCrop, KneeScore, Radiograph, RadiographRef, Refusal
-from kneerisk.scoring.calibration import Calibration
+from kneerisk.calibration import Calibration
 from kneerisk.scoring.clock import Clock
 from kneerisk.scoring.journal import FileState, Record
 from kneerisk.scoring.overlap import Task, ordered_map

@@ -134,7 +134,7 @@ def _score(
             run_manifest(fingerprint, listing, run, started, summarise()), asdict(rooms.calibration), listing.extra
         )
 
-    if not len(indexes):
+    if not listing.images:  # an empty shard of a scan is a table without rows; an empty scan is none
         journal.remove()
         yield summarise()
         return

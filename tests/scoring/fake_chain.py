@@ -15,7 +15,7 @@ import numpy as np
 
 from kneerisk.errors import Reason
 from kneerisk.records import KneeCrop, Radiograph, RadiographRef, Refusal
-from kneerisk.scoring.calibration import Calibration, Logistic
+from kneerisk.calibration import Calibration, Logistic
 from kneerisk.scoring.chain import Rooms
 from kneerisk.scoring.clock import Clock
 from kneerisk.scoring.predict import ForecastSettings, StackPredictor

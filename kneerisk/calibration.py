@@ -27,6 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kneerisk.errors import StackError
+from kneerisk.risk import evidence_above, risk_of_rise
 
 Array = npt.NDArray[np.float64]
 FORMAT = 1
@@ -152,8 +153,6 @@ def fit(
     Raises:
         ValueError: a grade 0 to 3 has no knee, or a rate is outside 0..1, or grade 4 has a rate.
     """
-    from kneerisk.scoring.risk import evidence_above, risk_of_rise
-
     now, future = np.asarray(p_now, dtype=np.float64), np.asarray(p_12m, dtype=np.float64)
     grades = np.asarray(kl, dtype=np.intp)
     target = np.asarray(rates, dtype=np.float64)

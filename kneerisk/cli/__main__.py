@@ -1,0 +1,5 @@
+"""``python -m kneerisk.cli``."""
+
+from kneerisk.cli import main
+
+main()

@@ -1,0 +1,43 @@
+"""The commands, one file each."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from kneerisk.cli import doctor, merge, score, simulate, stack, validate
+
+app = typer.Typer(
+    help="Score cohorts of knee radiographs for the risk that knee osteoarthritis progresses within 12 months. "
+    "Research software, no medical device.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from kneerisk import __version__
+
+        typer.echo(f"kneerisk {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and stop.")
+    ] = False,
+) -> None:
+    """Options before the command."""
+
+
+app.command("score")(score.score)
+app.command("validate")(validate.validate)
+app.command("merge")(merge.merge)
+app.command("simulate")(simulate.simulate)
+app.command("doctor")(doctor.doctor)
+app.add_typer(stack.app, name="stack")

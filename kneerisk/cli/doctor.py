@@ -1,0 +1,20 @@
+"""``kneerisk doctor``."""
+
+from __future__ import annotations
+
+import typer
+
+from kneerisk.cli import options as o
+
+
+def doctor(json: o.Json = False) -> None:
+    """What this machine can do: CPU, GPU, decoders, stacks; the exit status is 1 where scoring would not work."""
+    from kneerisk.cli import show
+    from kneerisk.scoring.doctor import examine
+
+    findings = examine()
+    if json:
+        show.print_json({"ready": findings.ready, "checks": findings.plain()})
+    else:
+        show.checks(findings)
+    raise typer.Exit(0 if findings.ready else 1)

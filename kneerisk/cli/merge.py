@@ -1,0 +1,29 @@
+"""``kneerisk merge``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kneerisk.cli import options as o
+
+
+def merge(
+    parts: Annotated[
+        list[Path], typer.Argument(metavar="PART...", help="The tables of every shard.", show_default=False)
+    ],
+    out: Annotated[Path, typer.Option(help="The table to write: .parquet or .csv.", show_default=False)],
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the table if it is there.")] = False,
+    json: o.Json = False,
+    quiet: o.Quiet = False,
+) -> None:
+    """Join the tables of all shards; refuse gaps, duplicates and mixed stacks."""
+    from kneerisk.cli import show
+    from kneerisk.scoring.merge import merge_tables
+
+    with show.interruptible("Stopped; no table was written."):
+        summary = merge_tables(parts, out, overwrite=overwrite)
+    show.summary(summary, as_json=json, quiet=quiet)
+    raise typer.Exit(int(summary.exit_code))

@@ -1,0 +1,260 @@
+"""What people see: progress on stderr, summaries on stdout."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from kneerisk.errors import ExitCode
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress as Bar
+    from rich.progress import ProgressColumn
+
+    from kneerisk.scoring.cohort import Validation
+    from kneerisk.scoring.doctor import Findings
+    from kneerisk.scoring.run import Progress
+    from kneerisk.scoring.summary import Summary
+
+
+def complain(message: str) -> None:
+    """An error, on stderr."""
+    _console(stderr=True).print("[bold red]error:[/] ", _escaped(message), sep="", soft_wrap=True, highlight=False)
+
+
+def print_json(data: Any) -> None:
+    """A document on stdout."""
+    typer.echo(json.dumps(data, indent=2, ensure_ascii=False, default=str))
+
+
+@contextmanager
+def interruptible(message: str) -> Iterator[None]:
+    """Ctrl-C, and the SIGTERM of a scheduler, end the command with 130 and a word on what is kept."""
+    import signal
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    except KeyboardInterrupt:
+        _console(stderr=True).print(f"\n[yellow]{_escaped(message)}[/]", soft_wrap=True, highlight=False)
+        raise typer.Exit(int(ExitCode.INTERRUPTED)) from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def scoring(steps: Iterator[Progress | Summary], progress: bool) -> Summary:
+    """Drive a run to its end; the bar shows the rate and the time left."""
+    from kneerisk.scoring.summary import Summary
+
+    last = None
+    with _bar(progress) as bar:
+        task = bar.add_task("looking for images", total=None, note="")
+        for step in steps:
+            if isinstance(step, Summary):
+                last = step
+                continue
+            note = f"{step.rows - step.not_ok} knees scored"
+            if step.not_ok:
+                note += f", {step.not_ok} refused or failed"
+            if step.reused:
+                note += f", {step.reused} images from before"
+            bar.update(task, description="scoring", total=step.total, completed=step.done, note=note)
+    assert last is not None
+    return last
+
+
+def validating(steps: Iterator[Validation], progress: bool) -> Validation:
+    """Drive a validation to its end."""
+    found = None
+    with _bar(progress) as bar:
+        task = bar.add_task("validating", total=None, note="")
+        for found in steps:
+            bar.update(task, completed=found.images, note=f"{found.images} images, {found.knees} knees")
+    assert found is not None
+    return found
+
+
+def summary(result: Summary, *, as_json: bool, quiet: bool) -> None:
+    """The end of a run, for a person or a program."""
+    if as_json:
+        print_json(result.to_json())
+    if as_json or quiet:
+        return
+    out = _console()
+    if result.rows == 0:
+        out.print("[bold]No image was found, and no table was written.[/]")
+        _counts(out, "passed over", result.skipped)
+        out.print("Give a folder that holds DICOM, PNG, JPEG or TIFF files, or a manifest with a column called path.")
+        return
+    head = f"[bold]{result.ok} knees scored[/] of {result.images} images"
+    if result.seconds and not result.reused:
+        head += f" in {_duration(result.seconds)} ({result.ok / result.seconds:.1f} knees/s)"
+    out.print(head, highlight=False)
+    for count, word in ((result.refused, "refused"), (result.failed, "failed")):
+        if count:
+            out.print(f"{count} {word}", highlight=False)
+    _counts(out, "why", result.reasons)
+    _counts(out, "quality flags", result.qc_flags)
+    _counts(out, "passed over", result.skipped)
+    if result.ok:
+        _risks(out, result)
+    for alarm in result.alarms:
+        out.print(f"[bold red]alarm:[/] {_escaped(alarm)}", soft_wrap=True)
+    out.print(f"\n[bold]{_escaped(result.out)}[/]: {result.rows} rows", highlight=False, soft_wrap=True)
+    for hint in _next_steps(result):
+        out.print(f"  {_escaped(hint)}", highlight=False, soft_wrap=True)
+    out.print("Research use only, not a diagnosis.", style="dim")
+
+
+def validation(found: Validation, *, as_json: bool, quiet: bool) -> None:
+    """What a validation found."""
+    if as_json:
+        print_json(
+            {
+                "images": found.images,
+                "knees": found.knees,
+                "reasons": dict(found.reasons.most_common()),
+                "qc_flags": dict(found.qc_flags.most_common()),
+                "knees_without_spacing": found.without_spacing,
+                "knees_without_participant": found.without_participant,
+                "skipped": dict(found.skipped),
+                "problems": [dict(zip(("source_path", "reason", "message"), p, strict=True)) for p in found.problems],
+                "exit_code": int(found.exit_code),
+            }
+        )
+    if as_json or quiet:
+        return
+    out = _console()
+    out.print(f"[bold]{found.knees} knees would be scored[/], of {found.images} images", highlight=False)
+    if found.without_spacing:
+        out.print(f"{found.without_spacing} without pixel spacing: their joint space has no mm (see --spacing-mm)", highlight=False)
+    if found.without_participant:
+        out.print(f"{found.without_participant} without a participant's id (see --id-from)", highlight=False)
+    _counts(out, "would not be scored", found.reasons)
+    _counts(out, "quality flags", found.qc_flags)
+    _counts(out, "passed over", found.skipped)
+    for path, reason, message in found.problems[:20]:
+        out.print(f"  {_escaped(path)}: [yellow]{reason}[/] {_escaped(message)}", highlight=False, soft_wrap=True)
+    if len(found.problems) > 20:
+        out.print(f"  … and {len(found.problems) - 20} more: --json lists them all", highlight=False)
+
+
+def pairs(entries: Sequence[tuple[str, str]]) -> None:
+    """Names and what they are, in two columns."""
+    from rich.table import Table
+
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in entries:
+        table.add_row(_escaped(name), _escaped(value))
+    _console().print(table)
+
+
+def checks(findings: Findings) -> None:
+    """What a doctor found."""
+    out = _console()
+    for check in findings.checks:
+        mark = "[green]ok[/]  " if check.ok else "[bold red]no[/]  " if check.needed else "[yellow]--[/]  "
+        remedy = f"; {check.remedy}" if check.remedy and not check.ok else ""
+        out.print(f"{mark}[bold]{_escaped(check.name)}[/]: {_escaped(check.found + remedy)}", highlight=False, soft_wrap=True)
+    word = "[bold green]ready to score[/]" if findings.ready else "[bold red]not ready to score[/]: see the lines marked no"
+    out.print(word, highlight=False)
+
+
+def _risks(out: Console, result: Summary) -> None:
+    from rich.table import Table
+
+    grades = "  ".join(f"KL {grade}: {count}" for grade, count in result.kl_now.items())
+    out.print(f"\n[bold]Grades now[/]  {grades}", highlight=False)
+    q = result.risk_quantiles
+    out.print(
+        f"[bold]12-month risk of progression[/]  mean {_percent(result.mean_risk)}, median {_percent(q[50])}, "
+        f"middle 90 % {_percent(q[5])} to {_percent(q[95])}",
+        highlight=False,
+    )
+    out.print(f"calibrated to: {_escaped(result.population)}", style="dim", highlight=False)
+    table = Table(title="Highest risks", title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0))
+    for name in ("participant", "side", "KL now", "risk", "image"):
+        table.add_column(name, justify="right" if name == "risk" else "left", header_style="dim", overflow="fold")
+    for top in result.top:
+        participant = "-" if top.participant_id is None else _escaped(top.participant_id)
+        table.add_row(
+            participant, top.side, str(top.kl_now), _percent(top.risk_12m_calibrated), _escaped(top.source_path)
+        )
+    out.print(table)
+
+
+def _next_steps(result: Summary) -> Iterator[str]:
+    if result.failed:
+        yield "failed rows: their message says what to mend; then run again with --retry-failed"
+    if result.refused:
+        yield "refused rows: column reason and message say why"
+    if result.ok:
+        yield 'read it: python -c "import polars; print(polars.read_parquet(...))"; its metadata explains each column'
+
+
+def _counts(out: Console, title: str, counts: Mapping[str, int]) -> None:
+    if counts:
+        listed = ", ".join(f"{_escaped(str(name))} {count}" for name, count in counts.items())
+        out.print(f"  [dim]{title}:[/] {listed}", highlight=False, soft_wrap=True)
+
+
+def _bar(shown: bool) -> Bar:
+    from rich import progress
+
+    return progress.Progress(
+        progress.SpinnerColumn(),
+        progress.TextColumn("{task.description}"),
+        progress.BarColumn(bar_width=28),
+        progress.MofNCompleteColumn(),
+        _rate_column()(),
+        progress.TimeRemainingColumn(compact=True),
+        progress.TextColumn("{task.fields[note]}", style="dim"),
+        console=_console(stderr=True),
+        disable=not shown,
+        transient=not sys.stderr.isatty(),
+    )
+
+
+def _rate_column() -> Callable[[], ProgressColumn]:
+    from rich.progress import ProgressColumn, Task
+    from rich.text import Text
+
+    class RateColumn(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            speed = task.finished_speed or task.speed
+            return Text("" if speed is None else f"{speed:.1f} images/s", style="cyan")
+
+    return RateColumn
+
+
+def _console(stderr: bool = False) -> Console:
+    from rich.console import Console
+
+    return Console(stderr=stderr)
+
+
+def _escaped(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f} %"
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"

@@ -1,0 +1,67 @@
+"""``kneerisk stack``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from kneerisk.cli import options as o
+
+app = typer.Typer(help="The stacks of networks that are here.", no_args_is_help=True)
+
+
+@app.command("list")
+def list_stacks(json: o.Json = False) -> None:
+    """Every stack that can be named with --stack."""
+    from kneerisk.cli import show
+    from kneerisk.errors import StackError
+    from kneerisk.stack import Stack, available_stacks
+
+    entries = []
+    for name, folder in available_stacks().items():
+        try:
+            stack = Stack.load(folder)
+            entries.append({"name": name, "stack": stack.name, "sha256": stack.sha256, "summary": stack.description.summary})
+        except StackError as error:
+            entries.append({"name": name, "stack": None, "sha256": None, "summary": f"damaged: {error}"})
+    if json:
+        show.print_json(entries)
+    else:
+        show.pairs([(str(entry["name"]), str(entry["summary"])) for entry in entries] or [("none", "no stack is here")])
+
+
+@app.command("info")
+def info(
+    name: Annotated[str, typer.Argument(help="Name or folder of a stack.")] = "compact",
+    json: o.Json = False,
+) -> None:
+    """What a stack is: components and their terms, defaults, calibration population, model card."""
+    from kneerisk.cli import show
+    from kneerisk.stack import Stack
+
+    stack = Stack.load(name)
+    description = stack.description
+    population = stack.calibration().get("population")
+    if json:
+        show.print_json(
+            {
+                "stack": stack.name,
+                "sha256": stack.sha256,
+                **description.to_dict(),
+                "calibration": stack.calibration(),
+                "model_card": stack.model_card(),
+            }
+        )
+        return
+    show.pairs(
+        [
+            ("stack", f"{stack.name}: {description.summary}"),
+            ("sha256", stack.sha256),
+            ("crop", f"{description.crop_size} px, {description.field_of_view_mm:g} mm"),
+            ("defaults", f"{description.steps} steps, {description.samples} sampled futures"),
+            ("calibrated to", str(population)),
+            *((name, entry.terms) for name, entry in description.components.items()),
+        ]
+    )
+    typer.echo("\n" + stack.model_card())

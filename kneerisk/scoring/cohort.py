@@ -1,0 +1,174 @@
+"""Where the rooms meet: a stack's networks, the readers of radiographs and the chain become one call."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from kneerisk import __version__
+from kneerisk.errors import ExitCode, NoEngineError, Reason, StackError
+from kneerisk.records import KneeCrop, Radiograph, RadiographRef, Refusal
+from kneerisk.calibration import Calibration
+from kneerisk.scoring.chain import Item, Known, Localise, Rooms, Walk, locate
+from kneerisk.scoring.clock import Clock
+from kneerisk.scoring.predict import ForecastSettings, StackPredictor
+from kneerisk.scoring.run import Progress, score_images
+from kneerisk.scoring.run_report import write_run_report
+from kneerisk.scoring.settings import InputSettings, RunSettings, StackSettings, fingerprint
+from kneerisk.scoring.summary import Summary
+
+if TYPE_CHECKING:
+    from engines.runner import Runner
+    from kneerisk.stack import Stack
+
+FORECASTERS = ("encoder", "unet", "classifier_now", "classifier_12m")
+
+
+def score_cohort(
+    inputs: InputSettings, networks: StackSettings, run: RunSettings
+) -> Iterator[Progress | Summary]:
+    """Score a cohort into ``run.out``: yields progress, and last the summary.
+
+    Raises:
+        UsageError, StackError, NoEngineError: before anything is scored.
+        StoppedOnErrorError: see :func:`kneerisk.scoring.run.score_images`.
+    """
+    from kneerisk.radiograph.scan import Skipped
+
+    skipped = Skipped()
+    clock = Clock()
+    images = _scan(inputs, skipped)
+    with ExitStack() as resources:
+        with clock.stage("load"):
+            rooms = resources.enter_context(open_rooms(inputs, networks, run, clock))
+        marks = fingerprint(inputs, networks, run, rooms.provenance)
+        for step in score_images(images, skipped.counts, rooms, run, marks, clock):
+            if isinstance(step, Summary) and run.run_report is not None:
+                write_run_report(run.run_report, marks, step)
+            yield step
+
+
+@contextmanager
+def open_rooms(
+    inputs: InputSettings, networks: StackSettings, run: RunSettings, clock: Clock
+) -> Iterator[Rooms]:
+    """Everything the chain needs, its networks open."""
+    from kneerisk.stack import Stack
+
+    stack = Stack.load(networks.stack)
+    wants_pictures = run.previews is not None or run.futures is not None
+    names = (*FORECASTERS, *(("decoder",) if wants_pictures else ()))
+    settings = ForecastSettings(
+        steps=networks.steps or stack.description.steps,
+        samples=networks.samples or stack.description.samples,
+        seed=networks.seed,
+        upscale=networks.upscale,
+    )
+    calibration = Calibration.from_mapping(stack.calibration())
+    with ExitStack() as resources:
+        runners = {name: resources.enter_context(_open(stack, name, networks)) for name in names}
+        predictor = StackPredictor(
+            {name: runner.run for name, runner in runners.items()},
+            settings,
+            novelty_threshold=calibration.novelty_threshold,
+            micro_batch=stack.description.micro_batch,
+            keep_latents=wants_pictures,
+            stage=clock.stage,
+        )
+        unet = runners["unet"]  # the encoder may keep to fp32 whatever is asked
+        yield Rooms(
+            read=_reader(inputs),
+            localise=resources.enter_context(_open_localiser(stack, networks)),
+            predictor=predictor,
+            calibration=calibration,
+            provenance={
+                "stack": stack.name,
+                "stack_sha256": stack.sha256,
+                "backend": unet.backend,
+                "precision": unet.precision,
+                "engine_key": None,
+                "seed": settings.seed,
+                "steps": settings.steps,
+                "samples": settings.samples,
+                "upscale": settings.upscale,
+                "kneerisk_version": __version__,
+            },
+        )
+
+
+@dataclass(slots=True)
+class Validation:
+    """What would be scored, refused, and why."""
+
+    images: int = 0
+    knees: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+    qc_flags: Counter[str] = field(default_factory=Counter)
+    without_spacing: int = 0
+    without_participant: int = 0
+    skipped: Mapping[str, int] = field(default_factory=dict)
+    problems: list[tuple[str, str, str]] = field(default_factory=list)
+    """(source path, reason, message) of each refusal and failure."""
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """As ``score`` would end."""
+        if self.knees == 0:
+            return ExitCode.NOTHING_SCORABLE
+        return ExitCode.PARTIAL if self.reasons else ExitCode.OK
+
+    def add(self, knee: KneeCrop | Refusal) -> None:
+        """Count one knee or refusal."""
+        self.qc_flags.update(knee.qc_flags)
+        if isinstance(knee, Refusal):
+            self.reasons[str(knee.reason)] += 1
+            self.problems.append((knee.ref.source_path, str(knee.reason), knee.message))
+            return
+        self.knees += 1
+        self.without_spacing += knee.spacing_mm is None
+        self.without_participant += knee.participant_id is None
+
+
+def validate_cohort(inputs: InputSettings, networks: StackSettings, run: RunSettings) -> Iterator[Validation]:
+    """Walk a cohort as ``score`` would, up to its knees; yields the count as it grows. Nothing is written."""
+    from kneerisk.radiograph.scan import Skipped
+    from kneerisk.stack import Stack
+
+    skipped = Skipped()
+    images = _scan(inputs, skipped)
+    with _open_localiser(Stack.load(networks.stack), networks) as localise:
+        yield from validate_images(images, skipped.counts, _reader(inputs), localise, run)
+
+
+def validate_images(
+    images: Iterator[Item],
+    skipped: Mapping[str, int],
+    read: Callable[[RadiographRef], Radiograph | Refusal],
+    localise: Localise,
+    run: RunSettings,
+) -> Iterator[Validation]:
+    """Read and localise each image of ``run``'s shard; the same object is yielded after each, and at the end."""
+    found = Validation(skipped=skipped)
+    ours = ((i, item) for i, item in enumerate(images) if run.shard.holds(i))
+    limited = (pair for pair, _ in zip(ours, range(run.limit), strict=False)) if run.limit else ours
+    walk = Walk(run.workers, run.timeout)
+    for image in locate(limited, read, localise, walk, Clock()):
+        if isinstance(image, Known):
+            continue
+        found.images += 1
+        for knee in image.knees:
+            found.add(knee)
+        yield found
+    yield found
+
+
+def _scan(inputs: InputSettings, skipped: Any) -> Iterator[Item]:
+    from kneerisk.radiograph.scan import scan
+
+    return scan(inputs.inputs, id_from=inputs.id_from, side=inputs.side, skipped=skipped)
+
+

@@ -1,0 +1,138 @@
+"""Join the tables of a run's shards, and prove that nothing is missing and nothing is there twice."""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from kneerisk.errors import UsageError
+from kneerisk.scoring import table
+from kneerisk.scoring.journal import folder_of
+from kneerisk.scoring.rows import Row
+from kneerisk.scoring.settings import Shard
+from kneerisk.scoring.summary import Summary, Tally
+
+_OF_THE_SHARD = frozenset({"shard"})
+
+
+def merge_tables(parts: Sequence[Path], out: Path, *, overwrite: bool = False) -> Summary:
+    """Write the whole scan's table from its shards', rows in the scan's order.
+
+    Args:
+        parts: the tables of every shard, in any order.
+        out: ends in .parquet or .csv.
+        overwrite: replace ``out``.
+
+    Raises:
+        UsageError: a shard is missing or there twice; the parts differ in stack, settings or scan; one was scored with
+            ``--limit``; an image of the scan has no row.
+    """
+    table.format_of(out)
+    if out.exists() and not overwrite:
+        raise UsageError(f"{out} exists: write over it with --overwrite, or choose another --out")
+    if any(part.resolve() == out.resolve() for part in parts):
+        raise UsageError(f"{out} is one of the parts: choose another --out")
+    documents = {part: table.read_metadata(part) for part in parts}
+    runs = {part: found["run"] for part, found in documents.items()}
+    _refuse_mixture(runs)
+    _refuse_gaps(runs)
+    first = documents[parts[0]]
+    run, extra = runs[parts[0]], tuple(runs[parts[0]]["carried_columns"])
+    population = first["calibration"]["population"]
+    tally = Tally()
+
+    def merged() -> table.Metadata:
+        result = tally.summary(str(out), population)
+        manifest = {
+            **run,
+            "fingerprint": {**run["fingerprint"], "shard": "1/1"},
+            "shard": "1/1",
+            "merged_from": len(parts),
+            "rows": {"ok": result.ok, "refused": result.refused, "failed": result.failed},
+            "started": min(r["started"] for r in runs.values()),
+            "finished": max(r["finished"] for r in runs.values()),
+        }
+        return table.metadata(manifest, first["calibration"], extra)
+
+    workspace = folder_of(out)
+    try:
+        workspace.mkdir(parents=True)
+    except FileExistsError:
+        raise UsageError(f"{workspace.name} holds an unfinished run: finish it, or choose another --out") from None
+    try:
+        table.write(_rows(parts, run["images_in_scan"], tally), out, merged, extra, workspace)
+    finally:
+        for leftover in workspace.iterdir():
+            leftover.unlink()
+        workspace.rmdir()
+    return tally.summary(str(out), population)
+
+
+def _refuse_mixture(runs: Mapping[Path, Mapping[str, Any]]) -> None:
+    """Every part must come of the same scan, scored by the same stack with the same settings."""
+    (first, reference), *others = runs.items()
+    wanted = _comparable(reference)
+    for part, run in others:
+        found = _comparable(run)
+        differing = [key for key in sorted({*wanted, *found}) if wanted.get(key) != found.get(key)]
+        if differing:
+            listed = "; ".join(f"{key}: {wanted.get(key)} and {found.get(key)}" for key in differing)
+            raise UsageError(
+                f"{first.name} and {part.name} are no shards of one run: they differ in {listed}. Score the odd one again"
+            )
+    limited = [part.name for part, run in runs.items() if run["limit"] is not None]
+    if limited:
+        raise UsageError(f"{', '.join(limited)} was scored with --limit and is not complete: score it again without")
+
+
+def _comparable(run: Mapping[str, Any]) -> dict[str, Any]:
+    settings = {key: value for key, value in run["fingerprint"].items() if key not in _OF_THE_SHARD}
+    shards = Shard.parse(run["shard"]).count
+    return {**settings, "scan_sha256": run["scan_sha256"], "images_in_scan": run["images_in_scan"], "shards": shards}
+
+
+def _refuse_gaps(runs: Mapping[Path, Mapping[str, Any]]) -> None:
+    shards = {part: Shard.parse(run["shard"]) for part, run in runs.items()}
+    count = next(iter(shards.values())).count
+    held = Counter(shard.index for shard in shards.values())
+    twice = [str(index) for index, times in sorted(held.items()) if times > 1]
+    if twice:
+        raise UsageError(f"shard {', '.join(twice)} of {count} is there twice: leave one of them out")
+    missing = [str(index) for index in range(1, count + 1) if index not in held]
+    if missing:
+        raise UsageError(f"shard {', '.join(missing)} of {count} is missing: score it, and name it here")
+
+
+def _rows(parts: Sequence[Path], images: int, tally: Tally) -> Iterator[Row]:
+    """All rows by image, proving on the way that each image of the scan has its rows once."""
+    current, sides = -1, set()
+    for row in heapq.merge(*(_rows_of(part) for part in parts), key=_image_index):
+        index = _image_index(row)
+        if index > current + 1:
+            raise UsageError(f"image {current + 1} of the scan has no row in these parts: score its shard again")
+        if index != current:
+            current, sides = index, set()
+        if row["side"] in sides:
+            raise UsageError(f"{row['source_path']} has two rows for side {row['side']}: a part was altered; score it again")
+        sides.add(row["side"])
+        tally.add(row)
+        yield row
+    if current != images - 1:
+        raise UsageError(f"image {current + 1} of the scan has no row in these parts: score its shard again")
+
+
+def _rows_of(part: Path) -> Iterator[Row]:
+    """In the order of the scan, as they were written; UsageError where they were shuffled since."""
+    before = -1
+    for row in table.read(part).iter_rows(named=True):
+        if _image_index(row) < before:
+            raise UsageError(f"{part.name}: its rows are not in the order of the scan: a part was altered; score it again")
+        before = _image_index(row)
+        yield row
+
+
+def _image_index(row: Row) -> int:
+    return int(row["image_index"])
