@@ -31,9 +31,9 @@ def open_runner(
     """Open a component that :func:`engines.export.export_components` wrote; close it, or use a ``with``.
 
     ``auto`` precision is bf16 where the chip has it and fp32 elsewhere; the runner says which.  ``threads``
-    defaults to the backend's own choice.  The torch backend needs ``module``, which builds the network without
-    its weights, and may take another ``device``.  BackendUnavailableError where the backend or precision cannot
-    run here; EngineError where the files are missing or do not fit.
+    defaults to the backend's own choice.  The torch backend needs ``module``, which builds the network
+    without its weights, and may take another ``device``.  BackendUnavailableError where the backend or
+    precision cannot run here; EngineError where the files are missing or do not fit.
     """
     if backend == "tensorrt":
         raise BackendUnavailableError(

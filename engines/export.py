@@ -1,8 +1,8 @@
 """torch modules → weightless ONNX graphs that all point into one safetensors file.
 
 The file holds each weight once (see :mod:`engines.weights`); a graph's initialisers are ONNX external data at
-the weights' own offsets, so OpenVINO, ONNX Runtime and torch read the very same bytes.  Graphs and weights lie in
-one folder, because both runtimes refuse external data outside the graph's own folder.
+the weights' own offsets, so OpenVINO, ONNX Runtime and torch read the very same bytes.  Graphs and weights
+lie in one folder, because both runtimes refuse external data outside the graph's own folder.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ def graph_name(component: str) -> str:
 
 
 def export_components(folder: Path, components: Mapping[str, tuple[nn.Module, ComponentSpec]]) -> list[Path]:
-    """Write ``weights.safetensors`` and one ``<component>.onnx`` each into a folder that exists; return the paths.
+    """Write ``weights.safetensors`` and one ``<component>.onnx`` each into a folder; return the paths.
 
     A module takes the spec's inputs as positional tensors, in order, and returns one tensor or a tuple in the
-    order of the outputs.  It is traced in eval mode, in float32, with a symbolic batch.  Persistent buffers that
-    the graph does not use (step counters, a codebook's usage) stay out of the file, which notes their names;
-    a parameter that it does not use is an error: publish modules that hold only what they run.
+    order of the outputs.  It is traced in eval mode, in float32, with a symbolic batch.  Persistent buffers
+    that the graph does not use (step counters, a codebook's usage) stay out of the file, which notes their
+    names; a parameter that it does not use is an error: publish modules that hold only what they run.
     ExportError where a module, its spec and its weights disagree.
     """
     tensors: dict[str, Array] = {}
@@ -54,7 +54,7 @@ def export_components(folder: Path, components: Mapping[str, tuple[nn.Module, Co
         used = {tensor.name for tensor in graphs[name].graph.initializer}
         if idle := sorted({parameter for parameter, _ in module.named_parameters()} - used):
             raise ExportError(
-                f"{name}: the graph does not use {', '.join(idle)} (training-only, or tied to another weight): "
+                f"{name}: the graph does not use {', '.join(idle)} (for training only, or tied to another): "
                 "leave them out of the module that is published"
             )
         for key, value in module.state_dict().items():

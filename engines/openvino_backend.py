@@ -11,6 +11,8 @@ from engines.errors import BackendUnavailableError, EngineError
 from engines.runner import Precision, Runner
 from engines.spec import Array, ComponentSpec
 
+_WAVES = ("Sin", "Cos")
+
 
 class OpenVINORunner(Runner):
     """A graph compiled for the CPU, for every batch size at once; nothing is written to disk."""
@@ -37,18 +39,67 @@ class OpenVINORunner(Runner):
             settings["INFERENCE_NUM_THREADS"] = threads
         try:
             model = core.read_model(graph)
+            waves = _split_waves(model) if chosen == "bf16" else None
             self._request = core.compile_model(model, "CPU", settings).create_infer_request()
+            if waves is not None:
+                settings["INFERENCE_PRECISION_HINT"] = "f32"
+                waves = core.compile_model(waves, "CPU", settings).create_infer_request()
+            self._waves = waves
         except RuntimeError as error:
             raise EngineError(f"{graph.name}: OpenVINO {ov.__version__} cannot open it: {error}") from error
         super().__init__(spec, "cpu", chosen)
 
     def _infer(self, arrays: dict[str, Array]) -> dict[str, Array]:
+        if self._waves is not None:
+            wanted = {port.get_any_name(): arrays[port.get_any_name()] for port in self._waves.model_inputs}
+            results = self._waves.infer(wanted, share_inputs=True, share_outputs=False)
+            arrays = arrays | {port.get_any_name(): array for port, array in results.items()}
         # copied: OpenVINO would hand out its own buffers, which the next call overwrites
         results = self._request.infer(arrays, share_inputs=True, share_outputs=False)
         return {array.name: np.asarray(results[array.name]) for array in self.spec.outputs}
 
     def _release(self) -> None:
-        del self._request
+        del self._request, self._waves
+
+
+def _split_waves(model: Any) -> Any:
+    """Cut what leads to the sines and cosines off a model, and return it as a model of its own, or None.
+
+    A bf16 model rounds an angle to 8 bits before it takes its sine: a time embedding's angle of 900 rad is
+    then off by up to 2.  The part that is cut off runs in float32, and its sines become inputs of the rest.
+    """
+    import openvino as ov
+
+    prefix = model.clone()
+    waves = [op for op in prefix.get_ordered_ops() if op.get_type_name() in _WAVES]
+    if not waves:
+        return None
+    for number, op in enumerate(waves):
+        op.output(0).set_names({f"wave_{number}"})
+    parameters = [p for p in prefix.get_parameters() if any(_leads_to(p, op) for op in waves)]
+
+    inputs = []
+    for number, op in enumerate(op for op in model.get_ordered_ops() if op.get_type_name() in _WAVES):
+        wave = ov.opset13.parameter(op.output(0).get_partial_shape(), np.float32)
+        wave.output(0).set_names({f"wave_{number}"})
+        for target in op.output(0).get_target_inputs():
+            target.replace_source_output(wave.output(0))
+        inputs.append(wave)
+    model.add_parameters(inputs)
+    return ov.Model([op.output(0) for op in waves], parameters)
+
+
+def _leads_to(source: Any, op: Any) -> bool:
+    above = [op]
+    seen = set()
+    while above:
+        node = above.pop()
+        if node.get_friendly_name() == source.get_friendly_name():
+            return True
+        if node.get_friendly_name() not in seen:
+            seen.add(node.get_friendly_name())
+            above += [node.input(i).get_source_output().get_node() for i in range(node.get_input_size())]
+    return False
 
 
 def _choose_precision(core: Any, precision: Literal["auto", "bf16", "fp32"]) -> Precision:

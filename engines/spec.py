@@ -68,7 +68,7 @@ class ComponentSpec:
             raise ValueError(f"{self.name}: {sorted(shared)} name both an input and an output")
 
     def check_inputs(self, arrays: Mapping[str, Array]) -> int:
-        """Return the batch size that all inputs share; ArrayMismatchError names the array that does not fit."""
+        """Return the batch size of all inputs; ArrayMismatchError names the array that does not fit."""
         return self._check(arrays, self.inputs, "input")
 
     def check_outputs(self, arrays: Mapping[str, Array], batch: int) -> None:

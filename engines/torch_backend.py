@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from engines.errors import BackendUnavailableError, EngineError
 from engines.runner import Precision, Runner
@@ -37,14 +37,14 @@ class TorchRunner(Runner):
                 "or choose the backend 'cpu'"
             ) from error
         if threads is not None:
-            torch.set_num_threads(threads)
+            torch.set_num_threads(threads)  # torch has one setting for the whole process
         self._torch: Any = torch
         self._device = torch.device(device)
         chosen: Precision = _choose_precision(torch, self._device) if precision == "auto" else precision
-        self._module: Any = module().float().eval().to(self._device)
+        self._module = cast(Any, module()).float().eval().to(self._device)
         self._load(weights, spec.name)
         if chosen == "bf16":
-            self._module = self._module.to(memory_format=torch.channels_last)
+            self._module.to(memory_format=torch.channels_last)
         super().__init__(spec, "torch", chosen)
 
     def _load(self, weights: Path, component: str) -> None:
@@ -54,7 +54,7 @@ class TorchRunner(Runner):
         missing = sorted(set(missing) - unused)
         if missing or unknown:
             raise EngineError(
-                f"{component}: the module and {weights.name} disagree (missing {missing}, unknown {unknown}): "
+                f"{component}: module and {weights.name} disagree (missing {missing}, unknown {unknown}): "
                 "build the module from the stack's own config"
             )
 

@@ -46,6 +46,8 @@ class StackComponent:
     """The licence and terms of its weights, as a sentence."""
     config: Mapping[str, Any] = field(default_factory=dict)
     """What ``kneerisk.models.build(component, config)`` needs to build the module."""
+    float32_only: bool = False
+    """Whether it always runs in float32, whatever is asked: where rounding may flip a choice of code."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,24 +97,32 @@ class StackDescription:
         values: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
         values["latent_shape"] = list(self.latent_shape)
         values["components"] = {
-            name: {"terms": entry.terms, **entry.spec.to_dict(), "config": dict(entry.config)}
+            name: {
+                "terms": entry.terms,
+                "float32_only": entry.float32_only,
+                **entry.spec.to_dict(),
+                "config": dict(entry.config),
+            }
             for name, entry in self.components.items()
         }
         return values
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Read what :meth:`to_dict` gave; ValueError names a key that is missing, unknown or of another kind."""
+        """Read what :meth:`to_dict` gave; ValueError names a key that is missing, unknown or wrong."""
         known = {f.name for f in fields(cls)}
         _same_keys("stack.yaml", known, values)
         components = {}
         for name, entry in values["components"].items():
-            _same_keys(f"component {name}", {"terms", "inputs", "outputs", "config"}, entry)
+            _same_keys(f"component {name}", _ENTRY_KEYS, entry)
             components[name] = StackComponent(
-                ComponentSpec.from_dict(name, entry), entry["terms"], entry["config"]
+                ComponentSpec.from_dict(name, entry), entry["terms"], entry["config"], entry["float32_only"]
             )
         plain = {key: values[key] for key in known}
         return cls(**(plain | {"components": components, "latent_shape": tuple(values["latent_shape"])}))
+
+
+_ENTRY_KEYS = {"terms", "float32_only", "inputs", "outputs", "config"}
 
 
 def _same_keys(where: str, known: set[str], values: Mapping[str, Any]) -> None:
@@ -135,7 +145,7 @@ class Stack:
 
     @classmethod
     def load(cls, name_or_path: str | Path) -> Self:
-        """Find a stack by its folder's name or by path, and verify it; StackError names the file and the fix."""
+        """Find a stack by name or path and verify it; StackError names the file and the fix."""
         folder = find_stack(name_or_path)
         path = folder / RECIPE_FILE
         try:
@@ -190,8 +200,8 @@ class Stack:
     ) -> Runner:
         """Open one component: close the runner, or use it in a ``with``.
 
-        NoEngineError where the backend or precision cannot run here; StackError where the component is missing
-        or cannot be opened.  torch is imported for the backend ``torch`` alone.
+        NoEngineError where the backend or precision cannot run here; StackError where the component is
+        missing or cannot be opened.  torch is imported for the backend ``torch`` alone.
         """
         from engines.backends import open_runner
 
@@ -207,7 +217,7 @@ class Stack:
                 self.folder / graph_file(component),
                 entry.spec,
                 backend=backend,
-                precision=precision,
+                precision="fp32" if entry.float32_only else precision,
                 threads=threads,
                 module=module,
                 device=device,
@@ -264,7 +274,7 @@ def _verify(folder: Path, files: object, description: StackDescription) -> None:
 
 
 def stack_roots() -> list[Path]:
-    """List folders that hold stacks, first come first: $KNEERISK_STACKS, the user's data folder, the package."""
+    """List the folders of stacks, first come first: $KNEERISK_STACKS, the user's data, the package."""
     import platformdirs
 
     listed = [Path(root) for root in os.environ.get(STACKS_VARIABLE, "").split(os.pathsep) if root]

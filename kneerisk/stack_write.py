@@ -40,10 +40,10 @@ def write_stack(
 ) -> Stack:
     """Export every component's trained module, publish the stack at ``folder``, and load it.
 
-    ``modules`` has one module for each component of the description, weights and all; matrices and kernels are
-    rounded to float16 in the file (see :func:`engines.weights.stored_form`), and those rounded values are the
-    stack's weights for every backend.  StackError where the folder exists (unless ``overwrite``) or the modules
-    are not the description's; engines.ExportError where a module does not fit its spec.
+    ``modules`` has one module for each component of the description, weights and all; matrices and kernels
+    are rounded to float16 in the file (see :func:`engines.weights.stored_form`), and those rounded values are
+    the stack's weights for every backend.  StackError where the folder exists (unless ``overwrite``) or the
+    modules are not the description's; engines.ExportError where a module does not fit its spec.
     """
     from engines.export import export_components
 
