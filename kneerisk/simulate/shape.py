@@ -65,6 +65,11 @@ class KneeShape:
     """The femur's lean at the knee; positive opens the lateral side."""
 
 
+def _by(x: float, y: float) -> Points:
+    """A step in mm."""
+    return np.array([x, y], np.float64)
+
+
 def grade_of(severity: float) -> int:
     """Kellgren-Lawrence grade 0-4 of a severity in [0, 5): its whole part, so it never falls as severity rises."""
     if not 0 <= severity < 5:
@@ -169,8 +174,8 @@ def _tibia(lm: Points, habit: Points, spur: Points) -> Points:
     lateral += [(-16, 80), (-14.5, 130), (-14, 220)]
     medial = [(39.6, 9), (37.5 + habit[3] * 0.6, 17), (33 + habit[4], 28), (27 + habit[4], 40), (21.5, 55)]
     medial += [(17.5, 80), (15.0, 130), (14.5, 220)]
-    plateau = [lm[0], lm[1], (lm[1] * 0.5 + lm[2] * 0.5) + (0, 0.5), lm[2], lm[3], lm[4], lm[5], lm[6]]
-    plateau += [(lm[6] + lm[7]) / 2 + (0, 0.25), lm[7], lm[8]]
+    plateau = [lm[0], lm[1], (lm[1] * 0.5 + lm[2] * 0.5) + _by(0, 0.5), lm[2], lm[3], lm[4], lm[5], lm[6]]
+    plateau += [(lm[6] + lm[7]) / 2 + _by(0, 0.25), lm[7], lm[8]]
     flare = np.array([w, 1.0])
     outline = np.concatenate(
         [np.array(lateral[::-1]) * flare, left[::-1], np.array(plateau), right, np.array(medial) * flare]
@@ -179,19 +184,19 @@ def _tibia(lm: Points, habit: Points, spur: Points) -> Points:
 
 
 def _femur(lm: Points, habit: Points, spur: Points) -> Points:
-    f0 = lm[9] + (0.65 * spur[2], 0)
-    f6 = lm[15] - (0.65 * spur[3], 0)
+    f0 = lm[9] + _by(0.65 * spur[2], 0)
+    f6 = lm[15] - _by(0.65 * spur[3], 0)
     up = f0 + np.array(
         [[0.3, -2.4], [3.4, -6.0 + 0.3 * habit[5]], [2.3, -10.5], [-2.4 + 0.5 * habit[6], -17.5]]
     )
     up = np.concatenate([up, f0 + np.array([[-3.2 + 0.6 * habit[6], -24], [0.5 + habit[7] * 0.7, -33]])])
     shaft = np.array([[-28 + habit[8], -51], [-21.5 + 0.7 * habit[8], -72], [-17, -110], [-16, -220]])
-    lateral = np.concatenate([lm[9:10] + (-0.6, -1.3), up, shaft])
+    lateral = np.concatenate([lm[9:10] + _by(-0.6, -1.3), up, shaft])
     up = f6 + np.array([[1.6, -4.5], [3.6 + 0.5 * habit[9], -12], [5.0 + 0.6 * habit[9], -21], [3.2, -29]])
     shaft = np.array([[30 + habit[10], -51], [22.5 + 0.7 * habit[10], -72], [18, -110], [17, -220]])
-    medial = np.concatenate([lm[15:16] + (0.6, -1.3), up, shaft])
+    medial = np.concatenate([lm[15:16] + _by(0.6, -1.3), up, shaft])
     f = lm[9:]
-    notch = np.array([f[3] + (-4.6, 2.2), f[3], f[3] + (4.6, 2.2)])
+    notch = np.array([f[3] + _by(-4.6, 2.2), f[3], f[3] + _by(4.6, 2.2)])
     under = np.concatenate([f[:3], notch, f[4:]])
     return smooth(np.concatenate([lateral[::-1], under, medial]))
 
@@ -205,7 +210,7 @@ def _fibula(lm: Points, habit: Points) -> Points:
         np.array([(3.5, 45), (4.5, 110), (5.0, 205)]),
         np.array([(-6.0, 45), (-5, 110), (-4.5, 205)]),
     )
-    return smooth(np.concatenate([shaft_in[::-1], head, shaft_out]) + (x, y))
+    return smooth(np.concatenate([shaft_in[::-1], head, shaft_out]) + _by(x, y))
 
 
 def _patella(habit: Points, rng: np.random.Generator) -> Points:
@@ -225,21 +230,23 @@ def _lines(lm: Points, habit: Points, rng: np.random.Generator) -> list[tuple[Po
         lines.append((smooth(points), thickness, strength))
 
     sag = 1.6 + 0.5 * abs(habit[19])
-    floor_l = [lm[0] + (1.5, 0.7), lm[1] + (0, 0.9), lm[2] + (-3, 0.9), lm[2] + (2.5, -2.2)]
-    floor_m = [lm[6] + (-1.5, -2.4), lm[6] + (1.2, 0.7), lm[7] + (0, 0.9), lm[8] + (-1.5, 0.7)]
+    floor_l = [lm[0] + _by(1.5, 0.7), lm[1] + _by(0, 0.9), lm[2] + _by(-3, 0.9), lm[2] + _by(2.5, -2.2)]
+    floor_m = [lm[6] + _by(-1.5, -2.4), lm[6] + _by(1.2, 0.7), lm[7] + _by(0, 0.9), lm[8] + _by(-1.5, 0.7)]
     add(floor_l, 1.3, 0.75)
     add(floor_m, 1.4, 0.9)
-    add([lm[0] + (1, 1.5), lm[1] + (0, 1.2 + sag), lm[2] + (-1, 3.2), lm[4] + (-2, 7)], 1.2, 0.4)
-    add([lm[4] + (3, 8.0), lm[6] + (2, 3.0), lm[7] + (0, 1.0 + sag), lm[8] + (-2, 1.4)], 1.2, 0.45)
-    add([lm[4] + (5.5, 3.5), lm[4] + (1, 8), lm[4] + (-6, 14 + habit[20])], 1.0, 0.25)
+    add([lm[0] + _by(1, 1.5), lm[1] + _by(0, 1.2 + sag), lm[2] + _by(-1, 3.2), lm[4] + _by(-2, 7)], 1.2, 0.4)
+    add(
+        [lm[4] + _by(3, 8.0), lm[6] + _by(2, 3.0), lm[7] + _by(0, 1.0 + sag), lm[8] + _by(-2, 1.4)], 1.2, 0.45
+    )
+    add([lm[4] + _by(5.5, 3.5), lm[4] + _by(1, 8), lm[4] + _by(-6, 14 + habit[20])], 1.0, 0.25)
     apex = lm[12]
     wall = 10.0 + 0.8 * habit[21]
-    add([apex + (-wall + 1.5, 7.5), apex + (-wall, -1), apex + (-wall - 0.3, -10)], 0.9, 0.38)
-    add([apex + (wall - 1.0, 6.5), apex + (wall + 0.5, -2), apex + (wall + 2.2, -13)], 0.9, 0.45)
-    add([apex + (-wall, -8), apex + (0, -12.5 + habit[22]), apex + (wall, -9)], 2.2, 0.12)
+    add([apex + _by(-wall + 1.5, 7.5), apex + _by(-wall, -1), apex + _by(-wall - 0.3, -10)], 0.9, 0.38)
+    add([apex + _by(wall - 1.0, 6.5), apex + _by(wall + 0.5, -2), apex + _by(wall + 2.2, -13)], 0.9, 0.45)
+    add([apex + _by(-wall, -8), apex + _by(0, -12.5 + habit[22]), apex + _by(wall, -9)], 2.2, 0.12)
     f0, f6 = lm[9], lm[15]
-    add([f0 + (4.5, -3), f0 + (6.5, -11), f0 + (4.5, -20), f0 + (9, -30)], 0.9, 0.3)
-    add([f6 + (-3.5, -4), f6 + (-1.5, -13), f6 + (-0.5, -22), f6 + (-6, -31)], 0.9, 0.32)
+    add([f0 + _by(4.5, -3), f0 + _by(6.5, -11), f0 + _by(4.5, -20), f0 + _by(9, -30)], 0.9, 0.3)
+    add([f6 + _by(-3.5, -4), f6 + _by(-1.5, -13), f6 + _by(-0.5, -22), f6 + _by(-6, -31)], 0.9, 0.32)
     for y, half, strength in ((-31.0 + habit[23], 36.0, 0.22), (13.5 + habit[22] * 1.2, 33.0, 0.2)):
         x = np.linspace(-half, half, 12)
         wavy = y + rng.normal(0, 0.7, 12) + (0.0025 if y < 0 else -0.0015) * x**2
