@@ -2,16 +2,18 @@
 
 The maths (ours). With x = logit(raw risk) and p the image's posterior of the grade now,
 
-    calibrated = sum over g < 4 of p[g] · sigmoid(a[g] + b · x),        and grade 4 adds nothing: it cannot rise.
+    calibrated = sum over g < 4 of p[g] · sigmoid(a[g] + b · x);      grade 4 adds nothing: it cannot rise.
 
-The same logistic form serves a knee whose reader's grade g is known, on the evidence e that the image places it higher:
+The same logistic form serves a knee whose reader's grade g is known, on the evidence e that the image places
+it higher:
 
-    risk given grade = sigmoid(a'[g] + b' · logit(e)),                  and 0 for g = 4.
+    risk given grade = sigmoid(a'[g] + b' · logit(e));                  0 for g = 4.
 
-Intercepts are solved so that the mean over the fitting knees of each grade is that grade's rate. Rates alone say nothing
-of the slope, and a classifier's own spread is far too confident for a rare outcome; so the slope is set by how well such a
-score is known to discriminate: a logistic score whose standard deviation within a grade is d' has, under the binormal
-model, AUC = Phi(d' / sqrt 2). Both AUCs are recorded in the file. A positive slope keeps the raw order at a given posterior.
+Intercepts are solved so that the mean over the fitting knees of each grade is that grade's rate. Rates alone
+say nothing of the slope, and a classifier's own spread is far too confident for a rare outcome; so the slope
+is set by how well such a score is known to discriminate: a logistic score whose standard deviation within a
+grade is d' has, under the binormal model, AUC = Phi(d' / sqrt 2). Both AUCs are recorded in the file. A
+positive slope keeps the raw order at a given posterior.
 """
 
 from __future__ import annotations
@@ -85,7 +87,7 @@ class Calibration:
         return np.asarray(np.clip((posterior * self.image.by_grade(raw)).sum(axis=-1), 0.0, 1.0))
 
     def risk_given_grade(self, evidence: npt.ArrayLike, grade: npt.ArrayLike) -> Array:
-        """Evidence [...] above a reader's grade [...] (0..4) → P(grade at 12 months > that grade), float64 [...]."""
+        """Evidence [...] above a reader's grade [...] (0..4) → P(grade at 12 months > it), float64 [...]."""
         index = np.asarray(grade, dtype=np.intp)[..., None]
         return np.asarray(np.take_along_axis(self.given_grade.by_grade(evidence), index, axis=-1)[..., 0])
 
@@ -111,7 +113,9 @@ class Calibration:
                 rates=tuple(float(v) for v in data["rates"]),
                 image=_logistic(data["image"]),
                 given_grade=_logistic(data["given_grade"]),
-                novelty_threshold=None if data.get("novelty_threshold") is None else float(data["novelty_threshold"]),
+                novelty_threshold=None
+                if data.get("novelty_threshold") is None
+                else float(data["novelty_threshold"]),
                 fitted_on=dict(data.get("fitted_on", {})),
             )
         except (KeyError, TypeError, ValueError) as error:
@@ -123,7 +127,9 @@ class Calibration:
         try:
             data = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise StackError(f"cannot read {path.name} of the stack: {error}; fetch the stack again") from error
+            raise StackError(
+                f"cannot read {path.name} of the stack: {error}; fetch the stack again"
+            ) from error
         return cls.from_mapping(data)
 
 
@@ -146,9 +152,11 @@ def fit(
         kl: [N] integers 0..4, the readers' grades of the same knees.
         rates: [5], P(grade rises within 12 months) by grade; that of grade 4 must be 0.
         population: whose rates they are, in words.
-        auc_image: how well a risk from the image alone is known to discriminate (defaults: measured on real knees).
+        auc_image: how well a risk from the image alone is known to discriminate (defaults: measured on real
+            knees).
         auc_given_grade: the same where a reader's grade is given.
-        novelty_threshold: kept beside the calibration; say, the 99.9th percentile of the encoder's novelty on these knees.
+        novelty_threshold: kept beside the calibration; say, the 99.9th percentile of the encoder's novelty on
+            these knees.
 
     Raises:
         ValueError: a grade 0 to 3 has no knee, or a rate is outside 0..1, or grade 4 has a rate.
@@ -170,10 +178,13 @@ def fit(
     fitted_on = {
         "knees_by_grade": [int((grades == g).sum()) for g in range(GRADES)],
         "mean_calibrated_by_grade": [
-            round(float(reached[grades == g].mean()), 6) if (grades == g).any() else None for g in range(GRADES)
+            round(float(reached[grades == g].mean()), 6) if (grades == g).any() else None
+            for g in range(GRADES)
         ],
     }
-    return Calibration(population, tuple(float(v) for v in target), image, given, novelty_threshold, fitted_on)
+    return Calibration(
+        population, tuple(float(v) for v in target), image, given, novelty_threshold, fitted_on
+    )
 
 
 def rise_rates(transitions: npt.ArrayLike) -> Array:
@@ -185,12 +196,17 @@ def _fit_single(score: Array, grades: npt.NDArray[np.intp], target: Array, auc: 
     """One intercept a grade, each by bisection: the mean rises with the intercept."""
     x = _logit(score)
     slope = _slope(x, grades, auc)
-    intercepts = [_bisect(lambda a, xs=x[grades == g]: _sigmoid(a + slope * xs).mean(), target[g]) for g in range(RISING)]
+    intercepts = [
+        _bisect(lambda a, xs=x[grades == g]: _sigmoid(a + slope * xs).mean(), target[g])
+        for g in range(RISING)
+    ]
     return Logistic(slope, tuple(intercepts), auc)
 
 
-def _fit_mixture(raw: Array, p_now: Array, grades: npt.NDArray[np.intp], target: Array, auc: float) -> Logistic:
-    """Four coupled intercepts: one grade's knees lend probability to its neighbours (Gauss-Newton, damped)."""
+def _fit_mixture(
+    raw: Array, p_now: Array, grades: npt.NDArray[np.intp], target: Array, auc: float
+) -> Logistic:
+    """Four coupled intercepts: a grade's knees lend probability to its neighbours (Levenberg-Marquardt)."""
     x = _logit(raw)
     slope = _slope(x, grades, auc)
     groups = [grades == g for g in range(RISING)]

@@ -1,7 +1,8 @@
 """Risk of progression from two grade posteriors.
 
-The sum is Butler, Hilton & Carneiro (MICCAI 2025, arXiv 2506.14560), Eq. 3-4. It takes the grade now and the grade
-at twelve months as independent given the image: two flat posteriors give 0.40, so it is a score until calibrated.
+The sum is Butler, Hilton & Carneiro (MICCAI 2025, arXiv 2506.14560), Eq. 3-4. It takes the grade now and the
+grade at twelve months as independent given the image: two flat posteriors give 0.40, so it is a score until
+calibrated.
 """
 
 from __future__ import annotations
@@ -37,8 +38,8 @@ def above_each_grade(p: npt.ArrayLike) -> Array:
 def evidence_above(p_now: npt.ArrayLike, p_12m: npt.ArrayLike, grade: npt.ArrayLike) -> Array:
     """How far the image places the knee above a reader's grade: mean of P(now > g) and P(12 months > g).
 
-    Ours, not the paper's. Both posteriors see the same film; their mean is steadier than the forecast alone, whose
-    sampling adds noise.
+    Ours, not the paper's. Both posteriors see the same film; their mean is steadier than the forecast alone,
+    whose sampling adds noise.
 
     Args:
         p_now: [..., 5].

@@ -9,8 +9,8 @@ import typer
 from kneerisk.cli import doctor, merge, score, simulate, stack, validate
 
 app = typer.Typer(
-    help="Score cohorts of knee radiographs for the risk that knee osteoarthritis progresses within 12 months. "
-    "Research software, no medical device.",
+    help="Score cohorts of knee radiographs for the risk that knee osteoarthritis progresses within "
+    "12 months. Research software, no medical device.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",

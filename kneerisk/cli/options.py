@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
@@ -59,37 +59,63 @@ _RUN = "Run"
 
 Inputs = Annotated[
     list[Path],
-    typer.Argument(metavar="INPUT...", help="Folders, image files, or manifests (.csv, .tsv, .parquet).", show_default=False),
+    typer.Argument(
+        metavar="INPUT...",
+        help="Folders, image files, or manifests (.csv, .tsv, .parquet).",
+        show_default=False,
+    ),
 ]
-Side = Annotated[SideChoice, typer.Option(help="Which knee each image shows, where nothing else says.", rich_help_panel=_DATA)]
+Side = Annotated[
+    SideChoice,
+    typer.Option(help="Which knee each image shows, where nothing else says.", rich_help_panel=_DATA),
+]
 IdFrom = Annotated[
     str,
     typer.Option(
         metavar="tag|folder|regex:…",
-        help="Where participants' ids come from, unless a manifest names them: the DICOM PatientID, the first folder, "
-        "or a pattern on the path with a group called participant_id.",
+        help="Where participants' ids come from, unless a manifest names them: the DICOM PatientID, "
+        "the first folder, or a pattern on the path with a group called participant_id.",
         rich_help_panel=_DATA,
     ),
 ]
 SpacingMm = Annotated[
-    float | None, typer.Option(help="Pixel spacing in mm, where the header gives none.", rich_help_panel=_DATA)
+    float | None,
+    typer.Option(help="Pixel spacing in mm, where the header gives none.", rich_help_panel=_DATA),
 ]
-Invert = Annotated[InvertChoice, typer.Option(help="Whether the gray scale is reversed.", rich_help_panel=_DATA)]
-StackName = Annotated[str, typer.Option("--stack", help="Name or folder of the stack of networks.", rich_help_panel=_STACK)]
-Backend = Annotated[BackendChoice, typer.Option(help="What runs the networks; auto is the CPU.", rich_help_panel=_STACK)]
+Invert = Annotated[
+    InvertChoice, typer.Option(help="Whether the gray scale is reversed.", rich_help_panel=_DATA)
+]
+StackName = Annotated[
+    str, typer.Option("--stack", help="Name or folder of the stack of networks.", rich_help_panel=_STACK)
+]
+Backend = Annotated[
+    BackendChoice, typer.Option(help="What runs the networks; auto is the CPU.", rich_help_panel=_STACK)
+]
 Precision = Annotated[
-    PrecisionChoice, typer.Option(help="Arithmetic; auto is bf16 where the chip has it.", rich_help_panel=_STACK)
+    PrecisionChoice,
+    typer.Option(help="Arithmetic; auto is bf16 where the chip has it.", rich_help_panel=_STACK),
 ]
-Device = Annotated[str, typer.Option(help="Device of the torch backend, such as cuda:0.", rich_help_panel=_STACK)]
+Device = Annotated[
+    str, typer.Option(help="Device of the torch backend, such as cuda:0.", rich_help_panel=_STACK)
+]
 ShardText = Annotated[
-    str, typer.Option("--shard", metavar="I/N", help="Only part I of N, from 1; join the parts with merge.", rich_help_panel=_RUN)
+    str,
+    typer.Option(
+        "--shard",
+        metavar="I/N",
+        help="Only part I of N, from 1; join the parts with merge.",
+        rich_help_panel=_RUN,
+    ),
 ]
 Limit = Annotated[int | None, typer.Option(help="Only the first images.", rich_help_panel=_RUN)]
 Workers = Annotated[
-    int | None, typer.Option(help="Threads that read files; default: as many as CPUs, up to 4.", rich_help_panel=_RUN)
+    int | None,
+    typer.Option(help="Threads that read files; default: as many as CPUs, up to 4.", rich_help_panel=_RUN),
 ]
 Timeout = Annotated[float | None, typer.Option(help="Seconds a file may take to read.", rich_help_panel=_RUN)]
-ShowProgress = Annotated[bool, typer.Option("--progress/--no-progress", help="Progress on stderr.", rich_help_panel=_RUN)]
+ShowProgress = Annotated[
+    bool, typer.Option("--progress/--no-progress", help="Progress on stderr.", rich_help_panel=_RUN)
+]
 Json = Annotated[bool, typer.Option("--json", help="The summary as JSON on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No summary and no progress.")]
 
@@ -102,7 +128,7 @@ def input_settings(
 
     return InputSettings(
         inputs=tuple(inputs),
-        side=None if side is SideChoice.AUTO else side.value,
+        side=None if side is SideChoice.AUTO else cast('Literal["L", "R", "both"]', side.value),
         id_from=id_from,
         spacing_mm=spacing_mm,
         invert=invert.value,
@@ -116,6 +142,8 @@ def shard(text: str) -> Shard:
     return Shard.parse(text)
 
 
-def workers(given: int | None) -> dict[str, int]:
+def workers(given: int | None) -> int:
     """The settings' own default where none is given."""
-    return {} if given is None else {"workers": given}
+    from kneerisk.scoring.settings import default_workers
+
+    return default_workers() if given is None else given

@@ -14,19 +14,24 @@ _STACK, _RUN, _OUT = "Stack", "Run", "Outputs"
 
 def score(
     inputs: o.Inputs,
-    out: Annotated[Path, typer.Option(help="The table to write: .parquet or .csv.", rich_help_panel=_OUT)] = Path(
-        "risks.parquet"
-    ),
+    out: Annotated[
+        Path, typer.Option(help="The table to write: .parquet or .csv.", rich_help_panel=_OUT)
+    ] = Path("risks.parquet"),
     previews: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="A picture of each knee and its forecast.", rich_help_panel=_OUT)
+        Path | None,
+        typer.Option(metavar="DIR", help="A picture of each knee and its forecast.", rich_help_panel=_OUT),
     ] = None,
     futures: Annotated[
         Path | None,
-        typer.Option(metavar="FILE.h5", help="Latents and forecast pictures of each knee.", rich_help_panel=_OUT),
+        typer.Option(
+            metavar="FILE.h5", help="Latents and forecast pictures of each knee.", rich_help_panel=_OUT
+        ),
     ] = None,
     run_report: Annotated[
         Path | None,
-        typer.Option(metavar="FILE.json", help="Settings, versions, counts, time of each stage.", rich_help_panel=_OUT),
+        typer.Option(
+            metavar="FILE.json", help="Settings, versions, counts, time of each stage.", rich_help_panel=_OUT
+        ),
     ] = None,
     side: o.Side = o.SideChoice.AUTO,
     id_from: o.IdFrom = "tag",
@@ -37,7 +42,10 @@ def score(
     precision: o.Precision = o.PrecisionChoice.AUTO,
     device: o.Device = "cpu",
     batch_size: Annotated[
-        int, typer.Option(help="Knees that go through the networks together; no row depends on it.", rich_help_panel=_STACK)
+        int,
+        typer.Option(
+            help="Knees that go through the networks together; no row depends on it.", rich_help_panel=_STACK
+        ),
     ] = 16,
     steps: Annotated[
         int | None, typer.Option(help="Sampler steps; default: the stack's.", rich_help_panel=_STACK)
@@ -47,7 +55,8 @@ def score(
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the futures.", rich_help_panel=_STACK)] = 0,
     upscale: Annotated[
-        bool, typer.Option("--upscale", help="Score the centre of each crop upscaled 2×.", rich_help_panel=_STACK)
+        bool,
+        typer.Option("--upscale", help="Score the centre of each crop upscaled 2×.", rich_help_panel=_STACK),
     ] = False,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on where an earlier run stopped.", rich_help_panel=_RUN)
@@ -56,7 +65,12 @@ def score(
         bool, typer.Option("--overwrite", help="Throw an earlier table or run away.", rich_help_panel=_RUN)
     ] = False,
     retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Keep an earlier run's rows but score failed ones again.", rich_help_panel=_RUN)
+        bool,
+        typer.Option(
+            "--retry-failed",
+            help="Keep an earlier run's rows but score failed ones again.",
+            rich_help_panel=_RUN,
+        ),
     ] = False,
     on_error: Annotated[
         o.OnErrorChoice, typer.Option(help="What a failed row does to the run.", rich_help_panel=_RUN)
@@ -66,7 +80,8 @@ def score(
     workers: o.Workers = None,
     timeout: o.Timeout = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Look for knees, score nothing, write nothing.", rich_help_panel=_RUN)
+        bool,
+        typer.Option("--dry-run", help="Look for knees, score nothing, write nothing.", rich_help_panel=_RUN),
     ] = False,
     progress: o.ShowProgress = True,
     json: o.Json = False,
@@ -100,7 +115,7 @@ def score(
         previews=previews,
         futures=futures,
         run_report=run_report,
-        **o.workers(workers),
+        workers=o.workers(workers),
     )
     wants_progress = progress and not quiet
     if dry_run:

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 
 def complain(message: str) -> None:
     """An error, on stderr."""
-    _console(stderr=True).print("[bold red]error:[/] ", _escaped(message), sep="", soft_wrap=True, highlight=False)
+    _console(stderr=True).print(
+        "[bold red]error:[/] ", _escaped(message), sep="", soft_wrap=True, highlight=False
+    )
 
 
 def print_json(data: Any) -> None:
@@ -93,7 +95,9 @@ def summary(result: Summary, *, as_json: bool, quiet: bool) -> None:
     if result.rows == 0:
         out.print("[bold]No image was found, and no table was written.[/]")
         _counts(out, "passed over", result.skipped)
-        out.print("Give a folder that holds DICOM, PNG, JPEG or TIFF files, or a manifest with a column called path.")
+        out.print(
+            "Give a folder with DICOM, PNG, JPEG or TIFF files, or a manifest with a column called path."
+        )
         return
     head = f"[bold]{result.ok} knees scored[/] of {result.images} images"
     if result.seconds and not result.reused:
@@ -127,7 +131,9 @@ def validation(found: Validation, *, as_json: bool, quiet: bool) -> None:
                 "knees_without_spacing": found.without_spacing,
                 "knees_without_participant": found.without_participant,
                 "skipped": dict(found.skipped),
-                "problems": [dict(zip(("source_path", "reason", "message"), p, strict=True)) for p in found.problems],
+                "problems": [
+                    dict(zip(("source_path", "reason", "message"), p, strict=True)) for p in found.problems
+                ],
                 "exit_code": int(found.exit_code),
             }
         )
@@ -136,14 +142,19 @@ def validation(found: Validation, *, as_json: bool, quiet: bool) -> None:
     out = _console()
     out.print(f"[bold]{found.knees} knees would be scored[/], of {found.images} images", highlight=False)
     if found.without_spacing:
-        out.print(f"{found.without_spacing} without pixel spacing: their joint space has no mm (see --spacing-mm)", highlight=False)
+        out.print(
+            f"{found.without_spacing} without pixel spacing: their joint space has no mm (see --spacing-mm)",
+            highlight=False,
+        )
     if found.without_participant:
         out.print(f"{found.without_participant} without a participant's id (see --id-from)", highlight=False)
     _counts(out, "would not be scored", found.reasons)
     _counts(out, "quality flags", found.qc_flags)
     _counts(out, "passed over", found.skipped)
     for path, reason, message in found.problems[:20]:
-        out.print(f"  {_escaped(path)}: [yellow]{reason}[/] {_escaped(message)}", highlight=False, soft_wrap=True)
+        out.print(
+            f"  {_escaped(path)}: [yellow]{reason}[/] {_escaped(message)}", highlight=False, soft_wrap=True
+        )
     if len(found.problems) > 20:
         out.print(f"  … and {len(found.problems) - 20} more: --json lists them all", highlight=False)
 
@@ -166,8 +177,16 @@ def checks(findings: Findings) -> None:
     for check in findings.checks:
         mark = "[green]ok[/]  " if check.ok else "[bold red]no[/]  " if check.needed else "[yellow]--[/]  "
         remedy = f"; {check.remedy}" if check.remedy and not check.ok else ""
-        out.print(f"{mark}[bold]{_escaped(check.name)}[/]: {_escaped(check.found + remedy)}", highlight=False, soft_wrap=True)
-    word = "[bold green]ready to score[/]" if findings.ready else "[bold red]not ready to score[/]: see the lines marked no"
+        out.print(
+            f"{mark}[bold]{_escaped(check.name)}[/]: {_escaped(check.found + remedy)}",
+            highlight=False,
+            soft_wrap=True,
+        )
+    word = (
+        "[bold green]ready to score[/]"
+        if findings.ready
+        else "[bold red]not ready to score[/]: see the lines marked no"
+    )
     out.print(word, highlight=False)
 
 
@@ -178,18 +197,26 @@ def _risks(out: Console, result: Summary) -> None:
     out.print(f"\n[bold]Grades now[/]  {grades}", highlight=False)
     q = result.risk_quantiles
     out.print(
-        f"[bold]12-month risk of progression[/]  mean {_percent(result.mean_risk)}, median {_percent(q[50])}, "
-        f"middle 90 % {_percent(q[5])} to {_percent(q[95])}",
+        f"[bold]12-month risk of progression[/]  mean {_percent(result.mean_risk)}, "
+        f"median {_percent(q[50])}, middle 90 % {_percent(q[5])} to {_percent(q[95])}",
         highlight=False,
     )
     out.print(f"calibrated to: {_escaped(result.population)}", style="dim", highlight=False)
-    table = Table(title="Highest risks", title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0))
+    table = Table(
+        title="Highest risks", title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0)
+    )
     for name in ("participant", "side", "KL now", "risk", "image"):
-        table.add_column(name, justify="right" if name == "risk" else "left", header_style="dim", overflow="fold")
+        table.add_column(
+            name, justify="right" if name == "risk" else "left", header_style="dim", overflow="fold"
+        )
     for top in result.top:
         participant = "-" if top.participant_id is None else _escaped(top.participant_id)
         table.add_row(
-            participant, top.side, str(top.kl_now), _percent(top.risk_12m_calibrated), _escaped(top.source_path)
+            participant,
+            top.side,
+            str(top.kl_now),
+            _percent(top.risk_12m_calibrated),
+            _escaped(top.source_path),
         )
     out.print(table)
 
@@ -200,7 +227,7 @@ def _next_steps(result: Summary) -> Iterator[str]:
     if result.refused:
         yield "refused rows: column reason and message say why"
     if result.ok:
-        yield 'read it: python -c "import polars; print(polars.read_parquet(...))"; its metadata explains each column'
+        yield "its metadata explains each column; --previews DIR shows each knee and its forecast"
 
 
 def _counts(out: Console, title: str, counts: Mapping[str, int]) -> None:
@@ -257,4 +284,6 @@ def _percent(value: float | None) -> str:
 def _duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"
+    return (
+        f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"
+    )

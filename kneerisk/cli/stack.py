@@ -18,17 +18,27 @@ def list_stacks(json: o.Json = False) -> None:
     from kneerisk.errors import StackError
     from kneerisk.stack import Stack, available_stacks
 
-    entries = []
+    entries: list[dict[str, str | None]] = []
     for name, folder in available_stacks().items():
         try:
             stack = Stack.load(folder)
-            entries.append({"name": name, "stack": stack.name, "sha256": stack.sha256, "summary": stack.description.summary})
+            entries.append(
+                {
+                    "name": name,
+                    "stack": stack.name,
+                    "sha256": stack.sha256,
+                    "summary": stack.description.summary,
+                }
+            )
         except StackError as error:
             entries.append({"name": name, "stack": None, "sha256": None, "summary": f"damaged: {error}"})
     if json:
         show.print_json(entries)
     else:
-        show.pairs([(str(entry["name"]), str(entry["summary"])) for entry in entries] or [("none", "no stack is here")])
+        show.pairs(
+            [(str(entry["name"]), str(entry["summary"])) for entry in entries]
+            or [("none", "no stack is here")]
+        )
 
 
 @app.command("info")

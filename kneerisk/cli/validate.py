@@ -32,12 +32,20 @@ def validate(
     from kneerisk.scoring.settings import RunSettings, StackSettings
 
     data = o.input_settings(inputs, side, id_from, spacing_mm, invert)
-    run = RunSettings(Path("none.parquet"), shard=o.shard(shard), limit=limit, timeout=timeout, **o.workers(workers))
+    run = RunSettings(
+        Path("none.parquet"), shard=o.shard(shard), limit=limit, timeout=timeout, workers=o.workers(workers)
+    )
     walk(data, StackSettings(stack=stack), run, progress=progress and not quiet, as_json=json, quiet=quiet)
 
 
 def walk(
-    data: InputSettings, networks: StackSettings, run: RunSettings, *, progress: bool, as_json: bool, quiet: bool
+    data: InputSettings,
+    networks: StackSettings,
+    run: RunSettings,
+    *,
+    progress: bool,
+    as_json: bool,
+    quiet: bool,
 ) -> NoReturn:
     """Validate, show the outcome, and leave with its exit code."""
     from kneerisk.cli import show

@@ -13,9 +13,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from kneerisk.calibration import Calibration
 from kneerisk.errors import Reason
 from kneerisk.records import FloatArray, KneeCrop, KneeScore, Radiograph, RadiographRef, Refusal
-from kneerisk.calibration import Calibration
 from kneerisk.scoring.clock import Clock
 from kneerisk.scoring.journal import FileState, Record
 from kneerisk.scoring.overlap import Task, ordered_map
@@ -44,7 +44,7 @@ class Rooms:
 
 
 class Keeper(Protocol):
-    """Keeps something of each scored knee beside the table (previews, futures); called before its row is journalled."""
+    """Keeps something of each scored knee beside the table (previews, futures), before its row is kept."""
 
     def keep(self, index: int, score: KneeScore, forecast: FloatArray) -> None:
         """One knee: its image's index, its score, and the picture [S, S] of its first sampled future."""
@@ -94,8 +94,8 @@ def locate(
 ) -> Iterator[Located | Known]:
     """Scan's items → their knees, in order; files are read in threads while the caller works.
 
-    Whatever a file does, it costs its own row: an exception becomes an ``internal-error``, and a file that takes longer
-    than ``walk.timeout`` is given up.
+    Whatever a file does, it costs its own row: an exception becomes an ``internal-error``, and a file that
+    takes longer than ``walk.timeout`` is given up.
     """
 
     def fetch(job: tuple[int, Item]) -> _Fetched:
@@ -165,7 +165,7 @@ def _score_batch(batch: list[Located], rooms: Rooms, clock: Clock, keepers: Sequ
 
 
 def _scores(crops: list[KneeCrop], rooms: Rooms) -> list[KneeScore | Refusal]:
-    """One outcome a crop. Should a batch break, its knees go one by one, so that only the culprit has no score."""
+    """One outcome a crop. Should a batch break, its knees go one by one, so that only the culprit fails."""
     if not crops:
         return []
     try:
@@ -243,4 +243,5 @@ def _broken(crop: KneeCrop, error: Exception) -> Refusal:
 
 
 def _words(error: Exception) -> str:
-    return f"kneerisk broke on this file ({type(error).__name__}: {error}); the other rows are sound; please report it"
+    what = f"{type(error).__name__}: {error}"
+    return f"kneerisk broke on this file ({what}); the other rows are sound; please report it"

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kneerisk import __version__
-from kneerisk.errors import ExitCode, NoEngineError, Reason, StackError
-from kneerisk.records import KneeCrop, Radiograph, RadiographRef, Refusal
 from kneerisk.calibration import Calibration
+from kneerisk.errors import ExitCode
+from kneerisk.records import KneeCrop, Radiograph, RadiographRef, Refusal
+from kneerisk.scoring import table
 from kneerisk.scoring.chain import Item, Known, Localise, Rooms, Walk, locate
 from kneerisk.scoring.clock import Clock
 from kneerisk.scoring.predict import ForecastSettings, StackPredictor
@@ -22,9 +25,12 @@ from kneerisk.scoring.settings import InputSettings, RunSettings, StackSettings,
 from kneerisk.scoring.summary import Summary
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from engines.runner import Runner
     from kneerisk.stack import Stack
 
+_PATHS = frozenset({"previews", "futures", "run_report"})
 FORECASTERS = ("encoder", "unet", "classifier_now", "classifier_12m")
 
 
@@ -50,6 +56,37 @@ def score_cohort(
             if isinstance(step, Summary) and run.run_report is not None:
                 write_run_report(run.run_report, marks, step)
             yield step
+
+
+def score_frame(
+    inputs: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+    out: str | os.PathLike[str] | None,
+    options: Mapping[str, Any],
+) -> pl.DataFrame:
+    """See :func:`kneerisk.score`."""
+    import tempfile
+
+    given = [inputs] if isinstance(inputs, str | os.PathLike) else list(inputs)
+    rest = dict(options)
+    data = InputSettings(tuple(Path(path) for path in given), **_take(rest, InputSettings))
+    networks = StackSettings(**_take(rest, StackSettings))
+    kept = {
+        key: Path(value) if key in _PATHS and value else value
+        for key, value in _take(rest, RunSettings).items()
+    }
+    if rest:
+        raise TypeError(f"score() has no option {', '.join(sorted(rest))}")
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch, "risks.parquet") if out is None else Path(out)
+        for _ in score_cohort(data, networks, RunSettings(path, **kept)):
+            pass
+        return table.read(path) if path.exists() else table.frame([])
+
+
+def _take(options: dict[str, Any], settings: type) -> dict[str, Any]:
+    """The options that a settings class knows, taken out of ``options``."""
+    known = {f.name for f in fields(settings)} - {"inputs", "out"}
+    return {name: options.pop(name) for name in list(options) if name in known}
 
 
 @contextmanager
@@ -151,7 +188,7 @@ def validate_images(
     localise: Localise,
     run: RunSettings,
 ) -> Iterator[Validation]:
-    """Read and localise each image of ``run``'s shard; the same object is yielded after each, and at the end."""
+    """Read and localise each image of ``run``'s shard; the same object is yielded after each."""
     found = Validation(skipped=skipped)
     ours = ((i, item) for i, item in enumerate(images) if run.shard.holds(i))
     limited = (pair for pair, _ in zip(ours, range(run.limit), strict=False)) if run.limit else ours
@@ -172,3 +209,20 @@ def _scan(inputs: InputSettings, skipped: Any) -> Iterator[Item]:
     return scan(inputs.inputs, id_from=inputs.id_from, side=inputs.side, skipped=skipped)
 
 
+def _reader(inputs: InputSettings) -> Callable[[RadiographRef], Radiograph | Refusal]:
+    from kneerisk.radiograph.read import read
+
+    return partial(read, spacing_mm=inputs.spacing_mm, invert=inputs.invert)
+
+
+@contextmanager
+def _open_localiser(stack: Stack, networks: StackSettings) -> Iterator[Localise]:
+    from kneerisk.radiograph.localise import Localiser
+
+    with _open(stack, "localiser", networks) as runner:
+        yield Localiser(runner.run).localise
+
+
+def _open(stack: Stack, component: str, networks: StackSettings) -> Runner:
+    backend = "cpu" if networks.backend == "auto" else networks.backend
+    return stack.open(component, backend, networks.precision, device=networks.device)

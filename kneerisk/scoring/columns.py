@@ -29,9 +29,21 @@ _NOT_OK = "where status is not ok"
 
 
 def _identity() -> Iterator[Column]:
-    yield Column("participant_id", "text", "", "participant, as text", "where neither manifest, --id-from nor folder names one")
+    yield Column(
+        "participant_id",
+        "text",
+        "",
+        "participant, as text",
+        "where neither manifest, --id-from nor folder names one",
+    )
     yield Column("visit", "text", "", "visit, as the manifest or folder names it", "where nothing names one")
-    yield Column("side", "text", "", "L or R: the participant's left or right knee", "where the row refuses a whole image")
+    yield Column(
+        "side",
+        "text",
+        "",
+        "L or R: the participant's left or right knee",
+        "where the row refuses a whole image",
+    )
     yield Column("source_path", "text", "", "the image, relative to its input folder or manifest", _NEVER)
     yield Column("image_index", "integer", "", "position of the image in the scan, from 0", _NEVER)
     yield Column("sop_instance_uid", "text", "", "DICOM SOPInstanceUID", "for images that are not DICOM")
@@ -46,7 +58,13 @@ def _status() -> Iterator[Column]:
 
 
 def _grades() -> Iterator[Column]:
-    yield Column("kl_0m", "integer", "KL grade", "a reader's current grade, from the manifest", "where the manifest brings none")
+    yield Column(
+        "kl_0m",
+        "integer",
+        "KL grade",
+        "a reader's current grade, from the manifest",
+        "where the manifest brings none",
+    )
     for prefix, when in (("kl_now", "now"), ("kl_12m", "at 12 months")):
         note = "" if prefix == "kl_now" else ", mean over the sampled futures"
         yield Column(prefix, "integer", "KL grade", f"the image's most probable grade {when}", _NOT_OK)
@@ -60,7 +78,7 @@ def _risks() -> Iterator[Column]:
         "risk_12m",
         "real",
         "score",
-        "P(grade at 12 months > grade now), the sum of arXiv 2506.14560 Eq. 3-4; a score, not yet a probability",
+        "P(grade at 12 months > grade now), the sum of arXiv 2506.14560 Eq. 3-4; a score, no probability yet",
         _NOT_OK,
     )
     yield Column(
@@ -70,8 +88,20 @@ def _risks() -> Iterator[Column]:
         "risk_12m calibrated to the population named in the file's metadata",
         _NOT_OK,
     )
-    yield Column("risk_12m_lo", "real", "score", "2.5th percentile of risk_12m over the sampled futures", f"{_NOT_OK}, or with one sample")
-    yield Column("risk_12m_hi", "real", "score", "97.5th percentile of risk_12m over the sampled futures", f"{_NOT_OK}, or with one sample")
+    yield Column(
+        "risk_12m_lo",
+        "real",
+        "score",
+        "2.5th percentile of risk_12m over the sampled futures",
+        f"{_NOT_OK}, or with one sample",
+    )
+    yield Column(
+        "risk_12m_hi",
+        "real",
+        "score",
+        "97.5th percentile of risk_12m over the sampled futures",
+        f"{_NOT_OK}, or with one sample",
+    )
     yield Column(
         "risk_12m_given_grade",
         "real",
@@ -86,7 +116,11 @@ def _landmarks() -> Iterator[Column]:
         for point in LANDMARKS:
             for axis in "xy":
                 yield Column(
-                    f"{prefix}_{point}_{axis}", "real", "px", f"{axis} of landmark {point} {when}, in the source image as stored", _NOT_OK
+                    f"{prefix}_{point}_{axis}",
+                    "real",
+                    "px",
+                    f"{axis} of landmark {point} {when}, in the source image as stored",
+                    _NOT_OK,
                 )
     for suffix, when in (("", "now"), ("_12m", "forecast at 12 months")):
         for side in ("medial", "lateral"):
@@ -97,7 +131,13 @@ def _landmarks() -> Iterator[Column]:
                 f"minimum {side} joint space width {when}: a proxy from the landmarks, unvalidated",
                 f"{_NOT_OK}, or where spacing is unknown or the landmarks are in disorder",
             )
-    yield Column("px_spacing_mm", "real", "mm/px", "pixel spacing of the source image; mean of row and column spacing", "where unknown")
+    yield Column(
+        "px_spacing_mm",
+        "real",
+        "mm/px",
+        "pixel spacing of the source image; mean of row and column spacing",
+        "where unknown",
+    )
     yield Column("spacing_source", "text", "", "where the spacing comes from", "where status is not ok")
 
 

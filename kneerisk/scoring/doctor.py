@@ -8,10 +8,13 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from kneerisk.errors import StackError
+from kneerisk.errors import KneeriskError, StackError
 from kneerisk.scoring.run_report import machine, versions
+
+if TYPE_CHECKING:
+    from kneerisk.stack import Stack
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +47,7 @@ class Findings:
 
 def examine() -> Findings:
     """Look at the machine; starts nothing, writes nothing, asks no network."""
-    return Findings((*_machine(), *_packages(), *_cpu(), *_gpu(), *_stacks()))
+    return Findings((*_machine(), *_packages(), *_gpu(), *_stacks()))
 
 
 def _machine() -> Iterator[Check]:
@@ -52,7 +55,9 @@ def _machine() -> Iterator[Check]:
     yield Check("machine", True, False, f"{found['system']} {found['architecture']}, {found['processor']}")
     yield Check("CPUs", True, False, f"{_usable_cpus()} usable of {found['cpus']}")
     free = shutil.disk_usage(".").free / 2**30
-    yield Check("disk", free > 1, False, f"{free:.0f} GiB free here", "free some space, or write --out elsewhere")
+    yield Check(
+        "disk", free > 1, False, f"{free:.0f} GiB free here", "free some space, or write --out elsewhere"
+    )
 
 
 def _usable_cpus() -> int:
@@ -70,20 +75,21 @@ def _packages() -> Iterator[Check]:
         ("polars", "writes the table"),
     ):
         there = found[package]
-        yield Check(package, there is not None, True, f"{there or 'missing'} ({job})", "pip install kneerisk again")
+        yield Check(
+            package, there is not None, True, f"{there or 'missing'} ({job})", "pip install kneerisk again"
+        )
     for module, job in (("gdcm", "malformed 12-bit JPEG"), ("rle", "fast RLE"), ("PIL", "draws --previews")):
         there_too = find_spec(module) is not None
-        yield Check(module, there_too, False, f"{'found' if there_too else 'missing'} ({job})", "pip install kneerisk again")
-    yield Check("torch", True, False, f"{found['torch'] or 'not installed'} (only for --backend torch and training)")
-
-
-def _cpu() -> Iterator[Check]:
-    if find_spec("openvino") is None:
-        return
-    import openvino
-
-    able = "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    yield Check("arithmetic", True, False, "bf16 (about twice as fast as fp32)" if able else "fp32: this CPU has no bf16")
+        yield Check(
+            module,
+            there_too,
+            False,
+            f"{'found' if there_too else 'missing'} ({job})",
+            "pip install kneerisk again",
+        )
+    yield Check(
+        "torch", True, False, f"{found['torch'] or 'not installed'} (only for --backend torch and training)"
+    )
 
 
 def _gpu() -> Iterator[Check]:
@@ -95,7 +101,13 @@ def _gpu() -> Iterator[Check]:
     try:
         answer = subprocess.run(query, capture_output=True, text=True, timeout=20, check=True).stdout.strip()
     except (OSError, subprocess.SubprocessError) as error:
-        yield Check("GPU", False, False, f"the driver does not answer ({error})", "mend the driver, or score on the CPU")
+        yield Check(
+            "GPU",
+            False,
+            False,
+            f"the driver does not answer ({error})",
+            "mend the driver, or score on the CPU",
+        )
         return
     for line in answer.splitlines():
         yield Check("GPU", True, False, line)
@@ -114,3 +126,14 @@ def _stacks() -> Iterator[Check]:
             yield Check(f"stack {name}", False, True, "damaged", str(error))
         else:
             yield Check(f"stack {name}", True, True, f"{stack.name}, {stack.sha256[:12]}, verified")
+            yield _runs(name, stack)
+
+
+def _runs(name: str, stack: Stack) -> Check:
+    """Open the network that takes most of the time: what it runs in is what the rows will be."""
+    try:
+        with stack.open("unet") as runner:
+            found = f"runs on {runner.backend} in {runner.precision}"
+    except KneeriskError as error:
+        return Check(f"networks of {name}", False, True, "cannot run", str(error))
+    return Check(f"networks of {name}", True, True, found)

@@ -16,7 +16,7 @@ FORMAT = 1
 
 
 class FuturesKeeper:
-    """Keeps one small file a knee while the run is on (a kill must not tear one big file), and gathers them at its end."""
+    """Keeps a small file a knee while the run is on, as a kill would tear a big one; gathers them at last."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -51,10 +51,11 @@ class FuturesKeeper:
         replace_with(aside, path)
 
     def gather(self, out: Path, run: Mapping[str, Any]) -> None:
-        """Write ``out``: /knees/<image index>_<side>/{latent_now, latent_12m, forecast, p_12m}, with attributes.
+        """Write ``out``: /knees/<image index>_<side>/{latent_now, latent_12m, forecast, p_12m}.
 
-        ``latent_now`` [C, h, w], ``latent_12m`` [N, C, h, w], ``forecast`` [S, S] in 0..1 (the first future, decoded, in
-        equalised greys, right-knee frame), ``p_12m`` [N, 5]: all float32.
+        ``latent_now`` [C, h, w], ``latent_12m`` [N, C, h, w], ``forecast`` [S, S] in 0..1 (the first future,
+        decoded, in equalised greys, right-knee frame), ``p_12m`` [N, 5]: all float32.
+        Attributes say which knee it is, and its risks.
         """
         import h5py
 

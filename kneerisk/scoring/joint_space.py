@@ -13,7 +13,7 @@ Array = npt.NDArray[np.float64]
 
 _LATERAL = (("T0", "T1", "T2", "T3"), ("F0", "F1", "F2"))
 _MEDIAL = (("T5", "T6", "T7", "T8"), ("F4", "F5", "F6"))
-"""Tibial and femoral points of each compartment. T4 (between the spines) and F3 (the notch) bound no joint space."""
+"""Tibial and femoral points of a compartment. T4 (between the spines) and F3 (the notch) bound neither."""
 _STEPS = 64
 
 
@@ -28,12 +28,12 @@ class JointSpace:
 def joint_space(points_mm: npt.ArrayLike) -> tuple[JointSpace, JointSpace]:
     """Medial and lateral joint space width.
 
-    The distance along the image's vertical from the femoral margin down to the tibial margin, both taken as polylines
-    through their landmarks, over the span that the two share in each compartment; never below 0.
+    The distance along the image's vertical from the femoral margin down to the tibial margin, both taken as
+    polylines through their landmarks, over the span that the two share in a compartment; never below 0.
 
     Args:
-        points_mm: [16, 2] (x, y) in millimetres, y downwards, in the order of ``LANDMARKS``. Pixels are turned to
-            millimetres by their own row and column spacing, so anisotropic pixels are right.
+        points_mm: [16, 2] (x, y) in millimetres, y downwards, in the order of ``LANDMARKS``. Pixels are
+            turned to millimetres by their own row and column spacing, so anisotropic pixels are right.
 
     Returns:
         (medial, lateral); NaN where the margins share no span (landmarks in disorder).

@@ -1,12 +1,13 @@
-"""A crash-safe journal beside the table: what was asked, what was found, and each image's rows as they are made.
+"""A crash-safe journal beside the table: what was asked, what was found, each image's rows.
 
     risks.parquet.kneerisk/
       run.json        the settings that make a row what it is; a resumed run must have the same
       listing.jsonl   every image of the scan in order; complete when run.json says so
-      rows.jsonl      one record an image: a CRC, its index, what the file was, its rows; appended and flushed to disk
-      lock            held while a run works here
+      rows.jsonl      one record an image: a CRC, its index, what the file was, its rows; appended and flushed
+      to disk lock            held while a run works here
 
-Killed at any moment, ``rows.jsonl`` ends in a record that is torn: it fails its CRC, is cut off, and its image is scored again.
+Killed at any moment, ``rows.jsonl`` ends in a record that is torn: it fails its CRC, is cut off, and its
+image is scored again.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class FileState:
-    """What tells a file unchanged without reading it: size, and times of last change of content and of entry."""
+    """What tells a file unchanged without reading it: size, and when content and entry last changed."""
 
     size: int
     mtime_ns: int
@@ -106,7 +107,9 @@ class Journal:
             stream.seek(offset)
             record = _parse(stream.readline())
         if record is None:
-            raise KneeriskError(f"{self._rows_path} was changed while the run was on; start again with --overwrite")
+            raise KneeriskError(
+                f"{self._rows_path} was changed while the run was on; start again with --overwrite"
+            )
         return record
 
     def append(self, records: Sequence[Record]) -> None:
@@ -178,7 +181,8 @@ def open_journal(
     folder = folder_of(out)
     if folder.exists() and not (resume or overwrite):
         raise UsageError(
-            f"{folder.name} holds an unfinished run for {out.name}: go on with --resume, or start again with --overwrite"
+            f"{folder.name} holds an unfinished run for {out.name}: "
+            "go on with --resume, or start again with --overwrite"
         )
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -217,9 +221,12 @@ def refuse_difference(before: Mapping[str, Any], now: Mapping[str, Any], what: s
     """UsageError naming every setting that differs between two fingerprints."""
     changed = [key for key in sorted({*before, *now}) if before.get(key) != now.get(key)]
     if changed:
-        listed = "; ".join(f"{key} was {_shown(before.get(key))} and is now {_shown(now.get(key))}" for key in changed)
+        listed = "; ".join(
+            f"{key} was {_shown(before.get(key))} and is now {_shown(now.get(key))}" for key in changed
+        )
         raise UsageError(
-            f"cannot resume: {what} differs from this one: {listed}. Repeat its settings, or start again with --overwrite"
+            f"cannot resume: {what} differs from this one: {listed}. "
+            "Repeat its settings, or start again with --overwrite"
         )
 
 
@@ -228,7 +235,10 @@ def _shown(value: Any) -> str:
 
 
 def _list_images(
-    folder: Path, fingerprint: Fingerprint, images: Iterable[RadiographRef | Refusal], skipped: Mapping[str, int]
+    folder: Path,
+    fingerprint: Fingerprint,
+    images: Iterable[RadiographRef | Refusal],
+    skipped: Mapping[str, int],
 ) -> Listing:
     digest = hashlib.sha256()
     extra: dict[str, None] = {}
@@ -279,7 +289,9 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def _line(record: Record) -> bytes:
-    state = None if record.state is None else [record.state.size, record.state.mtime_ns, record.state.ctime_ns]
+    state = (
+        None if record.state is None else [record.state.size, record.state.mtime_ns, record.state.ctime_ns]
+    )
     body = json.dumps([record.index, record.input_sha256, state, record.rows], allow_nan=False).encode()
     return b"%08x %s\n" % (zlib.crc32(body), body)
 

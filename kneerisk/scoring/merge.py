@@ -27,7 +27,8 @@ def merge_tables(parts: Sequence[Path], out: Path, *, overwrite: bool = False) -
         overwrite: replace ``out``.
 
     Raises:
-        UsageError: a shard is missing or there twice; the parts differ in stack, settings or scan; one was scored with
+        UsageError: a shard is missing or there twice; the parts differ in stack, settings or scan; one was
+        scored with
             ``--limit``; an image of the scan has no row.
     """
     table.format_of(out)
@@ -61,7 +62,9 @@ def merge_tables(parts: Sequence[Path], out: Path, *, overwrite: bool = False) -
     try:
         workspace.mkdir(parents=True)
     except FileExistsError:
-        raise UsageError(f"{workspace.name} holds an unfinished run: finish it, or choose another --out") from None
+        raise UsageError(
+            f"{workspace.name} holds an unfinished run: finish it, or choose another --out"
+        ) from None
     try:
         table.write(_rows(parts, run["images_in_scan"], tally), out, merged, extra, workspace)
     finally:
@@ -81,17 +84,25 @@ def _refuse_mixture(runs: Mapping[Path, Mapping[str, Any]]) -> None:
         if differing:
             listed = "; ".join(f"{key}: {wanted.get(key)} and {found.get(key)}" for key in differing)
             raise UsageError(
-                f"{first.name} and {part.name} are no shards of one run: they differ in {listed}. Score the odd one again"
+                f"{first.name} and {part.name} are no shards of one run: they differ in {listed}. "
+                "Score the odd one again"
             )
     limited = [part.name for part, run in runs.items() if run["limit"] is not None]
     if limited:
-        raise UsageError(f"{', '.join(limited)} was scored with --limit and is not complete: score it again without")
+        raise UsageError(
+            f"{', '.join(limited)} was scored with --limit and is not complete: score it again without"
+        )
 
 
 def _comparable(run: Mapping[str, Any]) -> dict[str, Any]:
     settings = {key: value for key, value in run["fingerprint"].items() if key not in _OF_THE_SHARD}
     shards = Shard.parse(run["shard"]).count
-    return {**settings, "scan_sha256": run["scan_sha256"], "images_in_scan": run["images_in_scan"], "shards": shards}
+    return {
+        **settings,
+        "scan_sha256": run["scan_sha256"],
+        "images_in_scan": run["images_in_scan"],
+        "shards": shards,
+    }
 
 
 def _refuse_gaps(runs: Mapping[Path, Mapping[str, Any]]) -> None:
@@ -108,15 +119,21 @@ def _refuse_gaps(runs: Mapping[Path, Mapping[str, Any]]) -> None:
 
 def _rows(parts: Sequence[Path], images: int, tally: Tally) -> Iterator[Row]:
     """All rows by image, proving on the way that each image of the scan has its rows once."""
-    current, sides = -1, set()
+    current = -1
+    sides: set[str | None] = set()
     for row in heapq.merge(*(_rows_of(part) for part in parts), key=_image_index):
         index = _image_index(row)
         if index > current + 1:
-            raise UsageError(f"image {current + 1} of the scan has no row in these parts: score its shard again")
+            raise UsageError(
+                f"image {current + 1} of the scan has no row in these parts: score its shard again"
+            )
         if index != current:
             current, sides = index, set()
         if row["side"] in sides:
-            raise UsageError(f"{row['source_path']} has two rows for side {row['side']}: a part was altered; score it again")
+            raise UsageError(
+                f"{row['source_path']} has two rows for side {row['side']}: "
+                "a part was altered; score it again"
+            )
         sides.add(row["side"])
         tally.add(row)
         yield row
@@ -129,7 +146,9 @@ def _rows_of(part: Path) -> Iterator[Row]:
     before = -1
     for row in table.read(part).iter_rows(named=True):
         if _image_index(row) < before:
-            raise UsageError(f"{part.name}: its rows are not in the order of the scan: a part was altered; score it again")
+            raise UsageError(
+                f"{part.name}: its rows are not in the order of the scan: a part was altered; score it again"
+            )
         before = _image_index(row)
         yield row
 

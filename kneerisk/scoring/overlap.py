@@ -1,4 +1,4 @@
-"""A map over threads that keeps order, stays a few items ahead, and gives up on an item that takes too long."""
+"""A map over threads that keeps order, stays a few items ahead, and gives up on items that take too long."""
 
 from __future__ import annotations
 

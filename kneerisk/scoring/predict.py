@@ -1,10 +1,11 @@
 """Knee crops → grade posteriors and landmarks, now and at twelve months, with a stack's networks.
 
 crop → encoder → z0 ─┬→ classifier_now → P(KL now), landmarks now
-                     └→ diffusion (noise of this knee) → ẑ12 of each sampled future → classifier_12m → P(KL 12 m)
+                     └→ diffusion (noise of this knee) → ẑ12 of each sampled future → classifier_12m → P(KL 12
+                     m)
 
-The same knee gives the same prediction whatever stands beside it: its noise comes from its own key, and every network
-always runs on micro-batches of one fixed size, the last one padded by repeating its last item.
+The same knee gives the same prediction whatever stands beside it: its noise comes from its own key, and every
+network always runs on micro-batches of one fixed size, the last one padded by repeating its last item.
 """
 
 from __future__ import annotations
@@ -146,7 +147,9 @@ class StackPredictor:
             return np.asarray(self._components["unet"](arrays)["velocity"], dtype=np.float32)
 
         parts = [
-            sample(velocity, self._padded(current[s]), self._padded(noise[s]), self._settings.steps)[: _length(s)]
+            sample(velocity, self._padded(current[s]), self._padded(noise[s]), self._settings.steps)[
+                : _length(s)
+            ]
             for s in self._micro_batches(len(current))
         ]
         return np.concatenate(parts)
@@ -156,7 +159,9 @@ class StackPredictor:
         length = len(next(iter(arrays.values())))
         parts = []
         for piece in self._micro_batches(length):
-            outputs = self._components[name]({key: self._padded(array[piece]) for key, array in arrays.items()})
+            outputs = self._components[name](
+                {key: self._padded(array[piece]) for key, array in arrays.items()}
+            )
             parts.append({key: array[: _length(piece)] for key, array in outputs.items()})
         return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
 
@@ -177,9 +182,9 @@ class StackPredictor:
 def upscaled(pixels: FloatArray) -> FloatArray:
     """The centre of the crop upscaled 2×: [S, S] → [S, S], half the field of view.
 
-    The paper upscales inputs 2× at test time, which its fully convolutional networks take as larger pictures. Ours have
-    a fixed input, so they see the central [S, S] of the 2S × 2S picture: the joint at twice the size, its outer margins
-    cut away. Ours, not the paper's; not comparable with rows scored without it.
+    The paper upscales inputs 2× at test time, which its fully convolutional networks take as larger pictures.
+    Ours have a fixed input, so they see the central [S, S] of the 2S × 2S picture: the joint at twice the
+    size, its outer margins cut away. Ours, not the paper's; not comparable with rows scored without it.
     """
     import cv2
 
@@ -207,7 +212,7 @@ def _not_finite(crop: KneeCrop) -> Refusal:
     return Refusal(
         ref=crop.ref,
         reason=Reason.INTERNAL_ERROR,
-        message="the networks gave a value that is not a number; try --precision fp32, and report the file if it stays",
+        message="the networks gave a value that is not a number; try --precision fp32, and report the file",
         side=crop.side,
         input_sha256=crop.input_sha256,
         sop_instance_uid=crop.sop_instance_uid,

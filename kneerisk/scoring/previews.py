@@ -49,7 +49,12 @@ class PreviewKeeper:
 def file_name(index: int, score: KneeScore) -> str:
     """Plain characters only: ids may hold any."""
     crop = score.prediction.crop
-    parts = (crop.participant_id or Path(crop.ref.source_path).stem, crop.ref.visit, crop.side, f"{index:06d}")
+    parts = (
+        crop.participant_id or Path(crop.ref.source_path).stem,
+        crop.ref.visit,
+        crop.side,
+        f"{index:06d}",
+    )
     return "_".join(re.sub(r"[^\w.-]+", "-", part)[:60] for part in parts if part) + ".png"
 
 
@@ -68,7 +73,12 @@ def draw(score: KneeScore, forecast: FloatArray) -> Image.Image:
     crop = prediction.crop
     pictures = (
         ("Radiograph", crop.pixels, prediction.landmarks_now, _NOW),
-        ("Forecast at 12 months (generated)", in_greys_of(forecast, crop.pixels), prediction.landmarks_12m, _LATER),
+        (
+            "Forecast at 12 months (generated)",
+            in_greys_of(forecast, crop.pixels),
+            prediction.landmarks_12m,
+            _LATER,
+        ),
     )
     _heading(pen, score)
     for column, (title, pixels, landmarks, colour) in enumerate(pictures):
@@ -81,7 +91,7 @@ def draw(score: KneeScore, forecast: FloatArray) -> Image.Image:
     pen.text(
         _MARGIN,
         _SIZE[1] - 32,
-        "Research use only, not a diagnosis. Shown in the right-knee frame; landmarks and forecast are unvalidated.",
+        "Research use only, not a diagnosis. Right-knee frame; landmarks and forecast are unvalidated.",
         13,
         _MUTED,
     )

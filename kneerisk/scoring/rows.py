@@ -74,9 +74,10 @@ def check_carried(names: tuple[str, ...]) -> None:
     """UsageError where a manifest's own column bears the name of one of the table's."""
     clash = sorted(NAMES & set(names))
     if clash:
+        columns, them = ("columns", "them") if len(clash) > 1 else ("column", "it")
         raise UsageError(
-            f"the manifest's column{'s' if len(clash) > 1 else ''} {', '.join(clash)} would collide with the table's own; "
-            f"rename {'them' if len(clash) > 1 else 'it'} in the manifest"
+            f"the manifest's {columns} {', '.join(clash)} would collide with the table's own; "
+            f"rename {them} in the manifest"
         )
 
 
@@ -89,7 +90,9 @@ def landmarks_in_source(landmarks: FloatArray, crop: KneeCrop) -> FloatArray:
 def _blank(ref: RadiographRef, provenance: Mapping[str, Any]) -> Row:
     row: Row = dict.fromkeys(column.name for column in COLUMNS)
     row.update(provenance)
-    row.update(participant_id=ref.participant_id, visit=ref.visit, source_path=ref.source_path, kl_0m=ref.kl_0m)
+    row.update(
+        participant_id=ref.participant_id, visit=ref.visit, source_path=ref.source_path, kl_0m=ref.kl_0m
+    )
     row.update(ref.extra)
     return row
 

@@ -1,4 +1,4 @@
-"""One run: journal, chain, table. What goes in is what an earlier run left; what comes out is complete or absent."""
+"""One run: what an earlier one left, the chain, the journal, the table."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
 
-from kneerisk.errors import ExitCode, KneeriskError, UsageError
+from kneerisk.errors import KneeriskError, UsageError
 from kneerisk.scoring import table
 from kneerisk.scoring.chain import Item, Keeper, Known, Rooms, Walk, locate, records
 from kneerisk.scoring.clock import Clock
@@ -63,7 +63,9 @@ def score_images(
     with ExitStack() as stack:
         with clock.stage("scan"):
             journal = stack.enter_context(
-                open_journal(run.out, fingerprint, images, skipped, resume=run.resumes, overwrite=run.overwrite)
+                open_journal(
+                    run.out, fingerprint, images, skipped, resume=run.resumes, overwrite=run.overwrite
+                )
             )
         yield from _score(journal, rooms, run, fingerprint, clock, finished and run.resumes)
 
@@ -73,13 +75,16 @@ def _refuse_to_clobber(run: RunSettings, fingerprint: Mapping[str, Any], finishe
         return
     if not run.resumes:
         raise UsageError(
-            f"{run.out} exists: write over it with --overwrite, or keep its rows with --resume or --retry-failed"
+            f"{run.out} exists: write over it with --overwrite, "
+            "or keep its rows with --resume or --retry-failed"
         )
     if finished:
         before = table.read_metadata(run.out)["run"]
         refuse_difference(before["fingerprint"], fingerprint, f"the table {run.out.name}")
         if run.futures is not None:
-            raise UsageError("--futures is written anew by each run: score with --overwrite, or leave --futures out")
+            raise UsageError(
+                "--futures is written anew by each run: score with --overwrite, or leave --futures out"
+            )
 
 
 def _score(
@@ -131,7 +136,9 @@ def _score(
 
     def documents() -> table.Metadata:
         return table.metadata(
-            run_manifest(fingerprint, listing, run, started, summarise()), asdict(rooms.calibration), listing.extra
+            run_manifest(fingerprint, listing, run, started, summarise()),
+            asdict(rooms.calibration),
+            listing.extra,
         )
 
     if not listing.images:  # an empty shard of a scan is a table without rows; an empty scan is none
@@ -197,8 +204,9 @@ def _stop_if_failed(part: list[Record], run: RunSettings) -> None:
         for row in record.rows:
             if row["status"] == "failed":
                 raise StoppedOnErrorError(
-                    f"{row['source_path']}: {row['message']} [{row['reason']}]. Stopped, as --on-error stop asks; "
-                    f"the rows so far are kept: mend the file and add --retry-failed to go on with {run.out.name}"
+                    f"{row['source_path']}: {row['message']} [{row['reason']}]. "
+                    "Stopped, as --on-error stop asks; the rows so far are kept: "
+                    f"mend the file and add --retry-failed to go on with {run.out.name}"
                 )
 
 

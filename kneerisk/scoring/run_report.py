@@ -1,4 +1,4 @@
-"""``--run-report``: what a run was asked, what it ran on, what it came to, and where the time went, as JSON."""
+"""``--run-report``: what a run was asked, what it ran on, what it came to, where the time went."""
 
 from __future__ import annotations
 
@@ -13,7 +13,16 @@ from typing import Any
 from kneerisk.scoring.summary import Summary
 from kneerisk.scoring.table import replace_with
 
-_PACKAGES = ("kneerisk", "numpy", "openvino", "opencv-python-headless", "pydicom", "polars", "imagecodecs", "torch")
+_PACKAGES = (
+    "kneerisk",
+    "numpy",
+    "openvino",
+    "opencv-python-headless",
+    "pydicom",
+    "polars",
+    "imagecodecs",
+    "torch",
+)
 
 
 def write_run_report(path: Path, settings: Mapping[str, Any], summary: Summary) -> None:

@@ -77,7 +77,8 @@ class Shard:
         return f"{self.index}/{self.count}"
 
 
-def _default_workers() -> int:
+def default_workers() -> int:
+    """As many as CPUs, up to four: more only wait for the disk or the networks."""
     return min(4, os.cpu_count() or 1)
 
 
@@ -94,7 +95,7 @@ class RunSettings:
     shard: Shard = field(default_factory=Shard)
     limit: int | None = None
     """Only the first images of the shard."""
-    workers: int = field(default_factory=_default_workers)
+    workers: int = field(default_factory=default_workers)
     """Threads that read files."""
     timeout: float | None = None
     """Seconds a file may take to read."""
@@ -107,7 +108,9 @@ class RunSettings:
     def __post_init__(self) -> None:
         format_of(self.out)
         if self.resume and self.overwrite:
-            raise UsageError("--resume keeps an earlier run and --overwrite throws it away: give one of the two")
+            raise UsageError(
+                "--resume keeps an earlier run and --overwrite throws it away: give one of the two"
+            )
         if self.retry_failed and self.overwrite:
             raise UsageError("--retry-failed keeps the other rows and --overwrite none: give one of the two")
         if self.limit is not None and self.limit < 1:
@@ -132,11 +135,11 @@ class RunSettings:
 def fingerprint(
     inputs: InputSettings, networks: StackSettings, run: RunSettings, provenance: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Everything but the images that the rows depend on, as plain JSON: a run resumes only where all of it is the same."""
+    """Everything but the images that rows depend on, as plain JSON: runs resume only where it is the same."""
     return {
         **{key: value for key, value in asdict(inputs).items() if key != "inputs"},
-        "inputs": [os.path.abspath(path) for path in inputs.inputs],
-        "manifests": {os.path.abspath(p): _content(p) for p in inputs.inputs if _is_table(p)},
+        "inputs": [str(path.absolute()) for path in inputs.inputs],
+        "manifests": {str(p.absolute()): _content(p) for p in inputs.inputs if _is_table(p)},
         **provenance,
         "shard": str(run.shard),
         "previews": run.previews is not None,

@@ -104,7 +104,11 @@ class Tally:
     def summary(self, out: str, population: str, **rest: Any) -> Summary:
         """The counts so far, with what the run knows beside them."""
         risks = np.asarray(self._risks)
-        quantiles = {} if not len(risks) else dict(zip(QUANTILES, np.percentile(risks, QUANTILES).tolist(), strict=True))
+        quantiles = (
+            {}
+            if not len(risks)
+            else dict(zip(QUANTILES, np.percentile(risks, QUANTILES).tolist(), strict=True))
+        )
         return Summary(
             out=out,
             images=len(self._images),
@@ -126,7 +130,7 @@ class Tally:
     def _alarms(self) -> tuple[str, ...]:
         if len(self._inputs) > 2 and max(self._raw) - min(self._raw) < _SAME:
             return (
-                f"all {len(self._inputs)} different knees got the same risk: the networks do not see these images. "
-                "Look at a few with --previews; do not use the table",
+                f"all {len(self._inputs)} different knees got the same risk: the networks do not see these "
+                "images. Look at a few with --previews; do not use the table",
             )
         return ()

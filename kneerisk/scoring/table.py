@@ -58,7 +58,9 @@ def frame(rows: Sequence[Row], extra: Sequence[str] = ()) -> pl.DataFrame:
     """Rows → a frame of the table's schema."""
     import polars as pl
 
-    return pl.DataFrame([{name: row.get(name) for name in schema(extra)} for row in rows], schema=schema(extra), orient="row")
+    return pl.DataFrame(
+        [{name: row.get(name) for name in schema(extra)} for row in rows], schema=schema(extra), orient="row"
+    )
 
 
 def metadata(run: Mapping[str, Any], calibration: Mapping[str, Any], extra: Sequence[str] = ()) -> Metadata:
@@ -95,7 +97,9 @@ def write(
             flat.write_csv(stream, include_header=index == 0)
             count += len(part)
     beside = workspace / "table.json"
-    beside.write_text(json.dumps({k: json.loads(v) for k, v in documents().items()}, indent=2, ensure_ascii=False), "utf-8")
+    beside.write_text(
+        json.dumps({k: json.loads(v) for k, v in documents().items()}, indent=2, ensure_ascii=False), "utf-8"
+    )
     replace_with(beside, metadata_beside(out))
     replace_with(aside, out)
     return count
@@ -119,7 +123,10 @@ def read(path: Path) -> pl.DataFrame:
         return table
     extra = [name for name in table.columns if name not in NAMES]
     casts = [
-        pl.col("qc_flags").fill_null("").str.split(_LIST_SEPARATOR).list.eval(pl.element().filter(pl.element() != ""))
+        pl.col("qc_flags")
+        .fill_null("")
+        .str.split(_LIST_SEPARATOR)
+        .list.eval(pl.element().filter(pl.element() != ""))
         if column.kind == "texts"
         else (pl.col(column.name) == "true")
         if column.kind == "boolean"
@@ -135,11 +142,17 @@ def read_metadata(path: Path) -> dict[str, Any]:
 
     try:
         if format_of(path) == "parquet":
-            found = {k: json.loads(v) for k, v in pl.read_parquet_metadata(path).items() if k.startswith(_KEY_PREFIX)}
+            found = {
+                k: json.loads(v)
+                for k, v in pl.read_parquet_metadata(path).items()
+                if k.startswith(_KEY_PREFIX)
+            }
         else:
             found = json.loads(metadata_beside(path).read_text("utf-8"))
     except (OSError, ValueError, pl.exceptions.PolarsError) as error:
-        raise UsageError(f"{path}: its metadata cannot be read ({error}); was it written by kneerisk?") from error
+        raise UsageError(
+            f"{path}: its metadata cannot be read ({error}); was it written by kneerisk?"
+        ) from error
     documents = {key.removeprefix(_KEY_PREFIX): value for key, value in found.items()}
     if "run" not in documents:
         raise UsageError(f"{path} carries no run manifest: it was not written by kneerisk")

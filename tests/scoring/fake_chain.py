@@ -1,4 +1,4 @@
-"""A chain with no networks and no images: each input is a small text file, and its bytes decide what becomes of it.
+"""A chain with no networks and no images: inputs are small text files, and their bytes decide their fate.
 
 Run as a script it scores a folder into a table, so that tests can kill it.
 """
@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
+from kneerisk.calibration import Calibration, Logistic
 from kneerisk.errors import Reason
 from kneerisk.records import KneeCrop, Radiograph, RadiographRef, Refusal
-from kneerisk.calibration import Calibration, Logistic
 from kneerisk.scoring.chain import Rooms
 from kneerisk.scoring.clock import Clock
 from kneerisk.scoring.predict import ForecastSettings, StackPredictor
@@ -87,7 +87,9 @@ def scan(folder: Path) -> Iterator[RadiographRef | Refusal]:
     for path in sorted(folder.glob("**/*")):
         if path.is_dir():
             continue
-        ref = RadiographRef(path, path.relative_to(folder).as_posix(), participant_id=path.stem, extra={"site": "A"})
+        ref = RadiographRef(
+            path, path.relative_to(folder).as_posix(), participant_id=path.stem, extra={"site": "A"}
+        )
         if path.suffix == ".bad":
             yield Refusal(ref, Reason.NOT_AN_IMAGE, "no image")
         else:
@@ -114,7 +116,9 @@ def read(ref: RadiographRef) -> Radiograph | Refusal:
 
 def localise(radiograph: Radiograph) -> list[KneeCrop | Refusal]:
     if radiograph.ref.path.read_bytes().startswith(b"empty"):
-        return [Refusal(radiograph.ref, Reason.NO_KNEE_FOUND, "no knee", input_sha256=radiograph.input_sha256)]
+        return [
+            Refusal(radiograph.ref, Reason.NO_KNEE_FOUND, "no knee", input_sha256=radiograph.input_sha256)
+        ]
     sides = "RL" if radiograph.ref.path.read_bytes().startswith(b"both") else "R"
     return [
         KneeCrop(
@@ -142,11 +146,15 @@ def rooms(pause: float = 0.0, keep_latents: bool = False) -> Rooms:
     return Rooms(paused_read, localise, predictor, CALIBRATION, PROVENANCE)
 
 
-def run(folder: Path, settings: RunSettings, pause: float = 0.0, **changed: object) -> list[Progress | Summary]:
+def run(
+    folder: Path, settings: RunSettings, pause: float = 0.0, **changed: object
+) -> list[Progress | Summary]:
     fingerprint = {**PROVENANCE, "inputs": [str(folder)], "shard": str(settings.shard), **changed}
     keep = settings.previews is not None or settings.futures is not None
     return list(score_images(scan(folder), {}, rooms(pause, keep), settings, fingerprint, Clock()))
 
 
 if __name__ == "__main__":
-    run(Path(sys.argv[1]), RunSettings(Path(sys.argv[2]), resume=True, batch_size=2), pause=float(sys.argv[3]))
+    run(
+        Path(sys.argv[1]), RunSettings(Path(sys.argv[2]), resume=True, batch_size=2), pause=float(sys.argv[3])
+    )
