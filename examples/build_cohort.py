@@ -2,9 +2,9 @@
 
 Usage: python examples/build_cohort.py CHEN_FOLDER
 
-CHEN_FOLDER holds ``<split>/<KL grade>/<participant><side>.png`` and ``knees.csv``, whose columns are file, split,
-participant_id, side, kl_grade, inverted, mm_per_px_x and mm_per_px_y.  The real knees are of the **val** split: no
-weights were trained on them.  Written are
+CHEN_FOLDER holds ``<split>/<KL grade>/<participant><side>.png`` and ``knees.csv``, whose columns are file,
+split, participant_id, side, kl_grade, inverted, mm_per_px_x and mm_per_px_y.  The real knees are of the
+**val** split: no weights were trained on them.  Written are
 
 - seven participants' knees as DICOM, a crop a file, in several transfer syntaxes, their spacing as estimated;
 - two participants' knees as the PNG files that were published, one pair with its grey scale inverted;
@@ -21,6 +21,7 @@ import csv
 import itertools
 import shutil
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -28,6 +29,10 @@ import numpy as np
 import numpy.typing as npt
 from pydicom import uid
 from wrap_dicom import save, wrapped
+
+from kneerisk.simulate.dicom import dicom_bytes
+from kneerisk.simulate.look import LOOKS, Syntax
+from kneerisk.simulate.radiograph import SimulatedRadiograph, simulate_radiograph
 
 HERE = Path(__file__).parent
 COHORT = HERE / "cohort"
@@ -45,6 +50,28 @@ AS_DICOM = {
 
 AS_PNG = ("9115049", "9775753")
 """KL grades 3 and 4; 0 and 0, inverted with nothing to say so."""
+
+
+@dataclass(frozen=True)
+class Simulated:
+    """How a simulated participant's radiograph comes to be; coarser than life, for a small file."""
+
+    look: int
+    """Index of the vendor's look: its grey scale, its noise and how it writes a header."""
+    severity_right: float
+    severity_left: float
+    """Hidden severity; its whole part is the Kellgren-Lawrence grade."""
+    spacing_mm: float
+    syntax: Syntax
+
+
+SIMULATED = {
+    "SIM0001": Simulated(0, 0.4, 1.5, 0.25, "jpeg-lossless"),
+    "SIM0002": Simulated(2, 2.5, 3.4, 0.30, "jpeg-2000"),
+    "SIM0003": Simulated(4, 0.2, 4.3, 0.30, "jpeg-ls"),
+}
+CUT_OFF = ("SIM0004", Simulated(1, 1.2, 0.3, 0.30, "jpeg-lossless"))
+HAND = "SIM0005"
 
 SOURCE = "Crop by Chen P. (2018), doi 10.17632/56rmx5bjcr.1, CC BY 4.0; wrapped as DICOM, pixels unchanged"
 FIELDS = ("path", "participant_id", "side", "kl_0m", "origin")
@@ -81,6 +108,43 @@ def real_knees(chen: Path) -> list[dict[str, str]]:
     return rows
 
 
+def simulated_knees() -> list[dict[str, str]]:
+    """Write the simulated radiographs; gives their knees' rows of cohort.csv."""
+    rows = []
+    for seed, (participant, recipe) in enumerate(SIMULATED.items(), start=1):
+        target = COHORT / participant / "bilateral.dcm"
+        radiograph = write_simulated(recipe, seed, participant, target)
+        rows += [
+            row_of(target, participant, knee.side, str(knee.kl_grade), "simulated")
+            for knee in radiograph.knees
+        ]
+    return rows
+
+
+def write_simulated(recipe: Simulated, seed: int, participant: str, target: Path) -> SimulatedRadiograph:
+    """Simulate one participant's bilateral radiograph and write it as DICOM."""
+    radiograph = simulate_radiograph(
+        seed,
+        severity_right=recipe.severity_right,
+        severity_left=recipe.severity_left,
+        look=LOOKS[recipe.look],
+        spacing_mm=recipe.spacing_mm,
+        marker=True,
+    )
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_bytes(dicom_bytes(radiograph, participant_id=participant, syntax=recipe.syntax))
+    return radiograph
+
+
+def cut_off_file() -> None:
+    """Write a simulated radiograph whose copy stopped in the middle of its pixels."""
+    participant, recipe = CUT_OFF
+    target = COHORT / participant / "cut-off.dcm"
+    write_simulated(recipe, 4, participant, target)
+    whole = target.read_bytes()
+    target.write_bytes(whole[: len(whole) // 3])
+
+
 def row_of(path: Path, participant: str, side: str, grade: str, origin: str) -> dict[str, str]:
     """One knee's row of cohort.csv."""
     name = path.relative_to(HERE).as_posix()
@@ -110,10 +174,11 @@ def main(arguments: list[str]) -> None:
     """Write the cohort and cohort.csv."""
     if len(arguments) != 1 or not (Path(arguments[0]) / "knees.csv").is_file():
         raise SystemExit(__doc__)
-    rows = real_knees(Path(arguments[0]))
-    hand = COHORT / "S0005" / "hand.dcm"
+    rows = real_knees(Path(arguments[0])) + simulated_knees()
+    cut_off_file()
+    hand = COHORT / HAND / "hand.dcm"
     hand.parent.mkdir(parents=True, exist_ok=True)
-    save(wrapped(drawn_hand(), "S0005", "R", None, False, "A drawing", part="HAND"), hand, uid.JPEGLSLossless)
+    save(wrapped(drawn_hand(), HAND, "R", None, False, "A drawing", part="HAND"), hand, uid.JPEGLSLossless)
     with (HERE / "cohort.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, FIELDS, lineterminator="\n")
         writer.writeheader()

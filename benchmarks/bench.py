@@ -1,0 +1,187 @@
+"""Speed and memory of scoring on this machine, as a user meets them: ``kneerisk score`` in its own process.
+
+Usage: python benchmarks/bench.py [--quick] [--cpus 2] [--json FILE]
+
+Measured are knees a second end to end (start-up, scan and table included), the time of each stage, how much of
+the reading is hidden behind the networks, and the highest resident memory of the process,
+
+- from full-size radiographs: simulated bilateral ones of about 2048 x 2494 pixels, JPEG-lossless DICOM;
+- from crops: the single knees of examples/cohort;
+- from as many crops as a large cohort has, against a hundred: memory must not grow with them.
+
+Images are repeated by the rows of a manifest, so thousands of them cost no disk; every row is read, decoded and
+scored.  A full run takes about half an hour, a quick one a few minutes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import cycle, islice
+from pathlib import Path
+
+import psutil
+
+ROOT = Path(__file__).parents[1]
+COHORT = ROOT / "examples" / "cohort"
+POLL_SECONDS = 0.05
+UNIQUE_RADIOGRAPHS = 8
+
+
+@dataclass(frozen=True)
+class Size:
+    """How many images each part scores."""
+
+    radiographs: int
+    crops: int
+    few: int
+    many: int
+
+
+FULL = Size(radiographs=100, crops=500, few=100, many=10_000)
+QUICK = Size(radiographs=16, crops=100, few=100, many=400)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One run of `kneerisk score`."""
+
+    name: str
+    images: int
+    knees: int
+    seconds: float
+    """Wall time of the process, from start to end."""
+    knees_per_second: float
+    stages: dict[str, float]
+    """Seconds by stage; files are read in threads beside the others."""
+    reading_hidden: float | None
+    """Share of the reading time that the networks did not wait for."""
+    peak_rss_mb: float
+
+
+def simulate_radiographs(folder: Path) -> list[Path]:
+    """Full-size radiographs, JPEG lossless, each of another simulated participant."""
+    from kneerisk.simulate.dicom import write_dicom
+    from kneerisk.simulate.look import LOOKS
+    from kneerisk.simulate.radiograph import simulate_radiograph
+
+    paths = []
+    for number in range(1, UNIQUE_RADIOGRAPHS + 1):
+        path = folder / f"SIM{number:04d}.dcm"
+        radiograph = simulate_radiograph(number, look=LOOKS[number % len(LOOKS)], shape=(2048, 2494))
+        write_dicom(radiograph, path, participant_id=path.stem, syntax="jpeg-lossless")
+        paths.append(path)
+    return paths
+
+
+def write_manifest(images: Sequence[Path], count: int, path: Path) -> None:
+    """A manifest of ``count`` rows that goes round the images."""
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["path", "participant_id"])
+        writer.writerows([image, f"{i:06d}"] for i, image in enumerate(islice(cycle(images), count)))
+
+
+def measure(name: str, images: Sequence[Path], count: int, cpus: int, folder: Path) -> Measured:
+    """Score ``count`` images in a new process on ``cpus`` processors, watching its memory."""
+    manifest, report, out = folder / f"{name}.csv", folder / f"{name}.json", folder / f"{name}.parquet"
+    write_manifest(images, count, manifest)
+    command = [
+        sys.executable,
+        "-m",
+        "kneerisk",
+        "score",
+        manifest,
+        "--out",
+        out,
+        "--run-report",
+        report,
+        "--quiet",
+    ]
+    start = time.perf_counter()
+    process = subprocess.Popen([*map(str, command)], cwd=ROOT)
+    watched = psutil.Process(process.pid)
+    if hasattr(watched, "cpu_affinity"):
+        watched.cpu_affinity(list(range(min(cpus, os.cpu_count() or cpus))))
+    peak = 0
+    while process.poll() is None:
+        try:
+            peak = max(peak, watched.memory_info().rss)
+        except psutil.NoSuchProcess:
+            break
+        time.sleep(POLL_SECONDS)
+    status, seconds = process.wait(), time.perf_counter() - start
+    if status not in (0, 3):
+        raise SystemExit(f"kneerisk score ended with {status} on {name}")
+    summary = json.loads(report.read_text())["summary"]
+    stages = {stage: round(spent, 2) for stage, spent in summary["stages"].items()}
+    reading, waiting = stages.get("read", 0.0), stages.get("wait for files", 0.0)
+    return Measured(
+        name=name,
+        images=count,
+        knees=summary["ok"],
+        seconds=round(seconds, 2),
+        knees_per_second=round(summary["ok"] / seconds, 2),
+        stages=stages,
+        reading_hidden=round(1 - min(waiting / reading, 1.0), 3) if reading else None,
+        peak_rss_mb=round(peak / 2**20, 1),
+    )
+
+
+def show(result: Measured) -> None:
+    """One run in words."""
+    hidden = "" if result.reading_hidden is None else f", {result.reading_hidden:.0%} of reading hidden"
+    print(
+        f"{result.name}: {result.images} images, {result.knees} knees in {result.seconds:.1f} s = "
+        f"{result.knees_per_second:.2f} knees/s, peak {result.peak_rss_mb:.0f} MB{hidden}"
+    )
+    for stage, spent in sorted(result.stages.items(), key=lambda item: -item[1]):
+        print(f"    {stage:<16} {spent:8.2f} s  {1000 * spent / max(result.knees, 1):8.1f} ms a knee")
+
+
+def main() -> None:
+    """Run the three parts, print them, and write them as JSON where asked."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="fewer images: a first impression in minutes")
+    parser.add_argument("--cpus", type=int, default=2, help="processors the scoring may use (default: 2)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures as JSON")
+    options = parser.parse_args()
+    size = QUICK if options.quick else FULL
+    crops = sorted(p for p in COHORT.rglob("*") if p.stem[-1:] in "LR" and p.suffix in (".dcm", ".png"))
+    results = []
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        radiographs = simulate_radiographs(folder / "radiographs")
+        for name, images, count in (
+            ("full-size", radiographs, size.radiographs),
+            ("crops", crops, size.crops),
+            ("memory-few", crops, size.few),
+            ("memory-many", crops, size.many),
+        ):
+            results.append(measure(name, images, count, options.cpus, folder))
+            show(results[-1])
+    few, many = results[-2:]
+    print(
+        f"memory: {few.peak_rss_mb:.0f} MB at {few.images} images, {many.peak_rss_mb:.0f} MB at {many.images}"
+    )
+    if options.json:
+        machine = {"python": platform.python_version(), "cpus": options.cpus, "machine": platform.machine()}
+        document = {
+            "quick": options.quick,
+            "machine": machine,
+            "runs": [asdict(result) for result in results],
+        }
+        options.json.write_text(json.dumps(document, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
