@@ -73,7 +73,7 @@ def scan(
         id_from: where participants' ids come from unless a manifest names them. ``"tag"``: PatientID, by
             `read`. ``"folder"``: the first folder below the input, or the input itself for files that lie
             directly in it. ``"regex:…"``: a pattern searched in the source path, with a group named
-            ``participant_id`` (or one plain group, or the whole match) and, if wanted, ``visit`` and ``side``.
+            ``participant_id`` (or one plain group, or the whole match) and perhaps ``visit`` and ``side``.
         side: the user's ``--side``, for rows whose manifest (or pattern) names none.
         skipped: filled as the scan goes.
 
