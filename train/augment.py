@@ -54,7 +54,7 @@ def augment(
         coarse = rng.normal(0.0, config.field, (3, 3)).astype(np.float32)
         field = np.exp(cv2.resize(coarse, (size, size), interpolation=cv2.INTER_CUBIC))
         changed = np.clip(changed * field, 0, 65535).astype(np.uint16)
-    standard = equalise(changed)
+    standard = equalise(changed.astype(np.uint16))
     if config.noise:
         strength = np.float32(config.noise * rng.random())
         standard = standard + strength * rng.standard_normal(standard.shape, dtype=np.float32)

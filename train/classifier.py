@@ -25,7 +25,16 @@ from kneerisk.models.classifier import Classifier
 from kneerisk.models.vqvae import Encoder
 from train import chen
 from train.diffusion import draw_futures, latent, load_autoencoder, surrogate_pairs
-from train.loop import Average, Checkpoint, descend, landmark_loss, optimiser, prefetch, soft_grades
+from train.loop import (
+    Average,
+    Checkpoint,
+    channels_last,
+    descend,
+    landmark_loss,
+    optimiser,
+    prefetch,
+    soft_grades,
+)
 from train.recipe import Recipe
 from train.surrogate import batches
 
@@ -59,9 +68,10 @@ def train(recipe: Recipe, data: Path, out: Path) -> list[Path]:
         futures = latent(quantiser, codes)
         spread = torch.from_numpy(rng.uniform(0, LARGEST_NOISE, (len(chosen), 1, 1, 1)).astype(np.float32))
         noise = torch.from_numpy(rng.standard_normal(futures.shape, dtype=np.float32))
-        # A surrogate future's landmarks are nobody's marks, so this classifier's landmark branch stays as it was.
-        nobody = torch.full((len(chosen), 16, 2), torch.nan)
-        return futures + spread * noise, torch.from_numpy(grade), nobody
+        # Nobody marked a surrogate future: the auxiliary classifier reads it, without noise, instead.
+        with torch.no_grad():
+            _, landmarks = autoencoder.classifier(futures)
+        return futures + spread * noise, torch.from_numpy(grade), landmarks
 
     paths = []
     for name, batch in (("classifier_now", now), ("classifier_12m", later)):
@@ -82,7 +92,7 @@ def _train_one(
 ) -> Path:
     config = recipe.classifier.optim
     torch.manual_seed(recipe.seed + 2)
-    module = module.to(memory_format=torch.channels_last)
+    module = channels_last(module)
     average = Average(module, config.ema_decay)
     optim = optimiser(module, config)
     checkpoint = Checkpoint(out / f"{name}.checkpoint.pt", module, average, optim)
@@ -112,17 +122,17 @@ def _train_one(
 @torch.no_grad()
 def encode_knees(encoder: Encoder, knees: chen.Knees) -> Tensor:
     """Latents float32 [N, C, h, w] of crops as they are."""
-    latents = []
-    for radiographs in batches(lambda i: equalise(knees.pixels[i].astype(np.uint16)), len(knees.grade)):
-        latents.append(encoder(radiographs)[0])
-    return torch.cat(latents)
+    crops = batches(lambda i: equalise(knees.pixels[i].astype(np.uint16)), len(knees.grade))
+    return torch.cat([encoder(part)[0] for part in crops])
 
 
 @torch.no_grad()
 def predict(module: nn.Module, latents: Tensor) -> tuple[np.ndarray, np.ndarray]:
     """P(KL) float32 [N, 5] and landmarks float32 [N, 16, 2] of latents [N, C, h, w]."""
     module.eval()
-    outputs = [module(part.contiguous(memory_format=torch.channels_last)) for part in latents.split(64)]
+    outputs = [
+        module(part.contiguous(memory_format=torch.channels_last)) for part in torch.split(latents, 64)
+    ]
     return torch.cat([p for p, _ in outputs]).numpy(), torch.cat([points for _, points in outputs]).numpy()
 
 

@@ -15,7 +15,7 @@ from kneerisk.diffusion import diffuse
 from kneerisk.models.unet import UNet
 from kneerisk.models.vqvae import ProductQuantiser
 from train import chen
-from train.loop import Average, Checkpoint, descend, optimiser, prefetch
+from train.loop import Average, Checkpoint, channels_last, descend, optimiser, prefetch
 from train.recipe import Recipe
 from train.surrogate import RISES, Pairs, build, transition_rates
 from train.vqvae import AutoencoderWithHeads
@@ -27,7 +27,7 @@ def load_autoencoder(recipe: Recipe, out: Path) -> AutoencoderWithHeads:
     """The trained stage 1 of this folder, in evaluation mode."""
     module = AutoencoderWithHeads(recipe)
     module.load_state_dict(torch.load(out / "vqvae.pt", map_location="cpu", weights_only=True))
-    return module.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload,no-any-return]
+    return channels_last(module).eval()
 
 
 def surrogate_pairs(recipe: Recipe, data: Path, out: Path) -> Pairs:
@@ -70,7 +70,7 @@ def train(recipe: Recipe, data: Path, out: Path) -> Path:
         current, future, _ = draw_futures(pairs, chosen, rng)
         return latent(quantiser, current), latent(quantiser, future)
 
-    module = UNet(recipe.diffusion.unet).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    module = channels_last(UNet(recipe.diffusion.unet))
     average = Average(module, optim_config.ema_decay)
     optim = optimiser(module, optim_config)
     checkpoint = Checkpoint(out / "diffusion.checkpoint.pt", module, average, optim)

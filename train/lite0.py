@@ -27,8 +27,8 @@ def load_imagenet(encoder: Encoder, classifier: Classifier) -> None:
     stem = imagenet["_conv_stem.weight"].sum(dim=1, keepdim=True)
     encoder.stem[0].load_state_dict({"weight": stem})
     _copy(encoder.stem[1], imagenet, "_bn0.")
-    blocks: list[Any] = [block for stage in encoder.stages for block in stage]  # type: ignore[union-attr]
-    blocks += [block for stage in classifier.stages for block in stage]  # type: ignore[union-attr]
+    stages = [stage for trunk in (encoder.stages, classifier.stages) for stage in trunk]
+    blocks: list[Any] = [block for stage in stages if isinstance(stage, nn.Sequential) for block in stage]
     count = 1 + max(int(match[1]) for name in imagenet if (match := re.match(r"_blocks\.(\d+)\.", name)))
     if len(blocks) != count:
         raise ValueError(

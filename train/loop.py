@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from train.recipe import OptimConfig
 
 T = TypeVar("T")
+M = TypeVar("M", bound=nn.Module)
 CHECKPOINT_SECONDS = 120.0
 
 
@@ -35,7 +36,7 @@ def soft_grades(grade: Tensor, smoothing: float) -> Tensor:
 
 
 def landmark_loss(predicted: Tensor, known: Tensor, size: int) -> Tensor:
-    """Mean wing-free L1 distance over the marked knees, as a share of 4 px; zero where none is marked.
+    """Mean L1 distance over the marked knees, in units of 4 px; zero where none is marked.
 
     Args:
         predicted: float32 [B, 16, 2] in crop pixels.
@@ -45,6 +46,11 @@ def landmark_loss(predicted: Tensor, known: Tensor, size: int) -> Tensor:
     counts = known.isfinite() & (known >= 0).all(-1, keepdim=True) & (known < size).all(-1, keepdim=True)
     distance = (predicted - known.nan_to_num()).abs() / 4.0
     return (distance * counts).sum() / counts.sum().clamp(min=1)
+
+
+def channels_last(module: M) -> M:
+    """The module with its kernels laid out for channels-last convolutions."""
+    return module.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 
 class Average:
@@ -60,8 +66,8 @@ class Average:
         decay = min(self.decay, (step + 1) / (step + 10))
         for mean, value in zip(self.module.parameters(), module.parameters(), strict=True):
             mean.lerp_(value, 1 - decay)
-        for mean, value in zip(self.module.buffers(), module.buffers(), strict=True):
-            mean.copy_(value)
+        for kept, latest in zip(self.module.buffers(), module.buffers(), strict=True):
+            kept.copy_(latest)
 
 
 def prefetch(make: Callable[[int], T], start: int, stop: int, ahead: int = 3) -> Iterator[T]:

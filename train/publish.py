@@ -6,6 +6,7 @@ import dataclasses
 import json
 import logging
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -90,7 +91,7 @@ def publish(
     encoder = autoencoder.encoder
     fit_novelty(encoder, train_knees)
     modules: dict[str, nn.Module] = {"encoder": encoder, "decoder": autoencoder.decoder}
-    configs = {
+    configs: dict[str, Any] = {
         "encoder": recipe.vqvae.encoder,
         "decoder": recipe.vqvae.decoder,
         "unet": recipe.diffusion.unet,
@@ -163,7 +164,7 @@ def fit_temperature(classifier: Classifier, latents: Tensor, grade: Tensor) -> N
     """The softmax temperature of least cross-entropy on given knees (arXiv 1706.04599), into the buffer."""
     classifier.eval()
     with torch.no_grad():
-        logits = torch.cat([classifier.logits(part)[0] for part in latents.split(64)])
+        logits = torch.cat([classifier.logits(part)[0] for part in torch.split(latents, 64)])
     candidates = torch.linspace(0.3, 3.0, 541)
     losses = torch.stack([F.cross_entropy(logits / t, grade) for t in candidates])
     classifier.temperature.fill_(candidates[losses.argmin()].item())

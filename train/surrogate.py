@@ -139,7 +139,7 @@ def build(
         onto = fit_similarity(landmarks[donor], landmarks[index])
         size = (chen.CROP_SIZE, chen.CROP_SIZE)
         laid = cv2.warpAffine(knees.pixels[donor], onto, size, borderMode=cv2.BORDER_REPLICATE)
-        again, _ = augment(laid, landmarks[index], _FIRST_VISIT, _rng(seed, 3, index, view))
+        again, _ = augment(laid.astype(np.uint8), landmarks[index], _FIRST_VISIT, _rng(seed, 3, index, view))
         levels = (again.clip(0, 1) * 255).astype(np.uint8)
         return augment(levels, landmarks[index], _EXPOSURE_ONLY, _rng(seed, 5, index, view))[0]
 

@@ -23,7 +23,16 @@ from kneerisk.models.vqvae import Decoder, Encoder
 from train import chen
 from train.augment import augment
 from train.lite0 import load_imagenet
-from train.loop import Average, Checkpoint, descend, landmark_loss, optimiser, prefetch, soft_grades
+from train.loop import (
+    Average,
+    Checkpoint,
+    channels_last,
+    descend,
+    landmark_loss,
+    optimiser,
+    prefetch,
+    soft_grades,
+)
 from train.recipe import Recipe
 
 log = logging.getLogger(__name__)
@@ -91,7 +100,7 @@ def train(recipe: Recipe, data: Path, out: Path) -> Path:
         landmarks = torch.from_numpy(np.stack([pair[1] for pair in pairs]))
         return radiographs, torch.from_numpy(knees.grade[chosen]), landmarks
 
-    module = AutoencoderWithHeads(recipe).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    module = channels_last(AutoencoderWithHeads(recipe))
     average = Average(module, optim_config.ema_decay)
     optim = optimiser(module, optim_config)
     checkpoint = Checkpoint(out / "vqvae.checkpoint.pt", module, average, optim)

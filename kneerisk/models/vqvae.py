@@ -90,7 +90,8 @@ class ProductQuantiser(nn.Module):
         """[B, C, h, w] → the same, each group of channels of length ``radius``."""
         batch, _, height, width = features.shape
         groups = features.reshape(batch, self.codebook.shape[0], -1, height, width)
-        return (F.normalize(groups, dim=2) * self.radius).reshape(features.shape)
+        sphere: Tensor = F.normalize(groups, dim=2) * self.radius
+        return sphere.reshape(features.shape)
 
     def assign(self, latent: Tensor) -> Tensor:
         """Latent on the spheres [B, C, h, w] → nearest codes, int64 [B, codebooks, h, w]."""
@@ -157,7 +158,7 @@ class Encoder(nn.Module):
 
     def features(self, radiograph: Tensor) -> Tensor:
         """Equalised radiograph [B, 1, S, S] in 0..1 → features [B, F, S/8, S/8]."""
-        features = self.stem((radiograph - 0.5) * 4.0)
+        features: Tensor = self.stem((radiograph - 0.5) * 4.0)
         for stage in self.stages:
             features = stage(features)
         return features

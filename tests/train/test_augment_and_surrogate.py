@@ -1,0 +1,114 @@
+"""Augmentation keeps landmarks on their pixels; surrogate futures rise at the stated rates."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kneerisk.errors import UsageError
+from train import chen, surrogate
+from train.augment import AugmentConfig, augment
+
+STILL = AugmentConfig(0, 0, 0, 0, 0, 0, 0, 0)
+RATES = np.array(
+    [
+        [0.96, 0.03, 0.01, 0, 0],
+        [0, 0.9, 0.08, 0.02, 0],
+        [0, 0, 0.93, 0.06, 0.01],
+        [0, 0, 0, 0.92, 0.08],
+        [0, 0, 0, 0, 1],
+    ]
+)
+
+
+@given(st.integers(0, 2**31))
+def test_landmarks_move_with_what_they_mark(seed):
+    pixels = np.zeros((224, 224), np.uint8)
+    spots = np.array([[70, 80], [150, 90], [100, 150]])
+    for x, y in spots:
+        pixels[y - 2 : y + 3, x - 2 : x + 3] = 255
+    config = dataclasses.replace(AugmentConfig(), blur_px=0, noise=0, erase=0, field=0)
+    landmarks = np.tile(spots, (6, 1))[:16].astype(np.float32)
+    changed, moved = augment(pixels, landmarks, config, np.random.default_rng(seed))
+    for x, y in moved[:3].round().astype(int):
+        assert changed[y, x] > 0.99
+
+
+def test_nothing_changes_where_nothing_is_asked():
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (224, 224), dtype=np.uint8)
+    landmarks = rng.uniform(0, 223, (16, 2)).astype(np.float32)
+    changed, moved = augment(pixels, landmarks, STILL, rng)
+    np.testing.assert_allclose(moved, landmarks, atol=1e-3)
+    order = np.argsort(pixels.ravel(), kind="stable")
+    assert (np.diff(changed.ravel()[order]) >= 0).all()
+
+
+@given(st.integers(0, 2**31), st.sampled_from([200, 1000]))
+def test_rises_have_their_grades_rate_and_follow_the_images_evidence(seed, count):
+    rng = np.random.default_rng(seed)
+    grade = np.arange(count) % 5
+    posterior = rng.dirichlet(np.ones(5), count).astype(np.float32)
+    chance = surrogate.rise_probabilities(grade, posterior, RATES)
+    for now in range(4):
+        members = grade == now
+        assert chance[members].mean() == pytest.approx(RATES[now, now + 1 :].sum(), rel=1e-3)
+        order = np.argsort(posterior[members, now + 1 :].sum(1))
+        assert (np.diff(chance[members][order]) >= -1e-9).all()
+    assert (chance[grade == 4] == 0).all()
+    assert ((chance >= 0) & (chance <= 0.9 + 1e-9)).all()
+
+
+@given(st.floats(-3, 3), st.floats(0.3, 3), st.floats(-50, 50), st.integers(0, 2**31))
+def test_a_similarity_is_found_again(angle, scale, shift, seed):
+    points = np.random.default_rng(seed).uniform(0, 223, (16, 2)).astype(np.float32)
+    linear = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    target = (points @ linear.T + shift).astype(np.float32)
+    matrix = surrogate.fit_similarity(points, target)
+    np.testing.assert_allclose(points @ matrix[:, :2].T + matrix[:, 2], target, atol=1e-2)
+
+
+def knees(grades_by_participant):
+    participant, side, grade = [], [], []
+    for name, (right, left) in grades_by_participant.items():
+        participant += [name, name]
+        side += ["R", "L"]
+        grade += [right, left]
+    count = len(grade)
+    return chen.Knees(
+        file=[f"{n}" for n in range(count)],
+        participant=np.array(participant),
+        side=np.array(side),
+        pixels=np.zeros((count, 224, 224), np.uint8),
+        grade=np.array(grade),
+        landmarks=np.zeros((count, 16, 2), np.float32),
+        spacing=np.ones((count, 2), np.float32),
+    )
+
+
+def test_donors_have_the_higher_grade_and_are_the_other_knee_where_that_fits():
+    population = knees({"a": (1, 2), "b": (0, 0), "c": (3, 4), "d": (2, 3), "e": (4, 1)})
+    landmarks = np.random.default_rng(0).uniform(0, 223, (10, 16, 2)).astype(np.float32)
+    donors, grades = surrogate.choose_donors(population, landmarks, RATES, np.random.default_rng(1))
+    for index, now in enumerate(population.grade):
+        for donor, later in zip(donors[index], grades[index], strict=True):
+            assert population.grade[donor] == later
+            assert later > now or (now == 4 and donor == index)
+    twin = {0: 1, 4: 5, 6: 7}
+    for index, other in twin.items():
+        wanted = grades[index] == population.grade[other]
+        assert (donors[index][wanted] == other).all()
+        assert wanted.any()
+
+
+def test_transition_rates_are_read_and_checked(tmp_path):
+    path = tmp_path / "rates.csv"
+    header = "months,kl_now,p_kl0,p_kl1,p_kl2,p_kl3,p_kl4\n"
+    rows = [f"12,{g}," + ",".join(str(p) for p in RATES[g]) + "\n" for g in range(5)]
+    path.write_text(header + "".join(rows) + "24,0,1,0,0,0,0\n")
+    np.testing.assert_allclose(surrogate.transition_rates(path), RATES)
+    path.write_text(header + "".join(rows[:-1]))
+    with pytest.raises(UsageError, match="12-month rates"):
+        surrogate.transition_rates(path)

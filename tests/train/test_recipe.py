@@ -1,0 +1,63 @@
+"""Recipes: every shipped one loads; a wrong key or type is named."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+import train.recipe
+from kneerisk.errors import UsageError
+from train.recipe import OptimConfig, load_recipe
+
+SHIPPED = sorted((Path(train.recipe.__file__).parent / "recipes").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_shipped_recipes_load_under_their_own_name(path):
+    assert load_recipe(path.stem).name == path.stem
+
+
+def changed(tmp_path, change):
+    document = yaml.safe_load(SHIPPED[0].read_text(encoding="utf-8"))
+    change(document)
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(document), encoding="utf-8")
+    return str(path)
+
+
+def test_an_unknown_key_is_named(tmp_path):
+    path = changed(tmp_path, lambda d: d["vqvae"].update(betta=0.3))
+    with pytest.raises(UsageError, match="mine.yaml: vqvae: unknown key 'betta'"):
+        load_recipe(path)
+
+
+def test_a_value_of_another_type_is_named(tmp_path):
+    path = changed(tmp_path, lambda d: d["vqvae"]["optim"].update(steps="many"))
+    with pytest.raises(UsageError, match="optim: steps: expected int, found 'many'"):
+        load_recipe(path)
+
+
+def test_a_missing_key_is_named(tmp_path):
+    path = changed(tmp_path, lambda d: d["diffusion"]["optim"].pop("steps"))
+    with pytest.raises(UsageError, match="steps"):
+        load_recipe(path)
+
+
+def test_sizes_that_cannot_be_are_refused(tmp_path):
+    path = changed(tmp_path, lambda d: d["diffusion"]["unet"].update(channels=20))
+    with pytest.raises(UsageError, match="channels must be a multiple of 8"):
+        load_recipe(path)
+
+
+def test_a_recipe_that_is_not_there_lists_those_that_are():
+    with pytest.raises(UsageError, match="compact"):
+        load_recipe("enormous")
+
+
+def test_the_rate_warms_up_then_falls_to_nothing():
+    config = OptimConfig(steps=100, learning_rate=0.1, warmup_steps=10)
+    rates = [config.rate(step) for step in range(100)]
+    assert rates[0] == pytest.approx(0.01)
+    assert max(rates) == pytest.approx(0.1, rel=0.05)
+    assert all(a > b for a, b in zip(rates[10:], rates[11:], strict=False))
+    assert rates[-1] < 0.001
