@@ -1,5 +1,6 @@
 """Recipes: every shipped one loads; a wrong key or type is named."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -27,7 +28,7 @@ def changed(tmp_path, change):
 
 def test_an_unknown_key_is_named(tmp_path):
     path = changed(tmp_path, lambda d: d["vqvae"].update(betta=0.3))
-    with pytest.raises(UsageError, match="mine.yaml: vqvae: unknown key 'betta'"):
+    with pytest.raises(UsageError, match=r"mine\.yaml: vqvae: unknown key 'betta'"):
         load_recipe(path)
 
 
@@ -59,5 +60,5 @@ def test_the_rate_warms_up_then_falls_to_nothing():
     rates = [config.rate(step) for step in range(100)]
     assert rates[0] == pytest.approx(0.01)
     assert max(rates) == pytest.approx(0.1, rel=0.05)
-    assert all(a > b for a, b in zip(rates[10:], rates[11:], strict=False))
+    assert all(a > b for a, b in pairwise(rates[10:]))
     assert rates[-1] < 0.001
