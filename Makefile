@@ -22,7 +22,7 @@ help:  ## this list
 # Exit status 3 says: the table is written, and some of its rows are refused or failed.  The example cohort holds a
 # truncated file and a radiograph that is no knee so that the summary shows both, hence 3 is this target's success.
 score: $(VENV)/.kneerisk  ## set up and score examples/cohort into risks.parquet
-	@status=0; $(VENV)/bin/kneerisk score $(COHORT) --out $(OUT) --overwrite $(FLAGS) || status=$$?; \
+	@status=0; $(VENV)/bin/kneerisk score $(COHORT) --id-from folder --out $(OUT) --overwrite $(FLAGS) || status=$$?; \
 	if [ $$status -ne 0 ] && [ $$status -ne 3 ]; then exit $$status; fi
 
 test: lint types unit  ## set up and run ruff, mypy and pytest

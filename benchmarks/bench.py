@@ -2,15 +2,15 @@
 
 Usage: python benchmarks/bench.py [--quick] [--cpus 2] [--json FILE]
 
-Measured are knees a second end to end (start-up, scan and table included), the time of each stage, how much of
-the reading is hidden behind the networks, and the highest resident memory of the process,
+Measured are knees a second end to end (start-up, scan and table included), the time of each stage, how much
+of the reading is hidden behind the networks, and the highest resident memory of the process,
 
 - from full-size radiographs: simulated bilateral ones of about 2048 x 2494 pixels, JPEG-lossless DICOM;
 - from crops: the single knees of examples/cohort;
 - from as many crops as a large cohort has, against a hundred: memory must not grow with them.
 
-Images are repeated by the rows of a manifest, so thousands of them cost no disk; every row is read, decoded and
-scored.  A full run takes about half an hour, a quick one a few minutes.
+Images are repeated by the rows of a manifest, so thousands of them cost no disk; every row is read, decoded
+and scored.  A full run takes about half an hour, a quick one a few minutes.
 """
 
 from __future__ import annotations
