@@ -43,7 +43,7 @@ class Parity:
         """
         if set(tolerances) != set(self.outputs):
             raise EngineError(
-                f"{self.component}: tolerances {sorted(tolerances)} are not for {sorted(self.outputs)}, its outputs"
+                f"{self.component}: tolerances {sorted(tolerances)} are not for {sorted(self.outputs)}"
             )
         lines = []
         for name, output in self.outputs.items():

@@ -40,7 +40,8 @@ def stored_form(name: str, values: Array) -> Array:
     EngineError where a value is not finite, or too large for float16 (65,504).
     """
     values = np.asarray(values, dtype=np.float32)
-    stored = values.astype(np.float16 if values.ndim >= 2 else np.float32)
+    with np.errstate(over="ignore"):  # told below, with the weight's name
+        stored = values.astype(np.float16 if values.ndim >= 2 else np.float32)
     if not np.isfinite(stored).all():
         raise EngineError(
             f"weight {name!r} holds values that are not finite in {stored.dtype}: train it again or scale it"
