@@ -16,7 +16,7 @@ from kneerisk.simulate.shape import MAX_SEVERITY, Points, grade_of, knee_shape
 Side = Literal["L", "R"]
 View = Literal["bilateral", "single"]
 
-_CANVAS_MM = 0.3  # bones are drawn no finer than this and enlarged: noise carries the finest grain
+_CANVAS_MM = 0.25  # bones are drawn no finer than this and enlarged: noise carries the finest grain
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class SimulatedKnee:
     severity: float
     kl_grade: int
     centre: tuple[float, float]
-    """(x, y) in source pixels: midway between the tibial margins T0 and T8, 4 mm towards the femur."""
+    """(x, y) in source pixels: the mean of the 16 landmarks."""
     landmarks: npt.NDArray[np.float32]
     """[16, 2] (x, y) in source pixels, T0-T8 then F0-F6, each lateral to medial."""
 
@@ -103,7 +103,7 @@ def simulate_radiograph(
     tissue = np.zeros(size, np.float32)
     bones = np.zeros(size, np.float32)
     knees = []
-    girth = float(rng.uniform(0.85, 1.25)) * person_width
+    girth = float(rng.uniform(1.05, 1.45)) * person_width
     texture = float(rng.uniform(0.6, 1.4))
     for which in sides:
         x_mm, y_mm, turn = placed[which]
@@ -115,8 +115,7 @@ def simulate_radiograph(
         tissue = np.maximum(tissue, _leg(size, to_canvas, girth, mm, rng))
         draw_knee(bones, knee, to_canvas, rng, texture)
         truth = knee.landmarks @ affine[:, :2].T + affine[:, 2]
-        middle = (knee.landmarks[0] + knee.landmarks[8]) / 2 + (0.0, -4.0)
-        centre = affine[:, :2] @ middle + affine[:, 2]
+        centre = truth.mean(axis=0)
         knees.append(
             SimulatedKnee(
                 side=which,

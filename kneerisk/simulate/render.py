@@ -42,26 +42,25 @@ def draw_knee(
     size = (int(bottom - top), int(right - left))
     ys = _along(local, size)
     grain = _trabeculae(rng, size, px_per_mm)
-    grain = 1 + texture * 0.10 * grain
+    grain = 1 + texture * 0.06 * grain
 
-    # AP depth of the edge's curvature: flat plates at the joint, round further off.
-    apex_y = float(shape.landmarks[12, 1])
+    # At the joint a bone ends like a plate: full depth within a few mm, hardly any shell; the shaft is a thick tube.
     far = np.abs(ys)
-    shell = np.interp(far, (0, 30, 60, 100, 200), (0.28, 0.42, 1.6, 3.6, 4.4)).astype(np.float32)
+    shell = np.interp(far, (0, 8, 30, 60, 100, 200), (0.05, 0.12, 0.32, 1.2, 3.2, 4.2)).astype(np.float32)
     total = np.zeros(size, np.float32)
-    femur, inside = _bone(shape.femur, local, size, px_per_mm, _profile(ys, -22.0, 7.0, 21.0), shell, grain)
-    notch = _notch(shape, local, size, apex_y)
-    total += femur * (1 - notch)
-    tibia, inside_t = _bone(shape.tibia, local, size, px_per_mm, _profile(ys, 24.0, 3.0, 19.0), shell, grain)
+    rim = np.interp(far, (0, 6, 25, 60, 100), (4, 6, 13, 15, 14)).astype(np.float32)
+    depth = np.interp(ys, (-100, -50, -25, 0), (29, 40, 50, 44)).astype(np.float32)
+    femur, inside = _bone(shape.femur, local, size, px_per_mm, depth, rim, shell, grain)
+    total += femur * (1 - _notch(shape, local, size))
+    rim = np.interp(far, (0, 5, 20, 60, 100), (3, 5, 13, 15, 14)).astype(np.float32)
+    depth = np.interp(ys, (0, 12, 40, 90), (43, 40, 34, 28)).astype(np.float32)
+    tibia, inside_t = _bone(shape.tibia, local, size, px_per_mm, depth, rim, shell, grain)
     total += tibia
-    fibula, _ = _bone(
-        shape.fibula, local, size, px_per_mm, np.full(size, 6.0, np.float32), shell * 0.8 + 0.1, grain
-    )
-    total += fibula * 0.8
-    patella, _ = _bone(
-        shape.patella, local, size, px_per_mm, np.full(size, 9.5, np.float32), shell * 0 + 0.12, grain
-    )
-    total += patella * 0.85
+    flat = np.ones(size, np.float32)
+    fibula, _ = _bone(shape.fibula, local, size, px_per_mm, 11 * flat, 6 * flat, 0.6 * shell + 0.1, grain)
+    total += fibula
+    patella, _ = _bone(shape.patella, local, size, px_per_mm, 11 * flat, 9 * flat, 0.06 * flat, grain)
+    total += patella
     bone = np.maximum(inside, inside_t)
     total += _seen_through(shape, local, size, px_per_mm) * bone * (0.75 + 0.25 * grain)
     canvas[top:bottom, left:right] += total
@@ -91,11 +90,6 @@ def _along(to_canvas: Points, size: tuple[int, int]) -> Image:
     return np.asarray(inverse[0] * cols + inverse[1] * rows + inverse[2], np.float32)
 
 
-def _profile(ys: Image, end: float, near: float, far: float) -> Image:
-    """Radius of the edge's curvature in mm: ``near`` at the joint line, ``far`` from ``end`` mm on."""
-    return np.asarray(near + (far - near) * np.clip(ys / end, 0, 1), np.float32)
-
-
 def _pixels(points: Points, to_canvas: Points) -> npt.NDArray[np.int32]:
     """Points in mm → OpenCV's fixed-point pixels with 4 fractional bits."""
     mapped = points @ to_canvas[:, :2].T + to_canvas[:, 2]
@@ -107,32 +101,40 @@ def _bone(
     to_canvas: Points,
     size: tuple[int, int],
     px_per_mm: float,
-    radius: Image,
+    depth: Image,
+    rim: Image,
     shell: Image,
     grain: Image,
 ) -> tuple[Image, Image]:
-    """A bone's attenuation beyond soft tissue, and its soft mask (0..1)."""
+    """A bone's attenuation beyond soft tissue, and its soft mask (0..1).
+
+    ``depth`` is its thickness along the beam in mm, reached ``rim`` mm inside the outline; ``shell`` the thickness of
+    its dense wall in mm.
+    """
     mask = np.zeros(size, np.uint8)
     cv2.fillPoly(mask, [_pixels(outline, to_canvas)], 255, cv2.LINE_AA, 4)
-    cover = mask.astype(np.float32) / 255
+    cover = np.asarray(mask.astype(np.float32) / 255, np.float32)
     d = cv2.distanceTransform((mask > 127).astype(np.uint8), cv2.DIST_L2, 5)
-    d = cv2.GaussianBlur(np.maximum(d - 0.5, 0) + np.minimum(cover, 0.5), (0, 0), 0.6) / px_per_mm
-    chord = _chord(d, radius)
-    inner = _chord(d - shell, radius - shell)
+    d = (
+        np.asarray(cv2.GaussianBlur(np.maximum(d - 0.5, 0) + np.minimum(cover, 0.5), (0, 0), 0.6), np.float32)
+        / px_per_mm
+    )
+    chord = depth * _ellipse(d / rim)
+    inner = depth * (1 - shell / rim) * _ellipse((d - shell) / (rim - shell))
     body = TRABECULAR * inner * grain + CORTICAL * (chord - inner)
     return np.asarray(body * np.minimum(cover * 2, 1), np.float32), cover
 
 
-def _chord(depth: Image, radius: Image) -> Image:
-    """Path length in mm through a rounded edge, ``depth`` mm inside it; flat beyond its radius."""
-    d = np.clip(depth, 0, radius)
-    return np.asarray(2 * np.sqrt(d * (2 * radius - d)), np.float32)
+def _ellipse(inward: Image) -> Image:
+    """Height of a quarter ellipse at ``inward`` of its way from the edge (0) to the full depth (1)."""
+    u = 1 - np.clip(inward, 0, 1)
+    return np.asarray(np.sqrt(1 - u * u), np.float32)
 
 
-def _notch(shape: KneeShape, to_canvas: Points, size: tuple[int, int], apex_y: float) -> Image:
+def _notch(shape: KneeShape, to_canvas: Points, size: tuple[int, int]) -> Image:
     """Share of femoral bone missing above the notch's apex, where the roof slants away (0..0.4)."""
     apex = shape.landmarks[12] + (0, -5.0)
-    return _blob(to_canvas, size, (float(apex[0]), float(apex[1])), (7.0, 8.0)) * np.float32(0.33)
+    return _blob(to_canvas, size, (float(apex[0]), float(apex[1])), (7.5, 8.0)) * np.float32(0.3)
 
 
 def _blob(
@@ -154,9 +156,9 @@ def _seen_through(shape: KneeShape, to_canvas: Points, size: tuple[int, int], px
         width = max(round(thickness * px_per_mm), 1)
         cv2.polylines(layer, [_pixels(points, to_canvas)], False, 255, width, cv2.LINE_AA, 4)
         out += layer.astype(np.float32) * np.float32(strength * _LINE / 255)
-    sharp = cv2.GaussianBlur(out, (0, 0), max(0.28 * px_per_mm, 0.3))
+    sharp = cv2.GaussianBlur(out, (0, 0), max(0.2 * px_per_mm, 0.3))
     wide = cv2.GaussianBlur(out, (0, 0), max(1.1 * px_per_mm, 0.3))
-    out = 0.6 * sharp + 0.7 * wide
+    out = 0.9 * sharp + 0.6 * wide
     for x, y, a, b, strength in shape.sclerosis:
         out += _blob(to_canvas, size, (x, y), (a * 0.75, b * 0.75)) * np.float32(strength * 0.3)
     return np.asarray(out, np.float32)
@@ -166,14 +168,14 @@ def _trabeculae(rng: np.random.Generator, size: tuple[int, int], px_per_mm: floa
     """Trabecular pattern, mean 0 and standard deviation 1: mostly vertical struts, some crossing ones, and patches."""
     white = rng.standard_normal(size, dtype=np.float32)
     s = px_per_mm
-    upright = cv2.GaussianBlur(white, (0, 0), sigmaX=max(0.22 * s, 0.3), sigmaY=1.1 * s)
-    upright -= cv2.GaussianBlur(white, (0, 0), sigmaX=0.8 * s, sigmaY=1.6 * s)
+    upright = cv2.GaussianBlur(white, (0, 0), sigmaX=max(0.16 * s, 0.3), sigmaY=1.1 * s)
+    upright -= cv2.GaussianBlur(white, (0, 0), sigmaX=0.6 * s, sigmaY=1.4 * s)
     across = cv2.GaussianBlur(white[::-1, ::-1], (0, 0), sigmaX=0.9 * s, sigmaY=max(0.22 * s, 0.3))
     coarse = (max(size[0] // 16, 2), max(size[1] // 16, 2))
     patches = cv2.resize(
         rng.standard_normal(coarse, dtype=np.float32), size[::-1], interpolation=cv2.INTER_CUBIC
     )
     return np.asarray(
-        0.85 * upright / upright.std() + 0.35 * across / across.std() + 0.3 * patches / patches.std(),
+        0.85 * upright / upright.std() + 0.35 * across / across.std() + 0.45 * patches / patches.std(),
         np.float32,
     )

@@ -164,18 +164,14 @@ def _tibia(lm: Points, habit: Points, spur: Points) -> Points:
     right = t8 + np.array([[0.6, 1.3], [0.1 - 0.55 * spur[1], 4.0 + 0.3 * spur[1]]])
     # The flares, tied to the healthy margin so that a spur does not widen the shaft.
     w = 1 + 0.03 * habit[0]
-    lateral = [
-        (-40.2, 9),
-        (-37.5 + habit[1] * 0.6, 17),
-        (-31 + habit[2], 27),
-        (-23.5 + habit[2], 39),
-        (-19, 55),
-    ]
-    lateral += [(-16, 80), (-14.5, 130), (-14, 220)]
-    medial = [(39.6, 9), (37.5 + habit[3] * 0.6, 17), (33 + habit[4], 28), (27 + habit[4], 40), (21.5, 55)]
-    medial += [(17.5, 80), (15.0, 130), (14.5, 220)]
-    plateau = [lm[0], lm[1], (lm[1] * 0.5 + lm[2] * 0.5) + _by(0, 0.5), lm[2], lm[3], lm[4], lm[5], lm[6]]
-    plateau += [(lm[6] + lm[7]) / 2 + _by(0, 0.25), lm[7], lm[8]]
+    lateral = [(-40.2, 9), (-38.3 + habit[1] * 0.6, 17), (-33.5 + habit[2], 27), (-26.5 + habit[2], 39)]
+    lateral += [(-20.5, 55), (-16, 80), (-14.5, 130), (-14, 220)]
+    medial = [(39.6, 9), (38.6 + habit[3] * 0.6, 17), (35 + habit[4], 28), (29 + habit[4], 40)]
+    medial += [(22.5, 55), (17.5, 80), (15.0, 130), (14.5, 220)]
+    outer, inner = (lm[2] + lm[3]) / 2 + _by(0.8, 1.3), (lm[5] + lm[6]) / 2 + _by(-0.6, 1.2)
+    plateau = [lm[0], lm[1], (lm[1] + lm[2]) / 2 + _by(0, 0.5), lm[2], outer, lm[3] + _by(-0.9, 0.9), lm[3]]
+    plateau += [lm[3] + _by(1.1, 1.1), lm[4], lm[5] + _by(-1.2, 1.0), lm[5], lm[5] + _by(0.9, 1.1), inner]
+    plateau += [lm[6], (lm[6] + lm[7]) / 2 + _by(0, 0.25), lm[7], lm[8]]
     flare = np.array([w, 1.0])
     outline = np.concatenate(
         [np.array(lateral[::-1]) * flare, left[::-1], np.array(plateau), right, np.array(medial) * flare]
@@ -187,7 +183,7 @@ def _femur(lm: Points, habit: Points, spur: Points) -> Points:
     f0 = lm[9] + _by(0.65 * spur[2], 0)
     f6 = lm[15] - _by(0.65 * spur[3], 0)
     up = f0 + np.array(
-        [[0.3, -2.4], [3.4, -6.0 + 0.3 * habit[5]], [2.3, -10.5], [-2.4 + 0.5 * habit[6], -17.5]]
+        [[0.3, -2.4], [2.0, -6.0 + 0.3 * habit[5]], [1.3, -10.5], [-2.4 + 0.5 * habit[6], -17.5]]
     )
     up = np.concatenate([up, f0 + np.array([[-3.2 + 0.6 * habit[6], -24], [0.5 + habit[7] * 0.7, -33]])])
     shaft = np.array([[-28 + habit[8], -51], [-21.5 + 0.7 * habit[8], -72], [-17, -110], [-16, -220]])
@@ -196,7 +192,9 @@ def _femur(lm: Points, habit: Points, spur: Points) -> Points:
     shaft = np.array([[30 + habit[10], -51], [22.5 + 0.7 * habit[10], -72], [18, -110], [17, -220]])
     medial = np.concatenate([lm[15:16] + _by(0.6, -1.3), up, shaft])
     f = lm[9:]
-    notch = np.array([f[3] + _by(-4.6, 2.2), f[3], f[3] + _by(4.6, 2.2)])
+    notch = np.array(
+        [f[3] + _by(-8.2, 4.4), f[3] + _by(-4.4, 1.0), f[3], f[3] + _by(4.4, 1.0), f[3] + _by(8.2, 4.4)]
+    )
     under = np.concatenate([f[:3], notch, f[4:]])
     return smooth(np.concatenate([lateral[::-1], under, medial]))
 
@@ -270,5 +268,5 @@ def _sclerosis(
     cysts = rng.uniform(-1, 1, (3, 2))
     for x, y in cysts[: int(max(0.0, severity - 2.6) * float(eager[7]))]:
         side = lm[1] if lateral_disease else lm[7]
-        spots.append((side[0] + 9 * x, side[1] + 5.5 + 2 * y, 2.0, 1.8, -0.8))
+        spots.append((side[0] + 9 * x, side[1] + 5.5 + 2 * y, 2.2, 1.9, -0.4))
     return spots
