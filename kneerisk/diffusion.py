@@ -77,7 +77,7 @@ def sample(velocity: Velocity, current: FloatArray, noise: FloatArray, steps: in
         raise ValueError(f"steps must be at least 1, not {steps}")
     if current.shape != noise.shape:
         raise ValueError(f"latents are {current.shape} but their noise is {noise.shape}")
-    times = np.linspace(1.0, 0.0, steps + 1)
+    times = [float(t) for t in np.linspace(1.0, 0.0, steps + 1)]
     state = noise
     previous: FloatArray | None = None
     step_before = math.inf
@@ -85,15 +85,14 @@ def sample(velocity: Velocity, current: FloatArray, noise: FloatArray, steps: in
         alpha, sigma = alpha_sigma(time)
         alpha_next, sigma_next = alpha_sigma(following)
         v = velocity(state, current, np.full(len(state), time, np.float32))
-        clean = np.float32(alpha) * state - np.float32(sigma) * v
+        clean = (alpha * state - sigma * v).astype(np.float32)
         if following == 0.0:
             return clean
         step = math.inf if time == 1.0 else math.log(alpha_next / sigma_next) - math.log(alpha / sigma)
         direction = clean
         if previous is not None and math.isfinite(step_before):
-            direction = clean + np.float32(step / (2 * step_before)) * (clean - previous)
+            direction = clean + step / (2 * step_before) * (clean - previous)
         shrink = 0.0 if math.isinf(step) else math.exp(-step)
-        keep = np.float32(sigma_next / sigma)
-        state = keep * state + np.float32(alpha_next * (1 - shrink)) * direction
+        state = (sigma_next / sigma * state + alpha_next * (1 - shrink) * direction).astype(np.float32)
         previous, step_before = clean, step
     return state

@@ -70,8 +70,10 @@ def grades(stack: str, data: Path) -> dict[str, float]:
 def copies(stack: str, data: Path, count: int) -> list[dict[str, object]]:
     """Score altered copies of the first ``count`` val knees and compare each with its original."""
     rows = _rows(data, "val")[:count]
-    originals = [cv2.imread(str(data / row["file"]), cv2.IMREAD_GRAYSCALE) for row in rows]
-    originals = [255 - p if row["inverted"] == "true" else p for p, row in zip(originals, rows, strict=True)]
+    originals = []
+    for row in rows:
+        levels = np.asarray(cv2.imread(str(data / row["file"]), cv2.IMREAD_GRAYSCALE), np.uint8)
+        originals.append(255 - levels if row["inverted"] == "true" else levels)
     changes: dict[str, tuple[Callable[[npt.NDArray[np.uint8]], Picture], bool]] = {
         "original": (lambda p: p, False),
         "inverted": (lambda p: 255 - p, False),
