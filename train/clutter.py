@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
-FilmArray = npt.NDArray[np.float32]
+from train.films import FilmArray
+
 Point = tuple[float, float]
 
 

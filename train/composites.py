@@ -7,28 +7,16 @@ are drawn, so that a localiser learns the knee and not what happens to lie aroun
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from kneerisk.radiograph.crop import JOINT_IN_CROP, WIDTH_IN_CROP, letterbox
 from train import clutter
 from train.chen import Knees
+from train.films import Film, FilmArray
 
-FilmArray = npt.NDArray[np.float32]
 SPACING_MM = 0.43
 """Stands in where a crop's own spacing could not be estimated."""
-
-
-@dataclass
-class Film:
-    """A composite under construction: pixels float32 [H, W] in 0..1, bone bright, and the knees on it."""
-
-    pixels: FilmArray
-    knees: list[tuple[float, float, float, int, bool]] = field(default_factory=list)
-    """(x, y) of the joint's middle, its width, all px; 0 for a right knee as seen, 1 for a left one; implant."""
 
 
 def render(knees: Knees, rng: np.random.Generator, kind: str, size: int = 256) -> Film:
@@ -46,20 +34,8 @@ def render(knees: Knees, rng: np.random.Generator, kind: str, size: int = 256) -
     if kind != "crop" or rng.random() < 0.2:
         film.pixels = clutter.film_marks(film.pixels, rng, gentle=kind == "crop")
     film.pixels = clutter.exposure(film.pixels, rng)
-    square, to_film = letterbox(film.pixels.astype(np.float32), size)
-    film.knees = [
-        (
-            (x - to_film[0, 2]) / to_film[0, 0],
-            (y - to_film[1, 2]) / to_film[1, 1],
-            w / to_film[0, 0],
-            side,
-            metal,
-        )
-        for x, y, w, side, metal in film.knees
-        if 0 <= x < film.pixels.shape[1] and 0 <= y < film.pixels.shape[0]
-    ]
-    film.pixels = square
-    return film
+    film.pixels, to_film = letterbox(film.pixels, size)
+    return film.moved(to_film)
 
 
 def _pick(knees: Knees, rng: np.random.Generator, of: int | None = None) -> int:
@@ -69,8 +45,11 @@ def _pick(knees: Knees, rng: np.random.Generator, of: int | None = None) -> int:
         same = same[same != of]
         if len(same):
             return int(same[0])
-    if rng.random() < 0.2 and knees.has_landmarks.any():
+    draw = rng.random()
+    if draw < 0.2 and knees.has_landmarks.any():
         return int(rng.choice(np.flatnonzero(knees.has_landmarks)))
+    if draw > 0.8 and (severe := np.flatnonzero(knees.grade == 4)).size:
+        return int(rng.choice(severe))  # the rarest and the least like the others
     return int(rng.integers(len(knees.file)))
 
 

@@ -83,7 +83,7 @@ class LocaliserStage:
     optim: OptimConfig
     localiser: LocaliserConfig = field(default_factory=LocaliserConfig)
     mixture: Mixture = field(default_factory=Mixture)
-    films: int = 9000
+    films: int = 7000
     """Films rendered before the first step, and looked at again and again."""
     threads: int = 1
 

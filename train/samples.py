@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from train.chen import Knees
-from train.composites import Film, render
+from train.composites import render
+from train.films import Film
 from train.simulated import simulated_film
 
 SIGMA_CELLS = 1.5

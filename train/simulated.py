@@ -2,11 +2,53 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 
-from train.composites import Film
+from kneerisk.radiograph.crop import letterbox
+from kneerisk.simulate.radiograph import SimulatedRadiograph, simulate_radiograph
+from train import clutter
+from train.films import Film
+
+SPACING_MM = 1.0
+"""The films are a letterbox's size in the end: drawn no finer than this, they take a tenth of the time."""
+EVALUATION_SEEDS = 1_000_000
+"""Seeds from here on are never trained on."""
 
 
 def simulated_film(rng: np.random.Generator, size: int) -> Film:
-    """One."""
-    raise NotImplementedError
+    """One simulated radiograph, of one knee or two, letterboxed and equalised, seen as clutter.exposure leaves it."""
+    shown = simulate_radiograph(
+        int(rng.integers(EVALUATION_SEEDS)),
+        view="bilateral" if rng.random() < 0.6 else "single",
+        side="R" if rng.random() < 0.5 else "L",
+        spacing_mm=SPACING_MM,
+    )
+    film = as_film(shown)
+    if rng.random() < 0.5:
+        _turn(film, float(rng.uniform(-10, 10)))
+    if rng.random() < 0.4:
+        film.pixels = clutter.film_marks(film.pixels, rng)
+    film.pixels = clutter.exposure(film.pixels, rng)
+    film.pixels, to_film = letterbox(film.pixels, size)
+    return film.moved(to_film)
+
+
+def as_film(shown: SimulatedRadiograph) -> Film:
+    """A simulated radiograph's pixels in 0..1 and its knees, as the localiser's answers give them."""
+    knees = []
+    for knee in shown.knees:
+        x, y = knee.landmarks.mean(axis=0)
+        width = float(np.ptp(knee.landmarks[:, 0]))
+        knees.append((float(x), float(y), width, 0 if knee.side == "R" else 1, False))
+    return Film(shown.pixels.astype(np.float32) / float(2**shown.look.bits - 1), knees)
+
+
+def _turn(film: Film, degrees: float) -> None:
+    height, width = film.pixels.shape
+    turn = cv2.getRotationMatrix2D((width / 2, height / 2), degrees, 1.0)
+    film.pixels = cv2.warpAffine(film.pixels, turn, (width, height), flags=cv2.INTER_LINEAR)
+    film.knees = [
+        (*(turn @ np.array([x, y, 1.0])).tolist(), wide, side, metal)
+        for x, y, wide, side, metal in film.knees
+    ]

@@ -1,0 +1,105 @@
+"""From the localiser's maps to the knees of a radiograph: peaks, refined between cells."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from kneerisk.records import FloatArray, Side
+
+Maps = Mapping[str, npt.NDArray[np.float32]]
+RunLocaliser = Callable[[Maps], Maps]
+"""``radiograph`` [1, 1, S, S] → ``centres``, ``width``, ``implant``, ``inverted`` of :class:`models.localiser`."""
+
+KNEE_SCORE = 0.35
+"""A peak of this height is a knee; chosen on films drawn without one (``train/evaluate_localiser.py``)."""
+MOST_KNEES = 2
+_APART = 0.6
+"""Two knees lie at least this share of the wider one's width apart."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One knee, in pixels of the radiograph."""
+
+    x: float
+    y: float
+    """The joint's middle."""
+    width: float
+    """Of the joint, px."""
+    score: float
+    """Height of its peak, 0..1."""
+    p_right: float
+    """How far it looks like a right knee (fibula at the image's left), 0..1."""
+    implant: float
+    """How far it looks like a joint of metal, 0..1."""
+
+    @property
+    def looks(self) -> Side:
+        """The side that its anatomy suggests."""
+        return "R" if self.p_right >= 0.5 else "L"
+
+    @property
+    def surety(self) -> float:
+        """How sure that side is, 0.5..1."""
+        return max(self.p_right, 1 - self.p_right)
+
+
+def knees_of(maps: Maps, to_source: FloatArray, size: int) -> list[Found]:
+    """The knees, from the image's left to its right: at most two, the highest peaks.
+
+    Args:
+        maps: what the localiser gave for a batch of one.
+        to_source: [2, 3] affine from the letterboxed pixels to the radiograph's.
+        size: S, pixels a side of the letterboxed radiograph.
+    """
+    centres = np.asarray(maps["centres"], np.float32)[0]
+    either = centres.max(axis=0)
+    widths, implant = maps["width"][0, 0], maps["implant"][0, 0]
+    stride = size / either.shape[0]
+    summits = (either >= cv2.dilate(either, np.ones((3, 3), np.uint8))) & (either >= KNEE_SCORE)
+    found: list[Found] = []
+    for row, column in sorted(zip(*np.nonzero(summits), strict=True), key=lambda cell: -float(either[cell])):
+        x, y = _between_cells(either, row, column)
+        at = to_source @ np.array([(x + 0.5) * stride - 0.5, (y + 0.5) * stride - 0.5, 1.0], np.float32)
+        width = float(widths[row, column]) * size * float(to_source[0, 0])
+        if any(
+            np.hypot(at[0] - other.x, at[1] - other.y) < _APART * max(width, other.width) for other in found
+        ):
+            continue
+        around = centres[:, max(0, row - 1) : row + 2, max(0, column - 1) : column + 2].sum(axis=(1, 2))
+        found.append(
+            Found(
+                x=float(at[0]),
+                y=float(at[1]),
+                width=width,
+                score=float(either[row, column]),
+                p_right=float(around[0] / max(float(around.sum()), 1e-6)),
+                implant=float(implant[row, column]),
+            )
+        )
+    return sorted(found[:MOST_KNEES], key=lambda knee: knee.x)
+
+
+def best_score(maps: Maps) -> float:
+    """Height of the highest peak: how much like a knee the likeliest spot looks."""
+    return float(np.max(maps["centres"]))
+
+
+def _between_cells(heat: FloatArray, row: int, column: int) -> tuple[float, float]:
+    """(x, y) in cells of the summit of a parabola through the logarithms of a peak: exact for a Gaussian."""
+    logs = np.log(np.maximum(heat, 1e-6))
+    offsets = []
+    for position, line in ((column, logs[row]), (row, logs[:, column])):
+        if not 0 < position < len(line) - 1:
+            offsets.append(float(position))
+            continue
+        before, here, after = (float(value) for value in line[position - 1 : position + 2])
+        bend = before - 2 * here + after
+        shift = 0.5 * (before - after) / bend if bend < -1e-6 else 0.0
+        offsets.append(position + min(max(shift, -0.5), 0.5))
+    return offsets[0], offsets[1]
