@@ -23,11 +23,11 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-from kneerisk.calibration import Calibration
-from kneerisk.risk import risk_of_rise
 from sklearn.metrics import cohen_kappa_score, roc_auc_score
 
+from kneerisk.calibration import Calibration
 from kneerisk.records import LANDMARKS
+from kneerisk.risk import risk_of_rise
 from kneerisk.stack import Stack
 from train import chen
 from train.forecast import Networks, noise_keys
