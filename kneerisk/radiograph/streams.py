@@ -60,7 +60,7 @@ def png_is_whole(data: bytes) -> bool:
 
 def jpeg_is_whole(data: bytes) -> bool:
     """Whether a JPEG stream ends with its end mark; a little padding after it is usual."""
-    return data.rstrip(b"\0").endswith(b"\xff\xd9") or b"\xff\xd9" in data[-4096:]
+    return b"\xff\xd9" in data[-4096:]
 
 
 def tiff_pages(data: bytes) -> list[dict[int, int]]:

@@ -1,0 +1,89 @@
+"""A manifest's rows as they are meant, whatever wrote them; what is wrong is named by its line."""
+
+from __future__ import annotations
+
+import polars as pl
+import pytest
+
+from kneerisk.errors import UsageError
+from kneerisk.radiograph.manifest import check_manifest, read_manifest
+
+
+def rows(path):
+    check_manifest(path)
+    return list(read_manifest(path))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "path,participant_id,visit,side,spacing_mm,kl_0m\na.dcm,0012,v00,L,0.143,2\n",
+        "\ufeffPath , Participant_ID,visit,SIDE,spacing_mm,kl_0m\r\n a.dcm ,0012, v00,left ,0.143,2.0\r\n",
+        "path;participant_id;visit;side;spacing_mm;kl_0m\na.dcm;0012;v00;l;0,143;2\n",
+        'path\tparticipant_id\tvisit\tside\tspacing_mm\tkl_0m\n"a.dcm"\t0012\tv00\tL\t0.143\t2\t\n',
+    ],
+)
+def test_one_row_in_many_dialects(tmp_path, text):
+    path = tmp_path / "m.csv"
+    path.write_text(text, encoding="utf-8", newline="")
+    (row,) = rows(path)
+    assert (row.path, row.participant_id, row.visit) == ("a.dcm", "0012", "v00")
+    assert (row.side, row.spacing_mm, row.kl_0m) == ("L", 0.143, 2)
+
+
+def test_other_encodings_are_read(tmp_path):
+    text = "path,participant_id,side,klinik\na.dcm,1,R,Köln\n"
+    for encoding in ("utf-16", "cp1252", "utf-8"):
+        path = tmp_path / f"{encoding}.csv"
+        path.write_bytes(text.encode(encoding))
+        assert rows(path)[0].extra == {"klinik": "Köln"}
+
+
+def test_nothing_is_not_a_side_but_na_is_an_id(tmp_path):
+    path = tmp_path / "m.tsv"
+    path.write_text("path\tparticipant_id\tside\tspacing_mm\tkl_0m\nx\tNA\tNA\tNaN\t.\ny\t\t\n")
+    first, second = rows(path)
+    assert first.participant_id == "NA"
+    assert (first.side, first.spacing_mm, first.kl_0m) == (None, None, None)
+    assert second.participant_id is None
+
+
+def test_parquet_keeps_text_and_whole_numbers(tmp_path):
+    path = tmp_path / "m.parquet"
+    pl.DataFrame(
+        {"path": ["a", "b"], "participant_id": [9000099.0, 12.0], "kl_0m": [2.0, None], "age": [61, None]}
+    ).write_parquet(path)
+    first, second = rows(path)
+    assert (first.participant_id, second.participant_id) == ("9000099", "12")
+    assert (first.kl_0m, second.kl_0m) == (2, None)
+    assert (first.extra, second.extra) == ({"age": "61"}, {"age": None})
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("path,side\na,L\nb,X\n", r"line 3: side is 'X'; write L, R or both"),
+        ("path,spacing_mm\na,0\n", r"spacing_mm is '0'"),
+        ("path,spacing_mm\na,wide\n", r"spacing_mm is 'wide'"),
+        ("path,kl_0m\na,5\n", r"kl_0m is '5'"),
+        ("path,kl_0m\na,1.5\n", r"kl_0m is '1.5'"),
+        ("path,side\n,L\n", r"line 2: the path is empty"),
+        ("file,side\na,L\n", r"no column is called 'path' \(found: file, side\)"),
+        ("path,x,x\na,1,2\n", r"appear twice: x"),
+        ("path,x\na,1,2\n", r"line 2 has 3 cells"),
+        ("", r"is empty"),
+        ("path,side\n" + "a,X\n" * 9, r"and 4 more"),
+    ],
+)
+def test_what_is_wrong_is_named_with_its_line(tmp_path, text, words):
+    path = tmp_path / "m.csv"
+    path.write_text(text)
+    with pytest.raises(UsageError, match=words):
+        check_manifest(path)
+
+
+def test_a_broken_parquet_file_is_a_usage_error(tmp_path):
+    path = tmp_path / "m.parquet"
+    path.write_bytes(b"PAR1 nothing")
+    with pytest.raises(UsageError, match="Parquet"):
+        check_manifest(path)

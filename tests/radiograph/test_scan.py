@@ -1,0 +1,201 @@
+"""Folders, files and manifests to references, in an order that never changes."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kneerisk.errors import Reason, UsageError
+from kneerisk.radiograph import flags
+from kneerisk.radiograph.scan import Skipped, scan
+from kneerisk.radiograph.sniff import describe, sniff, sop_instance_uid
+from kneerisk.records import RadiographRef, Refusal
+
+PNG = b"\x89PNG\r\n\x1a\n" + b"\0" * 40
+
+
+def put(folder, *names, data=PNG):
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+
+
+def sources(items):
+    return [item.source_path if isinstance(item, RadiographRef) else item.ref.source_path for item in items]
+
+
+def test_a_folder_is_walked_in_order_and_what_is_no_image_is_counted(tmp_path):
+    put(tmp_path, "b/2.png", "b/10.png", "a/deep/er/001", "a/é x.PNG", "z.jpg")
+    put(tmp_path, "contents.csv", "a/notes.txt", ".hidden/x.png", "b/.DS_Store", "DICOMDIR")
+    put(tmp_path, "README", data=b"Read me, f\xc3\xbcr sure.\n")
+    skipped = Skipped()
+    found = list(scan([tmp_path], skipped=skipped))
+    assert sources(found) == ["a/deep/er/001", "a/é x.PNG", "b/10.png", "b/2.png", "z.jpg"]
+    assert sources(scan([tmp_path])) == sources(found)
+    assert skipped.total == 6
+    assert skipped.counts == {
+        "no image by its name (.csv)": 1,
+        "no image by its name (.txt)": 1,
+        "hidden": 2,
+        "a system file": 1,
+        "a text file": 1,
+    }
+    assert ("contents.csv", "no image by its name (.csv)") in skipped.listed
+
+
+def test_files_that_should_be_images_are_rows(tmp_path):
+    put(tmp_path, "empty.dcm", "001", data=b"")
+    put(tmp_path, "scan.gif", data=b"GIF89a" + b"\0" * 20)
+    put(tmp_path, "noise", data=bytes(range(256)))
+    found = {item.ref.source_path: item for item in scan([tmp_path]) if isinstance(item, Refusal)}
+    assert {name: item.reason for name, item in found.items()} == {
+        "001": Reason.IMAGE_DAMAGED,
+        "empty.dcm": Reason.IMAGE_DAMAGED,
+        "noise": Reason.NOT_AN_IMAGE,
+        "scan.gif": Reason.NOT_AN_IMAGE,
+    }
+    assert "GIF" in found["scan.gif"].message
+
+
+def test_a_file_given_by_name_is_never_passed_over(tmp_path):
+    put(tmp_path, "notes.txt", data=b"words")
+    (item,) = scan([tmp_path / "notes.txt"])
+    assert isinstance(item, Refusal)
+    assert item.reason == Reason.NOT_AN_IMAGE
+    assert "a text file" in item.message
+
+
+def test_empty_folders_yield_nothing_and_absent_inputs_are_named(tmp_path):
+    assert list(scan([tmp_path])) == []
+    with pytest.raises(UsageError, match=r"nowhere.* does not exist"):
+        scan([tmp_path / "nowhere"])
+    with pytest.raises(UsageError, match="no input"):
+        scan([])
+
+
+def test_links_that_lead_back_are_followed_once(tmp_path):
+    put(tmp_path / "in", "a/1.png")
+    put(tmp_path / "out", "2.png")
+    (tmp_path / "in/a/loop").symlink_to(tmp_path / "in")
+    (tmp_path / "in/b").symlink_to(tmp_path / "in/a")
+    (tmp_path / "in/c").symlink_to(tmp_path / "out")
+    (tmp_path / "in/d").symlink_to(tmp_path / "out")
+    (tmp_path / "out/back").symlink_to(tmp_path / "out")
+    (tmp_path / "in/dead.png").symlink_to(tmp_path / "gone.png")
+    skipped = Skipped()
+    found = list(scan([tmp_path / "in"], skipped=skipped))
+    assert sources(found) == ["a/1.png", "c/2.png", "dead.png"]
+    assert isinstance(found[-1], Refusal)
+    assert found[-1].reason == Reason.FILE_UNREADABLE
+    assert skipped.total == 4
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no pipes")
+def test_a_pipe_is_never_opened(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    skipped = Skipped()
+    assert list(scan([tmp_path], skipped=skipped)) == []
+    assert skipped.counts == {"no plain file": 1}
+    (item,) = scan([tmp_path / "pipe"])
+    assert isinstance(item, Refusal)
+
+
+def test_a_name_that_is_no_unicode_can_still_be_written_to_a_table(tmp_path):
+    name = os.fsencode(tmp_path) + b"/kn\xffe.png"
+    try:
+        with open(name, "wb") as file:  # noqa: PTH123
+            file.write(PNG)
+    except OSError:
+        pytest.skip("the file system takes Unicode names only")
+    (item,) = scan([tmp_path])
+    assert sources([item]) == ["kn\\xffe.png"]
+
+
+def test_overlapping_inputs_give_each_file_once(tmp_path):
+    put(tmp_path, "p1/a.png", "p2/b.png")
+    skipped = Skipped()
+    inputs = [tmp_path / "p2/b.png", tmp_path, tmp_path / "p1", tmp_path / "p1/a.png"]
+    assert sources(scan(inputs, skipped=skipped)) == ["p2/b.png", "p1/a.png"]
+    assert skipped.counts == {"given twice": 2, "a folder that was read already": 1}
+
+
+def test_several_inputs_are_shown_from_their_common_folder(tmp_path):
+    put(tmp_path, "x/imgs/1.png", "y/imgs/1.png")
+    assert sources(scan([tmp_path / "x/imgs", tmp_path / "y/imgs"])) == ["x/imgs/1.png", "y/imgs/1.png"]
+
+
+def test_ids_come_from_folders_or_a_pattern(tmp_path):
+    put(tmp_path, "0012/v00/a.png", "NA/b.png", "c_L.png")
+    by_folder = [item.participant_id for item in scan([tmp_path], id_from="folder")]
+    assert by_folder == ["0012", "NA", tmp_path.name]
+    assert [item.participant_id for item in scan([tmp_path])] == [None, None, None]
+    pattern = r"regex:(?P<participant_id>\w+)/(?:(?P<visit>v\d\d)/)?(?P<side>[ab])"
+    found = list(scan([tmp_path], id_from=pattern.replace("[ab]", "[L]?")))
+    assert isinstance(found[2], Refusal)
+    assert found[2].reason == Reason.ID_NOT_FOUND
+    first = found[0]
+    assert isinstance(first, RadiographRef)
+    assert (first.participant_id, first.visit) == ("0012", "v00")
+    (plain,) = scan([tmp_path / "c_L.png"], id_from=r"regex:(?P<id>\w)_(?P<side>[LR])")
+    assert isinstance(plain, RadiographRef)
+    assert (plain.participant_id, plain.side) == ("c", "L")
+    with pytest.raises(UsageError, match="pattern"):
+        scan([tmp_path], id_from="regex:(")
+    with pytest.raises(UsageError, match="folder or regex"):
+        scan([tmp_path], id_from="name")
+
+
+def test_a_second_file_with_the_same_uid_is_flagged(tmp_path, write_dicom):
+    write_dicom("d/1.dcm", SOPInstanceUID="1.2.3")
+    write_dicom("d/2", SOPInstanceUID="1.2.3", preamble=False)
+    write_dicom("d/3.dcm", SOPInstanceUID="1.2.4")
+    found = [item.qc_flags for item in scan([tmp_path / "d"])]
+    assert found == [(), (flags.DUPLICATE_UID,), ()]
+    manifest = tmp_path / "m.csv"
+    manifest.write_text("path,side\nd/1.dcm,L\nd/2,R\nd/1.dcm,both\n")
+    assert [item.qc_flags for item in scan([manifest])] == [(), (), (flags.DUPLICATE_UID,)]
+
+
+def test_manifest_rows_become_references(tmp_path):
+    put(tmp_path, "imgs/a.png", "imgs/b.png")
+    manifest = tmp_path / "list.csv"
+    manifest.write_text(
+        "path,participant_id,side,spacing_mm,kl_0m,site\nimgs/a.png,0012,L,0.2,3,Leeds\n"
+        f"{tmp_path / 'imgs' / 'b.png'},NA,,,,\ngone.dcm,7,R,,,\nimgs\\a.png,8,,,,\n"
+    )
+    first, second, gone, windows = scan([manifest], side="R")
+    assert isinstance(first, RadiographRef)
+    assert (first.participant_id, first.side, first.spacing_mm, first.kl_0m) == ("0012", "L", 0.2, 3)
+    assert first.extra == {"site": "Leeds"}
+    assert isinstance(second, RadiographRef)
+    assert (second.participant_id, second.side, second.source_path) == ("NA", "R", "imgs/b.png")
+    assert isinstance(gone, Refusal)
+    assert (gone.reason, gone.ref.participant_id) == (Reason.FILE_UNREADABLE, "7")
+    assert sources([windows]) == ["imgs/a.png"]
+
+
+def test_an_unreadable_folder_is_a_row(tmp_path, monkeypatch):
+    put(tmp_path, "closed/a.png", "open/b.png")
+    really = os.scandir
+
+    def scandir(path):
+        if os.fspath(path).endswith("closed"):
+            raise PermissionError(13, "Permission denied")
+        return really(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    closed, opened = scan([tmp_path])
+    assert isinstance(closed, Refusal)
+    assert closed.reason == Reason.FILE_UNREADABLE
+    assert sources([opened]) == ["open/b.png"]
+
+
+@given(st.binary(max_size=300))
+def test_sniffing_any_bytes_never_raises(head):
+    sniff(head)
+    describe(head)
+    sop_instance_uid(head)
