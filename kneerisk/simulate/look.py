@@ -45,7 +45,7 @@ LOOKS = (
          1.0, 0.1, 0.3, 1.2, 0.26, 0.010, True),
     Look("Cassini DR-X", "DX", 14, "MONOCHROME2", "jpeg-lossless", "ImagerPixelSpacing", 0.143,
          0.85, 0.35, 0.9, 2.0, 0.18, 0.012, False),
-    Look("Meridian Plate 2", "CR", 10, "MONOCHROME1", "rle", "PixelSpacing", 0.2,
+    Look("Meridian Plate 2", "CR", 12, "MONOCHROME1", "rle", "PixelSpacing", 0.2,
          1.25, 0.0, 0.0, 1.0, 0.34, 0.014, True),
     Look("Orion Digital", "DX", 16, "MONOCHROME2", "jpeg-ls", "PixelSpacing", 0.148,
          1.1, 0.2, 0.5, 1.5, 0.2, 0.008, False),

@@ -16,10 +16,10 @@ from kneerisk.simulate.shape import KneeShape, Points
 Image = npt.NDArray[np.float32]
 
 # Attenuation beyond that of soft tissue, per mm (chosen by eye against real radiographs).
-TRABECULAR = 0.0105
-CORTICAL = 0.046
+TRABECULAR = 0.0080
+CORTICAL = 0.042
 SOFT = 0.0165
-_LINE = 0.22  # what a line of full strength seen through the bone adds
+_LINE = 0.19  # what a line of full strength seen through the bone adds
 
 
 def draw_knee(
@@ -42,7 +42,7 @@ def draw_knee(
     size = (int(bottom - top), int(right - left))
     ys = _along(local, size)
     grain = _trabeculae(rng, size, px_per_mm)
-    grain = 1 + texture * 0.06 * grain
+    grain = 1 + texture * 0.10 * grain
 
     # At the joint a bone ends like a plate: full depth within a few mm, hardly any shell; the shaft is a thick tube.
     far = np.abs(ys)
@@ -160,22 +160,22 @@ def _seen_through(shape: KneeShape, to_canvas: Points, size: tuple[int, int], px
     wide = cv2.GaussianBlur(out, (0, 0), max(1.1 * px_per_mm, 0.3))
     out = 0.9 * sharp + 0.6 * wide
     for x, y, a, b, strength in shape.sclerosis:
-        out += _blob(to_canvas, size, (x, y), (a * 0.75, b * 0.75)) * np.float32(strength * 0.3)
+        out += _blob(to_canvas, size, (x, y), (a * 0.75, b * 0.75)) * np.float32(strength * 0.2)
     return np.asarray(out, np.float32)
 
 
 def _trabeculae(rng: np.random.Generator, size: tuple[int, int], px_per_mm: float) -> Image:
-    """Trabecular pattern, mean 0 and standard deviation 1: mostly vertical struts, some crossing ones, and patches."""
+    """Trabecular pattern, mean 0, about 1 in size: mostly vertical struts, some crossing ones, and patches."""
     white = rng.standard_normal(size, dtype=np.float32)
     s = px_per_mm
     upright = cv2.GaussianBlur(white, (0, 0), sigmaX=max(0.16 * s, 0.3), sigmaY=1.1 * s)
     upright -= cv2.GaussianBlur(white, (0, 0), sigmaX=0.6 * s, sigmaY=1.4 * s)
     across = cv2.GaussianBlur(white[::-1, ::-1], (0, 0), sigmaX=0.9 * s, sigmaY=max(0.22 * s, 0.3))
-    coarse = (max(size[0] // 16, 2), max(size[1] // 16, 2))
-    patches = cv2.resize(
-        rng.standard_normal(coarse, dtype=np.float32), size[::-1], interpolation=cv2.INTER_CUBIC
-    )
-    return np.asarray(
-        0.85 * upright / upright.std() + 0.35 * across / across.std() + 0.45 * patches / patches.std(),
-        np.float32,
-    )
+    out = 0.85 * upright / upright.std() + 0.35 * across / across.std()
+    for mm, weight in ((4.0, 0.45), (15.0, 0.6)):
+        step = max(round(mm * s), 1)
+        coarse = (size[0] // step + 2, size[1] // step + 2)
+        out += weight * cv2.resize(
+            rng.standard_normal(coarse, dtype=np.float32), size[::-1], interpolation=cv2.INTER_CUBIC
+        )
+    return np.asarray(out, np.float32)

@@ -137,11 +137,14 @@ def knee_shape(rng: np.random.Generator, severity: float, width_mm: float = 78.0
     lm[9] += (-0.65 * spur[2], 0.12 * spur[2])
     lm[15] += (0.65 * spur[3], 0.12 * spur[3])
     peak = float(np.interp(severity, (0.5, 5), (0, 2.2))) * float(eager[5])
-    lm[3, 1] -= min(peak * 0.7, max(lm[3, 1] - lm[12, 1] - 3.0, 0))
-    lm[5, 1] -= min(peak, max(lm[5, 1] - lm[12, 1] - 3.0, 0))
+    for spine, rise in ((3, 0.7 * peak), (5, peak)):  # up to the notch, never into the condyle beside it
+        roof = float(np.interp(lm[spine, 0], lm[9:, 0], lm[9:, 1]))
+        lm[spine, 1] = max(lm[spine, 1] - rise, roof + 1.2)
+    lm[4, 1] = max(lm[4, 1], lm[[3, 5], 1].min() + 1.5)
 
-    tibia = _tibia(lm, habit, spur)
-    femur = _femur(lm, habit, spur)
+    rough = 0.10 + 0.05 * severity
+    tibia = _roughen(_tibia(lm, habit, spur), rough, rng)
+    femur = _roughen(_femur(lm, habit, spur), rough, rng)
     lines = _lines(lm, habit, rng)
     sclerosis = _sclerosis(lm, severity, lateral_disease, eager, rng)
     varus = float(np.degrees(np.arctan(slope)))
@@ -156,6 +159,15 @@ def knee_shape(rng: np.random.Generator, severity: float, width_mm: float = 78.0
         sclerosis=tuple((x * scale, y * scale, a * scale, b * scale, s) for x, y, a, b, s in sclerosis),
         varus_deg=varus,
     )
+
+
+def _roughen(outline: Points, amount: float, rng: np.random.Generator) -> Points:
+    """Unevenness of ``amount`` mm (standard deviation) along an outline."""
+    noise = rng.normal(size=outline.shape)
+    kernel = np.exp(-0.5 * (np.arange(-6, 7) / 2.0) ** 2)
+    for axis in (0, 1):
+        noise[:, axis] = np.convolve(noise[:, axis], kernel / np.sqrt((kernel**2).sum()), mode="same")
+    return np.asarray(outline + amount * noise)
 
 
 def _tibia(lm: Points, habit: Points, spur: Points) -> Points:
@@ -182,15 +194,13 @@ def _tibia(lm: Points, habit: Points, spur: Points) -> Points:
 def _femur(lm: Points, habit: Points, spur: Points) -> Points:
     f0 = lm[9] + _by(0.65 * spur[2], 0)
     f6 = lm[15] - _by(0.65 * spur[3], 0)
-    up = f0 + np.array(
-        [[0.3, -2.4], [2.0, -6.0 + 0.3 * habit[5]], [1.3, -10.5], [-2.4 + 0.5 * habit[6], -17.5]]
-    )
-    up = np.concatenate([up, f0 + np.array([[-3.2 + 0.6 * habit[6], -24], [0.5 + habit[7] * 0.7, -33]])])
-    shaft = np.array([[-28 + habit[8], -51], [-21.5 + 0.7 * habit[8], -72], [-17, -110], [-16, -220]])
-    lateral = np.concatenate([lm[9:10] + _by(-0.6, -1.3), up, shaft])
-    up = f6 + np.array([[1.6, -4.5], [3.6 + 0.5 * habit[9], -12], [5.0 + 0.6 * habit[9], -21], [3.2, -29]])
-    shaft = np.array([[30 + habit[10], -51], [22.5 + 0.7 * habit[10], -72], [18, -110], [17, -220]])
-    medial = np.concatenate([lm[15:16] + _by(0.6, -1.3), up, shaft])
+    up = [(-1.5, -5.8), (-0.4 + 0.5 * habit[5], -10), (-2.6 + 0.5 * habit[6], -17.5)]
+    up += [(-4.4 + 0.6 * habit[6], -26), (-2.9 + habit[7] * 0.7, -35)]
+    shaft = [(-34.5 + habit[8], -54), (-25.5 + 0.7 * habit[8], -74), (-17, -110), (-16, -220)]
+    lateral = np.concatenate([lm[9:10] + _by(-1.5, -2.4), f0 + np.array(up), np.array(shaft)])
+    up = [(3.0, -6.2), (4.2 + 0.5 * habit[9], -13), (5.4 + 0.6 * habit[9], -24), (4.0, -34)]
+    shaft = [(36.5 + habit[10], -54), (27 + 0.7 * habit[10], -74), (18, -110), (17, -220)]
+    medial = np.concatenate([lm[15:16] + _by(1.6, -2.4), f6 + np.array(up), np.array(shaft)])
     f = lm[9:]
     notch = np.array(
         [f[3] + _by(-8.2, 4.4), f[3] + _by(-4.4, 1.0), f[3], f[3] + _by(4.4, 1.0), f[3] + _by(8.2, 4.4)]
@@ -239,13 +249,13 @@ def _lines(lm: Points, habit: Points, rng: np.random.Generator) -> list[tuple[Po
     add([lm[4] + _by(5.5, 3.5), lm[4] + _by(1, 8), lm[4] + _by(-6, 14 + habit[20])], 1.0, 0.25)
     apex = lm[12]
     wall = 10.0 + 0.8 * habit[21]
-    add([apex + _by(-wall + 1.5, 7.5), apex + _by(-wall, -1), apex + _by(-wall - 0.3, -10)], 0.9, 0.38)
-    add([apex + _by(wall - 1.0, 6.5), apex + _by(wall + 0.5, -2), apex + _by(wall + 2.2, -13)], 0.9, 0.45)
+    add([apex + _by(-wall + 1.5, 7.5), apex + _by(-wall, -1), apex + _by(-wall - 0.3, -10)], 0.8, 0.26)
+    add([apex + _by(wall - 1.0, 6.5), apex + _by(wall + 0.5, -2), apex + _by(wall + 2.2, -13)], 0.8, 0.3)
     add([apex + _by(-wall, -8), apex + _by(0, -12.5 + habit[22]), apex + _by(wall, -9)], 2.2, 0.12)
     f0, f6 = lm[9], lm[15]
-    add([f0 + _by(4.5, -3), f0 + _by(6.5, -11), f0 + _by(4.5, -20), f0 + _by(9, -30)], 0.9, 0.3)
-    add([f6 + _by(-3.5, -4), f6 + _by(-1.5, -13), f6 + _by(-0.5, -22), f6 + _by(-6, -31)], 0.9, 0.32)
-    for y, half, strength in ((-31.0 + habit[23], 36.0, 0.22), (13.5 + habit[22] * 1.2, 33.0, 0.2)):
+    add([f0 + _by(4.5, -3), f0 + _by(6.5, -11), f0 + _by(4.5, -20), f0 + _by(9, -30)], 0.8, 0.4)
+    add([f6 + _by(-3.5, -4), f6 + _by(-1.5, -13), f6 + _by(-0.5, -22), f6 + _by(-6, -31)], 0.8, 0.42)
+    for y, half, strength in ((-31.0 + habit[23], 36.0, 0.15), (13.5 + habit[22] * 1.2, 33.0, 0.16)):
         x = np.linspace(-half, half, 12)
         wavy = y + rng.normal(0, 0.7, 12) + (0.0025 if y < 0 else -0.0015) * x**2
         keep = slice(0, 12) if rng.random() < 0.6 else slice(*((6, 12) if rng.random() < 0.5 else (0, 6)))
