@@ -3,7 +3,7 @@
 Usage: python examples/03_use_a_readers_grades.py [MANIFEST.csv] [TABLE.parquet]
 
 A reader's current grade (``kl_0m``) is worth having: ``risk_12m_given_grade`` is the probability that the
-grade at 12 months is higher than that one.  A manifest's other columns are carried through (here: ``origin``).
+grade at 12 months is higher than that one.  Other columns are carried through (here: ``origin``).
 """
 
 from __future__ import annotations
