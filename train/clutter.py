@@ -7,13 +7,13 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from train.films import FilmArray
+from train.films import FilmArray, blur
 
 Point = tuple[float, float]
 
 
 def film_marks(pixels: FilmArray, rng: np.random.Generator, *, gentle: bool = False) -> FilmArray:
-    """Add collimation, side markers, text, rulers, a hand, each at times; ``gentle`` keeps to small things."""
+    """Add collimation, markers, text, rulers, a hand, each at times; ``gentle`` keeps to small things."""
     film = pixels.copy()
     height, width = film.shape
     if rng.random() < 0.35:
@@ -42,7 +42,7 @@ def exposure(pixels: FilmArray, rng: np.random.Generator) -> FilmArray:
         y, x = np.mgrid[-0.5 : 0.5 : height * 1j, -0.5 : 0.5 : width * 1j].astype(np.float32)
         film = film * np.clip(1 + slope[0] * x + slope[1] * y, 0.3, 2).astype(np.float32)
     if rng.random() < 0.3:
-        film = cv2.GaussianBlur(film, (0, 0), float(rng.uniform(0.4, 1.2)))
+        film = blur(film, float(rng.uniform(0.4, 1.2)))
     if rng.random() < 0.5:
         film = film + rng.normal(0, 10 ** rng.uniform(-3, -1.3), film.shape).astype(np.float32)
     if rng.random() < 0.3:
@@ -56,7 +56,7 @@ def exposure(pixels: FilmArray, rng: np.random.Generator) -> FilmArray:
 
 
 def implant(patch: FilmArray, joint: Point, width: float, rng: np.random.Generator) -> FilmArray:
-    """A knee's patch with a total or partial replacement: flat, saturated metal with sharp edges, around a joint.
+    """A knee's patch with a total or partial replacement: flat, saturated metal with sharp edges.
 
     Args:
         patch: float32 [H, W] in 0..1.
@@ -128,15 +128,14 @@ def no_knee(rng: np.random.Generator, size: int, turned: Callable[[], FilmArray]
     else:
         for _ in range(int(rng.integers(1, 12))):
             _blob(film, rng)
-    return cv2.GaussianBlur(film, (0, 0), float(rng.uniform(0.4, 2)))
+    return blur(film, float(rng.uniform(0.4, 2)))
 
 
 def _cloud(rng: np.random.Generator, shape: tuple[int, int]) -> FilmArray:
     """Noise of a random grain, from flat shading to salt."""
     coarse = int(2 ** rng.uniform(1, 7))
     grid = rng.random((coarse, coarse)).astype(np.float32)
-    cloud: FilmArray = cv2.resize(grid, shape[::-1], interpolation=cv2.INTER_CUBIC)
-    return cloud
+    return np.asarray(cv2.resize(grid, shape[::-1], interpolation=cv2.INTER_CUBIC), np.float32)
 
 
 def _limb(film: FilmArray, a: Point, b: Point, wide: float, grey: float) -> None:
@@ -155,7 +154,7 @@ def _tissue(film: FilmArray, a: Point, b: Point, wide: float, grey: float) -> No
     cv2.line(
         layer, (round(a[0]), round(a[1])), (round(b[0]), round(b[1])), 1.0, max(1, round(wide)), cv2.LINE_AA
     )
-    film += grey * cv2.GaussianBlur(layer, (0, 0), max(0.8, wide / 12))
+    film += grey * blur(layer, max(0.8, wide / 12))
 
 
 def _long_bone(film: FilmArray, rng: np.random.Generator) -> None:

@@ -1,8 +1,8 @@
 """Whole radiographs made of real knee crops: the localiser's training data, with its answers.
 
-Each crop is trimmed, scaled to millimetres, continued into a leg above and below, turned by a few degrees and set on a
-film with collimation, markers, rulers, hands or metal.  Nothing here is a real radiograph of a leg: the surroundings
-are drawn, so that a localiser learns the knee and not what happens to lie around it.
+Each crop is trimmed, scaled to millimetres, continued into a leg above and below, turned by a few degrees
+and set on a film with collimation, markers, rulers, hands or metal.  Nothing here is a real radiograph of a
+leg: the surroundings are drawn, so that a localiser learns the knee and not what happens to lie around it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 from kneerisk.radiograph.crop import JOINT_IN_CROP, WIDTH_IN_CROP, letterbox
 from train import clutter
 from train.chen import Knees
-from train.films import Film, FilmArray
+from train.films import Film, FilmArray, blur, resize, warp
 
 SPACING_MM = 0.43
 """Stands in where a crop's own spacing could not be estimated."""
@@ -102,7 +102,7 @@ def _set_leg(
     crop = crop[top : 224 - bottom, left : 224 - right]
     x, y = x - left, y - top
     fx, fy = float(spacing[0] * px_per_mm), float(spacing[1] * px_per_mm)
-    small = cv2.resize(crop, None, fx=fx, fy=fy, interpolation=cv2.INTER_AREA)
+    small = resize(crop, (max(8, round(crop.shape[0] * fy)), max(8, round(crop.shape[1] * fx))))
     fx, fy = small.shape[1] / crop.shape[1], small.shape[0] / crop.shape[0]
     x, y, width = (x + 0.5) * fx - 0.5, (y + 0.5) * fy - 0.5, width * fx
     implant = bool(rng.random() < 0.08)
@@ -114,9 +114,7 @@ def _set_leg(
         leg, alpha, x = leg[:, ::-1], alpha[:, ::-1], leg.shape[1] - 1 - x
     turn = cv2.getRotationMatrix2D((float(x), float(y)), float(rng.uniform(-11, 11)), 1.0)
     turn[:, 2] += (centre[0] - x, centre[1] - y)
-    shape = (film.pixels.shape[1], film.pixels.shape[0])
-    leg = cv2.warpAffine(np.ascontiguousarray(leg), turn, shape, flags=cv2.INTER_LINEAR)
-    alpha = cv2.warpAffine(np.ascontiguousarray(alpha), turn, shape, flags=cv2.INTER_LINEAR)
+    leg, alpha = warp(leg, turn, film.pixels.shape), warp(alpha, turn, film.pixels.shape)
     film.pixels = film.pixels * (1 - alpha) + leg * alpha
     film.knees.append((centre[0], centre[1], width, side, implant))
 
@@ -124,21 +122,20 @@ def _set_leg(
 def _extend(
     patch: FilmArray, film_shape: tuple[int, ...], rng: np.random.Generator
 ) -> tuple[FilmArray, FilmArray, tuple[int, int]]:
-    """A knee's patch continued: shafts above and below, soft tissue aside; with its opacity and its new offset."""
+    """A knee's patch with shafts above and below, soft tissue aside; its opacity; its new offset."""
     height, width = patch.shape
     reach = int(max(film_shape) * 1.1)
     band = max(3, int(height * rng.uniform(0.08, 0.16)))
     # Mirrored at the seam, so that the stretched band meets the patch without a step.
-    above = cv2.resize(np.ascontiguousarray(patch[:band][::-1]), (width, reach))
-    below = cv2.resize(np.ascontiguousarray(patch[-band:][::-1]), (width, reach))
+    above = resize(patch[:band][::-1], (reach, width), shrink=False)
+    below = resize(patch[-band:][::-1], (reach, width), shrink=False)
     column = np.concatenate([above, patch, below])
     side = int(width * rng.uniform(0.05, 0.35)) + 2
-    wide = cv2.copyMakeBorder(column, 0, 0, side, side, cv2.BORDER_REPLICATE)
-    blurred = cv2.GaussianBlur(wide, (0, 0), max(0.6, width / 40))
-    tissue = np.full(wide.shape, 1.0, np.float32)
+    wide = np.pad(column, ((0, 0), (side, side)), mode="edge")
+    tissue = np.ones(wide.shape, np.float32)
     tissue[:, side : side + width] = 0
-    tissue = cv2.GaussianBlur(tissue, (0, 0), max(0.6, width / 40))
-    wide = wide * (1 - tissue) + blurred * tissue
+    tissue = blur(tissue, max(0.6, width / 40))
+    wide = wide * (1 - tissue) + blur(wide, max(0.6, width / 40)) * tissue
     # Opacity: the leg's outline waves a little and fades into air as soft tissue does.
     rows = np.arange(wide.shape[0], dtype=np.float32)[:, None]
     columns = np.arange(wide.shape[1], dtype=np.float32)[None]
@@ -168,15 +165,15 @@ def _close_crop(knees: Knees, rng: np.random.Generator, size: int) -> Film:
         shift = rng.uniform(-0.06, 0.06, 2) * crop.shape[1]
         turn[:, 2] += shift
         border = int(rng.choice([cv2.BORDER_REPLICATE, cv2.BORDER_REFLECT_101]))
-        crop = cv2.warpAffine(crop, turn, crop.shape[::-1], flags=cv2.INTER_LINEAR, borderMode=border)
+        crop = warp(crop, turn, crop.shape, border)
         x, y, width = x + shift[0], y + shift[1], width * zoom
     if rng.random() < 0.3:
         stretch = rng.uniform(0.85, 1.15)
-        crop = cv2.resize(crop, None, fx=1.0, fy=float(stretch), interpolation=cv2.INTER_LINEAR)
+        crop = resize(crop, (round(crop.shape[0] * stretch), crop.shape[1]), shrink=False)
         y = y * stretch
     if max(crop.shape) > size:
         ratio = size / max(crop.shape)
-        crop = cv2.resize(crop, None, fx=ratio, fy=ratio, interpolation=cv2.INTER_AREA)
+        crop = resize(crop, (round(crop.shape[0] * ratio), round(crop.shape[1] * ratio)))
         x, y, width = x * ratio, y * ratio, width * ratio
     return Film(crop, [(float(x), float(y), float(width), side, implant)])
 
@@ -186,7 +183,8 @@ def _turned_knee(knees: Knees, rng: np.random.Generator, size: int) -> FilmArray
     way = rng.integers(4)
     if way == 3:
         crop = knees.pixels[_pick(knees, rng)].astype(np.float32) / 255
-        return crop[:64] if rng.random() < 0.5 else crop[-60:]
+        part: FilmArray = crop[:64] if rng.random() < 0.5 else crop[-60:]
+        return part
     film = (
         _close_crop(knees, rng, size)
         if rng.random() < 0.5

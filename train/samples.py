@@ -47,7 +47,7 @@ class Samples:
 
 
 def render_samples(knees: Knees, mixture: Mixture, count: int, seed: int, size: int, cache: Path) -> Samples:
-    """Render ``count`` films, or read them back from ``cache``, a file of an earlier sitting with the same settings."""
+    """Render ``count`` films, or read them back from ``cache`` where an earlier sitting left the same."""
     if cache.exists():
         with np.load(cache) as stored:
             if stored["key"].tolist() == [count, seed, size]:
@@ -103,7 +103,7 @@ def _reverse_grey(square: npt.NDArray[np.float32]) -> None:
 
 
 def targets(knees: Tensor, cells: int, size: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Answers [B, 2, 5] → heatmaps [B, 2, c, c], and where a knee is: weight, log width, implant, [B, 1, c, c] each."""
+    """Answers [B, 2, 5] → heatmaps [B, 2, c, c]; a knee's weight, log width, implant, [B, 1, c, c] each."""
     stride = size / cells
     grid = (torch.arange(cells) + 0.5) * stride - 0.5
     known = knees[..., 0].isfinite()

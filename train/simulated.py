@@ -8,7 +8,7 @@ import numpy as np
 from kneerisk.radiograph.crop import letterbox
 from kneerisk.simulate.radiograph import SimulatedRadiograph, simulate_radiograph
 from train import clutter
-from train.films import Film
+from train.films import Film, warp
 
 SPACING_MM = 1.0
 """The films are a letterbox's size in the end: drawn no finer than this, they take a tenth of the time."""
@@ -17,7 +17,7 @@ EVALUATION_SEEDS = 1_000_000
 
 
 def simulated_film(rng: np.random.Generator, size: int) -> Film:
-    """One simulated radiograph, of one knee or two, letterboxed and equalised, seen as clutter.exposure leaves it."""
+    """One simulated radiograph of one knee or two, marked and exposed anew, letterboxed and equalised."""
     shown = simulate_radiograph(
         int(rng.integers(EVALUATION_SEEDS)),
         view="bilateral" if rng.random() < 0.6 else "single",
@@ -47,7 +47,7 @@ def as_film(shown: SimulatedRadiograph) -> Film:
 def _turn(film: Film, degrees: float) -> None:
     height, width = film.pixels.shape
     turn = cv2.getRotationMatrix2D((width / 2, height / 2), degrees, 1.0)
-    film.pixels = cv2.warpAffine(film.pixels, turn, (width, height), flags=cv2.INTER_LINEAR)
+    film.pixels = warp(film.pixels, turn, film.pixels.shape)
     film.knees = [
         (*(turn @ np.array([x, y, 1.0])).tolist(), wide, side, metal)
         for x, y, wide, side, metal in film.knees

@@ -56,7 +56,7 @@ class Localiser(nn.Module):
         self.maps = nn.Conv2d(width, 4, 1)
 
     def logits(self, radiograph: Tensor) -> tuple[Tensor, Tensor]:
-        """[B, 1, S, S] → (maps [B, 4, S/4, S/4]: right, left, log width, implant; inverted [B]), unbounded."""
+        """[B, 1, S, S] → logits: maps [B, 4, S/4, S/4] (right, left, log width, implant), inverted [B]."""
         features = self.quarter(self.stem(radiograph))
         passed = []
         for fall in self.falls:
@@ -76,10 +76,10 @@ class Localiser(nn.Module):
             radiograph: float32 [B, 1, S, S], equalised (0..1, bone bright), letterboxed with zeros.
 
         Returns:
-            ``centres`` [B, 2, S/4, S/4] in 0..1: a peak at the joint's middle of a knee that looks like a right knee
-            (fibula at the image's left; channel 0) or a left one (channel 1); ``width`` [B, 1, S/4, S/4]: the joint's
-            width as a share of S, true at the peaks; ``implant`` [B, 1, S/4, S/4] in 0..1, likewise; ``inverted`` [B]
-            in 0..1: whether the grey scale looks reversed.
+            ``centres`` [B, 2, S/4, S/4] in 0..1: a peak at the joint's middle of a knee that looks like a
+            right one (fibula at the image's left; channel 0) or a left one (1); ``width`` [B, 1, S/4, S/4]:
+            the joint's width as a share of S, true at peaks; ``implant`` [B, 1, S/4, S/4] in 0..1, likewise;
+            ``inverted`` [B] in 0..1: whether the grey scale looks reversed.
         """
         maps, inverted = self.logits(radiograph)
         maps = maps.float()

@@ -1,8 +1,9 @@
-"""Geometry between a radiograph and what the networks see of it: the letterboxed whole, and the crop of one knee.
+"""Geometry between a radiograph and what the networks see of it: the letterboxed whole, a knee's crop.
 
-The framing is that of Chen's crops (doi 10.17632/56rmx5bjcr.1), which all networks were trained on.  Measured on the
-526 of them that carry KNEEL's landmarks: the mean of the 16 points lies at (110.0, 125.7) of 224 px in the right-knee
-frame (standard deviation 3.1, 6.3), and the points span 0.824 of the crop's width (0.036), 79.9 mm (7.5).
+The framing is that of Chen's crops (doi 10.17632/56rmx5bjcr.1), which all networks were trained on.
+Measured on the 526 of them that carry KNEEL's landmarks: the mean of the 16 points lies at (110.0, 125.7)
+of 224 px in the right-knee frame (standard deviation 3.1, 6.3); the points span 0.824 of its width (0.036),
+79.9 mm (7.5).
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ CROP_SIZE = 224
 FIELD_MM = 96.0
 """Millimetres a side of a knee's crop."""
 JOINT_IN_CROP = (110.0 / 223, 125.7 / 223)
-"""Where the joint's middle (the landmarks' mean) lies in a crop, as a share of its side, in the right-knee frame."""
+"""Where the joint's middle (the landmarks' mean) lies in a crop, as a share of its side, in the right-knee
+frame."""
 WIDTH_IN_CROP = 0.824
 """The joint's width (from the outermost to the innermost landmark) as a share of a crop's."""
 JOINT_WIDTH_MM = 79.9
@@ -86,7 +88,7 @@ def cut_knee(
     inside = pixels[y0:y1, x0:x1]
     margins = (y0 - top, top + high - y1, x0 - left, left + wide - x1)
     if any(margins):
-        inside = cv2.copyMakeBorder(inside, *margins, borderType=cv2.BORDER_REPLICATE)
+        inside = np.asarray(cv2.copyMakeBorder(inside, *margins, borderType=cv2.BORDER_REPLICATE), np.float32)
     outside = 1 - (x1 - x0) * (y1 - y0) / (wide * high)
     return _square(inside, (left, top), mirror=mirror, outside=outside)
 
@@ -110,11 +112,9 @@ def _square(region: FloatArray, corner: tuple[int, int], *, mirror: bool, outsid
 
 
 def _resize(pixels: FloatArray, width: int, height: int) -> FloatArray:
-    """Area-averaged (free of aliases) where it shrinks, bilinear where it grows; the same array where neither."""
+    """Area-averaged (free of aliases) where it shrinks, bilinear where it grows; else the array itself."""
     if pixels.shape == (height, width):
         return pixels
     shrinks = width <= pixels.shape[1] and height <= pixels.shape[0]
-    resized: FloatArray = cv2.resize(
-        pixels, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    )
-    return resized
+    way = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(pixels, (width, height), interpolation=way), np.float32)

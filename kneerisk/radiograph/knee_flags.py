@@ -20,14 +20,14 @@ PARTLY_BLANK: Final = "partly-blank"
 MEANINGS: Final[dict[str, str]] = {
     CROPPED_INPUT: "the image is already one knee's crop and was scored as it is",
     INVERSION_DETECTED: "the grey scale looked reversed (bone dark) and was turned",
-    SCALE_ESTIMATED: "without a usable spacing, the crop was scaled by the knee's own width; no millimetres are given",
-    SPACING_IMPLAUSIBLE: "by the stated spacing the joint would be far too wide or narrow; the spacing was not used",
+    SCALE_ESTIMATED: "no usable spacing: the crop is scaled by the knee's own width, without millimetres",
+    SPACING_IMPLAUSIBLE: "the stated spacing would make the joint far too wide or narrow, and was not used",
     SIDE_FROM_NAME: "the side was read from the file's name",
-    SIDE_FROM_ANATOMY: "the side was read from the knee's anatomy: neither manifest, header nor name states it",
+    SIDE_FROM_ANATOMY: "the side was read from the knee's anatomy: nothing states it",
     SIDE_DISAGREES_ANATOMY: "the knee looks like one of the other side: mirrored, or wrongly labelled",
     SIDE_DISAGREES_HEADER: "the header names another side than the one used",
     FAINT_KNEE: "the localiser was not sure that this is a frontal knee",
-    NEAR_BORDER: "more than a tenth of the crop lies beyond the radiograph's border and was filled with its edge",
+    NEAR_BORDER: "a tenth of the crop or more lies beyond the radiograph's border, filled with its edge",
     LOW_CONTRAST: "the knee spans a small part of the radiograph's grey scale",
     PARTLY_BLANK: "a quarter of the crop or more is one dark or bright grey: collimation, or saturation",
 }

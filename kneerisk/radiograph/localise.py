@@ -40,7 +40,7 @@ _TURNS: Final = {1: "a quarter turn clockwise", 2: "upside down", 3: "a quarter 
 
 
 class KneeLocaliser:
-    """Finds the knees of one radiograph at a time, so that a knee's crop depends on its own radiograph alone."""
+    """Finds the knees of one radiograph at a time: a crop depends on its own radiograph alone."""
 
     def __init__(self, run: RunLocaliser, *, size: int = 256):
         """Take the localiser network.
@@ -59,9 +59,9 @@ class KneeLocaliser:
 
         Args:
             radiograph: float32 [H, W] in 0..1, bone bright as far as the header tells.
-            side: L, R or both; wins over the manifest's (``radiograph.ref.side``), which wins over the header's.
-            invert: ``yes`` reverses the grey scale (unless reading did), ``no`` never does, ``auto`` where it looks
-                reversed; the crop is bone bright in each case that this gets right.
+            side: L, R or both; wins over the manifest's (``radiograph.ref.side``), as that over the header's.
+            invert: ``yes`` reverses the grey scale (unless reading did), ``no`` never does, ``auto`` does so
+                where it looks reversed.
 
         Returns:
             A crop or a refusal for each knee; one refusal where there is nothing to score.  Never empty.
@@ -149,7 +149,7 @@ def _crop_or_refusal(
 
 
 def _field(knee: Found, spacing: tuple[float, float] | None) -> tuple[float, float]:
-    """(width, height) of the crop in px: fixed millimetres, or in proportion to the joint where none are known."""
+    """(width, height) of the crop in px: fixed millimetres, or in proportion to the joint without them."""
     if spacing is None:
         return knee.width / WIDTH_IN_CROP, knee.width / WIDTH_IN_CROP
     return FIELD_MM / spacing[1], FIELD_MM / spacing[0]
@@ -170,7 +170,7 @@ def _beyond_border(knee: Found, shape: tuple[int, ...]) -> str | None:
         )
     to_edge = min(knee.y, height - 1 - knee.y) / knee.width
     if to_edge < _NEAR_JOINT:
-        return f"the joint lies {to_edge:.0%} of its width from the upper or lower border: too little bone is seen"
+        return f"the joint lies {to_edge:.0%} of its width from the upper or lower border: too little is seen"
     return None
 
 

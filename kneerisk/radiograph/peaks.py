@@ -13,7 +13,8 @@ from kneerisk.records import FloatArray, Side
 
 Maps = Mapping[str, npt.NDArray[np.float32]]
 RunLocaliser = Callable[[Maps], Maps]
-"""``radiograph`` [1, 1, S, S] → ``centres``, ``width``, ``implant``, ``inverted`` of :class:`models.localiser`."""
+"""``radiograph`` [1, 1, S, S] → ``centres``, ``width``, ``implant``, ``inverted`` of
+:class:`models.localiser`."""
 
 KNEE_SCORE = 0.35
 """A peak of this height is a knee; chosen on films drawn without one (``train/evaluate_localiser.py``)."""

@@ -20,14 +20,14 @@ _OFF_MIDDLE = 0.14
 _FIELD_MM: Final = (70.0, 135.0)
 """Millimetres a side of a crop; a larger film that a knee seems to fill is no crop."""
 
-# A single L or R that ends a name ("9000099L", "p12_R") or stands alone within it ("knee-L-00m"), or the word.
+# An L or R that ends a name ("9000099L", "p12_R") or stands alone in it ("knee-L-00m"), or the word.
 _SUFFIX = re.compile(
     r"(?<![A-Za-z])([LR])$|(?:^|[ _.\-])(?:([LR])|(left|right)|(?:lt|rt))(?=$|[ _.\-])", re.IGNORECASE
 )
 
 
 def is_cropped_knee(radiograph: Radiograph, found: Sequence[Found]) -> bool:
-    """Whether the image is one knee that fills a nearly square frame, of about a crop's size where that is known."""
+    """Whether the image is one knee that fills a nearly square frame, of a crop's size if that is known."""
     height, width = radiograph.pixels.shape
     if len(found) != 1 or max(height, width) > _ASPECT * min(height, width):
         return False

@@ -67,7 +67,7 @@ def _one(knee: Found, asked: Stated, header: Stated, by_name: Side | None) -> li
     sure = knee.surety >= SURE
     if asked in ("L", "R") and header in ("L", "R") and asked != header and sure and knee.looks == header:
         message = (
-            f"side {asked} was asked for, but the header says {header} and the only knee found looks like {header}: "
+            f"side {asked} was asked for, but the header says {header}, as does the only knee's anatomy: "
             "correct the manifest's side or the --side option"
         )
         return [Missing(Reason.SIDE_NOT_FOUND, asked, message)]
