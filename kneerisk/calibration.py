@@ -9,11 +9,14 @@ it higher:
 
     risk given grade = sigmoid(a'[g] + b' · logit(e));                  0 for g = 4.
 
-Intercepts are solved so that the mean over the fitting knees of each grade is that grade's rate. Rates alone
-say nothing of the slope, and a classifier's own spread is far too confident for a rare outcome; so the slope
-is set by how well such a score is known to discriminate: a logistic score whose standard deviation within a
-grade is d' has, under the binormal model, AUC = Phi(d' / sqrt 2). Both AUCs are recorded in the file. A
-positive slope keeps the raw order at a given posterior.
+Intercepts are solved so that, grade by grade, the mean over the fitting knees is that grade's rate: by the
+grade that each risk knows, the image's own (its most probable) for the first, the reader's for the second. To demand the first by the reader's grade would be to ask of the image what it does not show: where
+posteriors overlap, no risks in 0..1 can meet it. What it comes to by reader's grade is kept in ``fitted_on``.
+
+Rates alone say nothing of the slope, and a classifier's own spread is far too confident for a rare outcome;
+so the slope is set by how well such a score is known to discriminate: a logistic score whose standard
+deviation within a grade is d' has, under the binormal model, AUC = Phi(d' / sqrt 2). Both AUCs are recorded
+in the file. A positive slope keeps the raw order at a given posterior.
 """
 
 from __future__ import annotations
@@ -79,7 +82,7 @@ class Calibration:
     novelty_threshold: float | None = None
     """The encoder's novelty above which a knee is flagged ``unusual-appearance``; ``None`` flags nothing."""
     fitted_on: Mapping[str, Any] = field(default_factory=dict)
-    """The fitting knees by grade, and the mean calibrated risk reached for each."""
+    """The fitting knees by grade, and the mean calibrated risk by the image's and by the reader's grade."""
 
     def risk(self, raw: npt.ArrayLike, p_now: npt.ArrayLike) -> Array:
         """Raw risk [...] and grade posterior [..., 5] → calibrated risk, float64 [...] in 0..1."""
@@ -176,11 +179,9 @@ def fit(
     given = _fit_single(evidence, grades, target, auc_given_grade)
     reached = (now * image.by_grade(raw)).sum(axis=-1)
     fitted_on = {
-        "knees_by_grade": [int((grades == g).sum()) for g in range(GRADES)],
-        "mean_calibrated_by_grade": [
-            round(float(reached[grades == g].mean()), 6) if (grades == g).any() else None
-            for g in range(GRADES)
-        ],
+        "knees_by_reader_grade": [int((grades == g).sum()) for g in range(GRADES)],
+        "mean_by_image_grade": _means(reached, now.argmax(axis=1)),
+        "mean_by_reader_grade": _means(reached, grades),
     }
     return Calibration(
         population, tuple(float(v) for v in target), image, given, novelty_threshold, fitted_on
@@ -190,6 +191,12 @@ def fit(
 def rise_rates(transitions: npt.ArrayLike) -> Array:
     """P(grade later | grade now) [5, 5], rows summing to one → P(later > now) [5]."""
     return np.asarray(np.triu(np.asarray(transitions, dtype=np.float64), k=1).sum(axis=1))
+
+
+def _means(risks: Array, grades: npt.NDArray[np.intp]) -> list[float | None]:
+    return [
+        round(float(risks[grades == g].mean()), 6) if (grades == g).any() else None for g in range(GRADES)
+    ]
 
 
 def _fit_single(score: Array, grades: npt.NDArray[np.intp], target: Array, auc: float) -> Logistic:
@@ -209,18 +216,20 @@ def _fit_mixture(
     """Four coupled intercepts: a grade's knees lend probability to its neighbours (Levenberg-Marquardt)."""
     x = _logit(raw)
     slope = _slope(x, grades, auc)
-    groups = [grades == g for g in range(RISING)]
-    shift = slope * np.array([x[m].mean() for m in groups])
-    intercepts = np.array([_bisect(lambda a: float(_sigmoid(a)), target[g]) for g in range(RISING)]) - shift
+    first = p_now.argmax(axis=1)[:, None] == np.arange(RISING)
+    weights = np.where(first.any(axis=0), first, p_now[:, :RISING])
+    weights = (weights / np.maximum(weights.sum(axis=0), _EPSILON)).T
+    # A group sums over all grades that its knees may have; a grade that the image never puts first has no
+    # group, and its own term alone, weighted by its posterior, is to meet its rate.
+    couples = np.where(first.any(axis=0)[:, None], 1.0, np.eye(RISING))[:, None, :]
+    parts_of = np.where(first.any(axis=0)[:, None, None], p_now[None, :, :RISING], 1.0) * couples
+    intercepts = np.array([_bisect(lambda a: float(_sigmoid(a)), target[g]) for g in range(RISING)])
+    intercepts -= slope * (weights @ x)
 
     def means_and_jacobian(a: Array) -> tuple[Array, Array]:
         risk = _sigmoid(a + slope * x[:, None])
-        parts = p_now[:, :RISING] * risk
-        slopes = parts * (1 - risk)
-        return (
-            np.array([parts[m].sum(axis=1).mean() for m in groups]),
-            np.array([slopes[m].mean(axis=0) for m in groups]),
-        )
+        means = np.einsum("gn,gnh,nh->g", weights, parts_of, risk)
+        return means, np.einsum("gn,gnh,nh->gh", weights, parts_of, risk * (1 - risk))
 
     damping = 1e-3
     means, jacobian = means_and_jacobian(intercepts)

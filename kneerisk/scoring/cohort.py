@@ -21,7 +21,7 @@ from kneerisk.scoring.clock import Clock
 from kneerisk.scoring.predict import ForecastSettings, StackPredictor
 from kneerisk.scoring.run import Progress, score_images
 from kneerisk.scoring.run_report import write_run_report
-from kneerisk.scoring.settings import InputSettings, RunSettings, StackSettings, fingerprint
+from kneerisk.scoring.settings import InputSettings, Invert, RunSettings, StackSettings, fingerprint
 from kneerisk.scoring.summary import Summary
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def score_frame(
     rest = dict(options)
     data = InputSettings(tuple(Path(path) for path in given), **_take(rest, InputSettings))
     networks = StackSettings(**_take(rest, StackSettings))
-    kept = {
+    kept: dict[str, Any] = {
         key: Path(value) if key in _PATHS and value else value
         for key, value in _take(rest, RunSettings).items()
     }
@@ -78,9 +78,8 @@ def score_frame(
         raise TypeError(f"score() has no option {', '.join(sorted(rest))}")
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch, "risks.parquet") if out is None else Path(out)
-        for _ in score_cohort(data, networks, RunSettings(path, **kept)):
-            pass
-        return table.read(path) if path.exists() else table.frame([])
+        *_, last = score_cohort(data, networks, RunSettings(path, **kept))
+        return table.read(path) if isinstance(last, Summary) and last.images else table.frame([])
 
 
 def _take(options: dict[str, Any], settings: type) -> dict[str, Any]:
@@ -119,7 +118,7 @@ def open_rooms(
         unet = runners["unet"]  # the encoder may keep to fp32 whatever is asked
         yield Rooms(
             read=_reader(inputs),
-            localise=resources.enter_context(_open_localiser(stack, networks)),
+            localise=resources.enter_context(_open_localiser(stack, networks, inputs.invert)),
             predictor=predictor,
             calibration=calibration,
             provenance={
@@ -177,7 +176,7 @@ def validate_cohort(inputs: InputSettings, networks: StackSettings, run: RunSett
 
     skipped = Skipped()
     images = _scan(inputs, skipped)
-    with _open_localiser(Stack.load(networks.stack), networks) as localise:
+    with _open_localiser(Stack.load(networks.stack), networks, inputs.invert) as localise:
         yield from validate_images(images, skipped.counts, _reader(inputs), localise, run)
 
 
@@ -216,11 +215,13 @@ def _reader(inputs: InputSettings) -> Callable[[RadiographRef], Radiograph | Ref
 
 
 @contextmanager
-def _open_localiser(stack: Stack, networks: StackSettings) -> Iterator[Localise]:
-    from kneerisk.radiograph.localise import Localiser
+def _open_localiser(stack: Stack, networks: StackSettings, invert: Invert) -> Iterator[Localise]:
+    """``--side`` is in the references already, where a manifest's own side goes before it."""
+    from kneerisk.radiograph.localise import KneeLocaliser
 
     with _open(stack, "localiser", networks) as runner:
-        yield Localiser(runner.run).localise
+        (radiograph,) = runner.spec.inputs
+        yield partial(KneeLocaliser(runner.run, size=radiograph.shape[-1]).localise, invert=invert)
 
 
 def _open(stack: Stack, component: str, networks: StackSettings) -> Runner:

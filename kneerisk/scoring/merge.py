@@ -129,7 +129,7 @@ def _rows(parts: Sequence[Path], images: int, tally: Tally) -> Iterator[Row]:
             )
         if index != current:
             current, sides = index, set()
-        if row["side"] in sides:
+        if row["side"] is not None and row["side"] in sides:
             raise UsageError(
                 f"{row['source_path']} has two rows for side {row['side']}: "
                 "a part was altered; score it again"

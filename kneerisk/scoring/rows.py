@@ -35,7 +35,7 @@ def row_of_score(score: KneeScore, provenance: Mapping[str, Any]) -> Row:
         sop_instance_uid=crop.sop_instance_uid,
         input_sha256=crop.input_sha256,
         status="ok",
-        qc_flags=_flags(crop.qc_flags, score.qc_flags),
+        qc_flags=_flags(crop.ref.qc_flags, crop.qc_flags, score.qc_flags),
         risk_12m=_probability(score.risk_12m),
         risk_12m_calibrated=_probability(score.risk_12m_calibrated),
         risk_12m_lo=_probability(score.risk_12m_lo),
@@ -65,7 +65,7 @@ def row_of_refusal(refusal: Refusal, provenance: Mapping[str, Any]) -> Row:
         status="failed" if refusal.reason.is_failure else "refused",
         reason=str(refusal.reason),
         message=refusal.message,
-        qc_flags=list(refusal.qc_flags),
+        qc_flags=_flags(ref.qc_flags, refusal.qc_flags),
     )
     return row
 

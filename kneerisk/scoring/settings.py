@@ -12,6 +12,8 @@ from kneerisk.errors import UsageError
 from kneerisk.records import Side
 from kneerisk.scoring.table import format_of
 
+Invert = Literal["auto", "yes", "no"]
+
 
 @dataclass(frozen=True, slots=True)
 class InputSettings:
@@ -22,7 +24,7 @@ class InputSettings:
     """``None``: by header, manifest and markers."""
     id_from: str = "tag"
     spacing_mm: float | None = None
-    invert: Literal["auto", "yes", "no"] = "auto"
+    invert: Invert = "auto"
 
     def __post_init__(self) -> None:
         if self.spacing_mm is not None and not 0.01 <= self.spacing_mm <= 5:
