@@ -25,6 +25,7 @@ from train import chen
 from train.classifier import encode_knees
 from train.diffusion import load_autoencoder
 from train.forecast import Networks
+from train.localiser import CONFIG_FILE, WEIGHTS_FILE
 from train.recipe import Recipe
 from train.surrogate import batches, transition_rates
 
@@ -62,11 +63,31 @@ def specs(latent: tuple[int, int, int]) -> dict[str, ComponentSpec]:
     return {name: ComponentSpec(name, inputs, outputs) for name, (inputs, outputs) in shapes.items()}
 
 
+def load_localiser(out: Path) -> tuple[nn.Module, StackComponent]:
+    """The trained localiser of this folder, and its entry in a stack."""
+    from safetensors.torch import load_file
+
+    config: dict[str, Any] = json.loads((out / CONFIG_FILE).read_text(encoding="utf-8"))
+    module = build("localiser", config)
+    module.load_state_dict(load_file(out / WEIGHTS_FILE))
+    size, cells = config["size"], config["size"] // 4
+    spec = ComponentSpec(
+        "localiser",
+        (ArraySpec("radiograph", (1, size, size)),),
+        (
+            ArraySpec("centres", (2, cells, cells)),
+            ArraySpec("width", (1, cells, cells)),
+            ArraySpec("implant", (1, cells, cells)),
+            ArraySpec("inverted"),
+        ),
+    )
+    return module, StackComponent(spec, ATTRIBUTION, config)
+
+
 def publish(
     recipe: Recipe,
     data: Path,
     out: Path,
-    localiser: tuple[nn.Module, StackComponent],
     folder: Path,
     *,
     version: str,
@@ -79,7 +100,6 @@ def publish(
         recipe: what the networks were trained by.
         data: Chen's folder.
         out: where the stages left their weights.
-        localiser: the trained localiser and its entry.
         folder: where the stack goes; one that is there is replaced.
         version: of the stack.
         steps: sampler steps a future.
@@ -111,10 +131,11 @@ def publish(
     # The auxiliary heads, the optimiser's state and the codebook's usage stay behind.
     _, channels, height, width = latents.shape
     entries = {
-        name: StackComponent(spec, RESEARCH_USE, plain[name])
+        # The nearest code is a cliff: bfloat16 features would change a sixth of the codes.
+        name: StackComponent(spec, RESEARCH_USE, plain[name], float32_only=name == "encoder")
         for name, spec in specs((channels, height, width)).items()
     }
-    modules["localiser"], entries["localiser"] = localiser
+    modules["localiser"], entries["localiser"] = load_localiser(out)
     description = StackDescription(
         name=recipe.name,
         version=version,
