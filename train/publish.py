@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from kneerisk.calibration import fit, rise_rates
 from torch import Tensor, nn
 
 from engines.spec import ArraySpec, ComponentSpec
+from kneerisk.calibration import fit, rise_rates
 from kneerisk.exposure import equalise
 from kneerisk.models import build
 from kneerisk.models.classifier import Classifier
