@@ -1,8 +1,8 @@
 """The pixels of a DICOM data set by the fastest decoder for its transfer syntax, plugged into pydicom.
 
-By measurement on 2048×2494 pixels: imagecodecs for every JPEG, JPEG-LS and JPEG 2000, pylibjpeg-rle for
-RLE, pydicom itself for uncompressed data. imagecodecs works outside the interpreter's lock, so threads
-decode side by side. python-gdcm, slower and more lenient, is asked where imagecodecs cannot read a JPEG.
+By measurement on 2048×2494 pixels: imagecodecs for every JPEG, JPEG-LS and JPEG 2000, pylibjpeg-rle for RLE,
+pydicom itself for uncompressed data. imagecodecs works outside the interpreter's lock, so threads decode side by
+side. GDCM, slower and more lenient, is asked, in its own process, where imagecodecs cannot read a JPEG.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kneerisk.radiograph import flags
+from kneerisk.radiograph.lenient import decode_lenient as decode_lenient
 from kneerisk.radiograph.streams import jpeg2000_size, jpeg_frame, jpeg_is_whole
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ _JPEG_2000 = (
 )
 _RLE = "1.2.840.10008.1.2.5"
 _LABEL = "kneerisk"
+_LENIENT = "kneerisk-lenient"
 
 DECODER_DEPENDENCIES = {
     **dict.fromkeys((*_JPEG, *_JPEG_2000), ("imagecodecs>=2024.1.1",)),
@@ -98,9 +100,23 @@ def decode(ds: Dataset) -> tuple[npt.NDArray[Any], tuple[str, ...]]:
         except Exception:
             if syntax not in _JPEG:
                 raise
-            pixels, _ = decoder.as_array(ds, decoding_plugin="gdcm", **options)
+            pixels, _ = decoder.as_array(ds, decoding_plugin=_LENIENT, **options)
             found = (flags.DECODER_FALLBACK,)
     return _own_bits(pixels, ds), found
+
+
+def _decode_rle(src: bytes, runner: DecodeRunner) -> bytearray:
+    from rle.rle import decode_frame as decode_rle
+
+    try:
+        frame: bytearray = decode_rle(src, runner.rows * runner.columns, runner.bits_allocated, "<")
+    except BaseException as error:
+        # A panic in its Rust is no Exception, and would end the run where a damaged file should cost a row.
+        if type(error).__name__ != "PanicException":
+            raise
+        raise ValueError(f"the RLE data are damaged: {error}") from None
+    runner.set_option("planar_configuration", 1)
+    return frame
 
 
 def _check_stream_size(ds: Dataset) -> None:
@@ -129,11 +145,7 @@ def decode_frame(src: bytes, runner: DecodeRunner) -> bytes | bytearray:
     import imagecodecs
 
     if runner.transfer_syntax == _RLE:
-        from rle.rle import decode_frame as decode_rle
-
-        frame: bytearray = decode_rle(src, runner.rows * runner.columns, runner.bits_allocated, "<")
-        runner.set_option("planar_configuration", 1)
-        return frame
+        return _decode_rle(src, runner)
     jpeg = jpeg_frame(src)
     space = str(runner.photometric_interpretation)
     if jpeg is None:
@@ -159,16 +171,13 @@ def decode_frame(src: bytes, runner: DecodeRunner) -> bytes | bytearray:
 @cache
 def _plug_in() -> None:
     """Make `decode_frame` known to pydicom under the label "kneerisk", for every syntax it reads, once."""
-    import gdcm
     from pydicom.pixels.decoders.base import get_decoder
 
-    gdcm.Trace.WarningOff()
-    gdcm.Trace.ErrorOff()
-    gdcm.Trace.DebugOff()
     for uid in DECODER_DEPENDENCIES:
         decoder = get_decoder(uid)
         if _LABEL not in decoder.available_plugins:
             decoder.add_plugin(_LABEL, (__name__, "decode_frame"))
+            decoder.add_plugin(_LENIENT, (__name__, "decode_lenient"))
 
 
 def _own_bits(pixels: npt.NDArray[Any], ds: Dataset) -> npt.NDArray[Any]:

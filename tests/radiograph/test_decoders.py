@@ -9,6 +9,7 @@ import pydicom
 import pytest
 from pydicom import uid
 
+from kneerisk.radiograph import flags
 from kneerisk.radiograph.decoders import StreamSizeError, UnsupportedSyntaxError, VideoError, decode
 from kneerisk.radiograph.quiet import Quiet
 
@@ -104,6 +105,28 @@ def test_a_cut_stream_is_an_error(write_dicom, encoded, picture, syntax):
     path = write_dicom(pixels=pixels, syntax=syntax, frame=whole[: len(whole) * 2 // 3])
     with Quiet(), pytest.raises(Exception, match=r"\w"):
         decode(pydicom.dcmread(path))
+
+
+def test_rle_segments_longer_than_the_picture_are_an_error_not_a_panic(write_dicom, encoded, picture):
+    frame = bytearray(encoded(picture, uid.RLELossless, 12))
+    start = int.from_bytes(frame[8:12], "little")
+    frame[start : start + 2] = b"\x81\0"  # a run of 128 where the encoder wrote fewer
+    with pytest.raises(RuntimeError, match=r"RLE|decode"):
+        decode(pydicom.dcmread(write_dicom(syntax=uid.RLELossless, frame=bytes(frame))))
+
+
+def test_a_jpeg_that_imagecodecs_cannot_read_goes_to_the_lenient_decoder(write_dicom, picture, monkeypatch):
+    import imagecodecs
+
+    path = write_dicom(syntax=uid.JPEGLosslessSV1)
+
+    def fails(*args, **options):
+        raise ValueError("not this one")
+
+    monkeypatch.setattr(imagecodecs, "jpeg8_decode", fails)
+    decoded, found = decode(pydicom.dcmread(path))
+    np.testing.assert_array_equal(decoded, picture)
+    assert found == (flags.DECODER_FALLBACK,)
 
 
 def test_a_stream_of_another_size_is_never_decoded(write_dicom, picture):
