@@ -43,7 +43,7 @@ def augment(
         float32 [S, S] in 0..1, and landmarks in its pixels.
     """
     size = pixels.shape[0]
-    matrix = _affine(size, config, rng)
+    matrix = draw_affine(size, config, rng)
     levels = pixels.astype(np.uint16) * 255
     changed = cv2.warpAffine(
         levels, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
@@ -63,12 +63,17 @@ def augment(
         top, left = rng.integers(0, size - height), rng.integers(0, size - width)
         patch = standard[top : top + height, left : left + width]
         patch[...] = patch.mean()
-    moved = landmarks @ matrix[:, :2].T.astype(np.float32) + matrix[:, 2].astype(np.float32)
-    return standard, moved
+    return standard, move(landmarks, matrix)
 
 
-def _affine(size: int, config: AugmentConfig, rng: np.random.Generator) -> npt.NDArray[np.float64]:
-    """Crop pixel → augmented crop pixel, [2, 3], about the crop's centre."""
+def move(landmarks: npt.NDArray[np.float32], matrix: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
+    """Points [K, 2] by an affine [2, 3]."""
+    moved: npt.NDArray[np.float32] = (landmarks @ matrix[:, :2].T + matrix[:, 2]).astype(np.float32)
+    return moved
+
+
+def draw_affine(size: int, config: AugmentConfig, rng: np.random.Generator) -> npt.NDArray[np.float64]:
+    """Crop pixel → augmented crop pixel, [2, 3], about the crop's centre: :func:`augment`'s first draw."""
     angle = np.deg2rad(rng.uniform(-1, 1) * config.rotation_degrees)
     scale = np.exp(rng.uniform(-1, 1) * config.scale)
     aspect = np.exp(rng.uniform(-1, 1) * config.aspect)

@@ -29,13 +29,13 @@ import torch
 from kneerisk.errors import UsageError
 from kneerisk.exposure import equalise
 from train import chen
-from train.augment import AugmentConfig, augment
+from train.augment import AugmentConfig, augment, draw_affine, move
 from train.loop import prefetch
 from train.vqvae import AutoencoderWithHeads
 
 log = logging.getLogger(__name__)
 
-VIEWS = 4
+VIEWS = 3
 RISES = 2
 CANDIDATES = 40
 _BATCH = 64
@@ -143,7 +143,11 @@ def build(
         levels = (again.clip(0, 1) * 255).astype(np.uint8)
         return augment(levels, landmarks[index], _EXPOSURE_ONLY, _rng(seed, 5, index, view))[0]
 
-    views = [first_visit(i, v)[1] for i in range(count) for v in range(VIEWS)]
+    def first_landmarks(index: int, view: int) -> npt.NDArray[np.float32]:
+        matrix = draw_affine(chen.CROP_SIZE, _FIRST_VISIT, _rng(seed, 3, index, view))
+        return move(knees.landmarks[index], matrix)
+
+    views = [first_landmarks(i, v) for i in range(count) for v in range(VIEWS)]
     current = encode(module, lambda k: first_visit(*divmod(k, VIEWS))[0], count * VIEWS)
     stay = encode(module, lambda k: second_visit(*divmod(k, VIEWS)), count * VIEWS)
     rise = encode(module, lambda k: risen(*divmod(k, RISES)), count * RISES)
