@@ -16,8 +16,8 @@ from kneerisk.simulate.radiograph import SimulatedRadiograph, simulate_radiograp
 def simulate_cohort(directory: Path, participants: int, seed: int = 0) -> Path:
     """Write one bilateral radiograph for each of ``participants`` people, and return the truth's path.
 
-    ``directory/images/SIM0001/bilateral.dcm`` and so on; the vendors' looks take turns.  ``truth.csv`` beside
-    ``images`` has a row per knee: participant_id, side, path, kl_0m, severity, centre and landmarks in source pixels.
+    ``directory/images/SIM0001/bilateral.dcm`` and so on; the vendors' looks take turns.  ``truth.csv``
+    beside ``images`` has a row per knee: its grade and severity, centre and landmarks in source pixels.
     """
     if participants < 1:
         raise ValueError(f"participants must be at least 1, got {participants}")

@@ -41,7 +41,7 @@ def write_dicom(
     """Write ``simulated`` to ``path`` as one CR or DX image.
 
     ``syntax`` overrides the look's transfer syntax; every syntax here is lossless.  ``participant_id`` becomes the
-    PatientID behind ``SIM`` where it does not begin with it.  MONOCHROME1 files hold the inverted pixels.
+    PatientID, with ``SIM`` before it if need be.  MONOCHROME1 files hold the inverted pixels.
     """
     data = dicom_bytes(simulated, participant_id=participant_id, syntax=syntax, visit_date=visit_date)
     path.parent.mkdir(parents=True, exist_ok=True)

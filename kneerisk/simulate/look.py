@@ -1,4 +1,4 @@
-"""How a vendor's system turns attenuation into stored pixels: exposure, noise, processing and headers' habits."""
+"""How a vendor's system turns attenuation into stored pixels: exposure, noise, processing, header's habits."""
 
 from __future__ import annotations
 

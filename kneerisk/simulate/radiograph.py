@@ -66,10 +66,11 @@ def simulate_radiograph(
     ----------
     seed
         Everything left open is drawn from it; the same arguments give the same pixels.
-    view
-        Both knees, or one (``side``).
+    view, side
+        Both knees, or the one of ``side``.
     severity_right, severity_left
-        Hidden disease severity in [0, 5); its whole part is the KL grade.  Drawn (skewed to mild) where ``None``.
+        Hidden disease severity in [0, 5); its whole part is the KL grade.  Drawn, mostly mild, where
+        ``None``.
     look
         The vendor's look; one of ``LOOKS`` where ``None``.
     shape
@@ -169,7 +170,7 @@ def _place(
 
 
 def _affine(centre: tuple[float, float], turn_deg: float, side: Side, spacing: float) -> Points:
-    """[2, 3]: mm of the right-knee frame → source pixels, a left knee mirrored; ``turn_deg`` turns the image."""
+    """[2, 3]: mm of the right-knee frame → source pixels, a left knee mirrored, turned by ``turn_deg``."""
     a = np.radians(turn_deg)
     turn = np.array([[np.cos(a), -np.sin(a)], [np.sin(a), np.cos(a)]])
     mirror = np.diag([1.0 if side == "R" else -1.0, 1.0])
@@ -261,7 +262,7 @@ def _fingers(signal: Image, mm: float, rng: np.random.Generator) -> None:
 
 
 def _collimate(signal: Image, look: Look, mm: float, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
-    """Shut the field's borders now and then; returns what lies outside (1) and whitens it where the look does."""
+    """Shut the field's borders now and then; what lies outside (1) is whitened where the look does."""
     height, width = signal.shape
     outside = np.zeros(signal.shape, np.uint8)
     if rng.random() < 0.55:

@@ -1,8 +1,8 @@
 """From a knee's outlines to attenuation: what the detector would see before any processing.
 
-All drawing happens on a float32 canvas of attenuation (a log signal, so overlapping tissues add).  Thickness across
-an outline is that of an elliptic cross section; bone has a thin dense shell, whose chord peaks at the edge and gives
-the bright cortical line, around trabecular bone with a fine, mostly vertical texture.
+All drawing happens on a float32 canvas of attenuation (a log signal, so overlapping tissues add).  Thickness
+across an outline is that of an elliptic cross section; bone has a thin dense shell, whose path is longest at the edge and
+gives the bright cortical line, around trabecular bone with a fine, mostly vertical texture.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def soft_tissue(
 ) -> Image:
     """One leg's soft tissue as attenuation [H, W].
 
-    ``axis`` [H] and ``half_width`` [H] are the leg's centre and half-width in pixels for every row; a fat layer
+    ``axis`` [H] and ``half_width`` [H] are the leg's centre and half-width in pixels for every row; fat
     under the skin attenuates less than muscle.
     """
     x = np.arange(size[1], dtype=np.float32)[None]
@@ -122,7 +122,7 @@ def _bone(
     chord = depth * _ellipse(d / rim)
     inner = depth * (1 - shell / rim) * _ellipse((d - shell) / (rim - shell))
     body = TRABECULAR * inner * grain + CORTICAL * (chord - inner)
-    return np.asarray(body * np.minimum(cover * 2, 1), np.float32), cover
+    return np.asarray(body * np.minimum(cover * 2, 1), np.float32), np.asarray(cover, np.float32)
 
 
 def _ellipse(inward: Image) -> Image:

@@ -1,15 +1,16 @@
 """The simulated knee's anatomy: outlines and KNEEL landmarks in mm, shaped by one hidden severity.
 
 Frame: the right knee seen from the front.  The origin lies midway between the tibial margins T0 and T8; x runs
-from lateral to medial (to the image's right), y runs down.
+from lateral to medial (to the image's right), y down.
 
 Where the numbers come from.  ``_MEAN`` and ``_MODES`` summarise the 526 landmark sets of KNEEL (Tiulpin, Melekhov
-& Saarakkala 2019, arXiv 1907.12237; research use) on the crops of Chen (doi 10.17632/56rmx5bjcr.1, CC BY 4.0).
-Each set was put into mm by its crop's spacing, left knees mirrored, then turned until T0-T8 was level, centred on its
-midpoint and scaled to the common width of 79.2 mm.  ``_MEAN`` is the mean over KL 0 and 1; ``_MODES`` are the first
-six principal components (77 % of the variance) of what is left after each grade's own mean, one standard deviation
-long.  Width over knees: 78.0 ± 7.0 mm.  Joint space T7-F5 fell from 5.1 mm (KL 0) to 2.7 ± 2.2 mm (KL 4).  The
-outlines beyond the landmarks, the osteophytes and the rest of the disease are drawn by hand after such radiographs.
+& Saarakkala 2019, arXiv 1907.12237; research use) on Chen's crops (doi 10.17632/56rmx5bjcr.1, CC BY 4.0).  Each
+set was put into mm by its crop's spacing, left knees mirrored, then turned until T0-T8 was level, centred on its
+midpoint and scaled to the common width of 79.2 mm.  ``_MEAN`` is the mean over KL 0 and 1; ``_MODES`` are the
+first six principal components (77 % of the variance) of what is left after each grade's own mean, one standard
+deviation long.  Width over knees: 79.2 ± 7.4 mm, 78.0 at KL 0 and 1.  The joint space T7-F5 fell from 5.1 mm
+(KL 0) to 2.7 ± 2.2 mm (KL 4).  The outlines beyond the landmarks, the spurs and the other signs are drawn by
+hand after such radiographs.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ MAX_SEVERITY = 4.99
 _WIDTH_MM = 79.2
 # fmt: off
 _MEAN = (
-    -39.6, 0.0, -27.3, -0.0, -15.1, -2.4, -5.2, -10.2, 0.9, -8.1, 7.8, -11.3, 14.7, -1.0, 27.2, 1.1, 39.6, 0.0,
-    -37.3, -7.6, -26.2, -6.1, -13.5, -10.6, -0.1, -18.9, 13.7, -9.9, 26.8, -3.8, 39.4, -5.8,
+    -39.6, 0.0, -27.3, 0.0, -15.1, -2.4, -5.2, -10.2, 0.9, -8.1, 7.8, -11.3, 14.7, -1.0, 27.2, 1.1,
+    39.6, 0.0, -37.3, -7.6, -26.2, -6.1, -13.5, -10.6, -0.1, -18.9, 13.7, -9.9, 26.8, -3.8, 39.4, -5.8,
 )
 _MODES = (
     (0.0, 0.0, -0.4, -0.8, -0.7, -1.1, -0.8, -0.9, -0.3, -1.0, 0.2, -1.1, -0.1, -0.8, -0.1, -0.5, 0.0, 0.0,
@@ -71,14 +72,14 @@ def _by(x: float, y: float) -> Points:
 
 
 def grade_of(severity: float) -> int:
-    """Kellgren-Lawrence grade 0-4 of a severity in [0, 5): its whole part, so it never falls as severity rises."""
+    """Kellgren-Lawrence grade of a severity in [0, 5): its whole part, so it never falls as that rises."""
     if not 0 <= severity < 5:
         raise ValueError(f"severity must lie in [0, 5), got {severity}")
     return int(severity)
 
 
 def smooth(points: npt.ArrayLike, steps: int = 10) -> Points:
-    """Centripetal Catmull-Rom curve through ``points`` [N, 2]: [(N-1)·steps + 1, 2], the points among them."""
+    """Centripetal Catmull-Rom curve through ``points`` [N, 2]: [(N-1)·steps + 1, 2], all of them on it."""
     p = np.asarray(points, np.float64)
     p = np.concatenate([2 * p[:1] - p[1:2], p, 2 * p[-1:] - p[-2:-1]])
     knot = np.concatenate([[0.0], np.cumsum(np.sqrt(np.linalg.norm(np.diff(p, axis=0), axis=1)) + 1e-6)])
@@ -95,10 +96,10 @@ def smooth(points: npt.ArrayLike, steps: int = 10) -> Points:
 
 
 def knee_shape(rng: np.random.Generator, severity: float, width_mm: float = 78.0) -> KneeShape:
-    """Draw a person's knee from ``rng`` at ``severity`` in [0, 5), its tibial plateau about ``width_mm`` wide.
+    """Draw a person's knee from ``rng`` at ``severity`` in [0, 5), the tibia ``width_mm`` wide.
 
-    With a generator in the same state only the disease changes: the space between the joint surfaces narrows, spurs
-    grow and bone hardens monotonically with severity.
+    With a generator in the same state only the disease changes: the joint space narrows, spurs grow and
+    bone hardens monotonically with severity.
     """
     grade_of(severity)
     scale = width_mm / _WIDTH_MM
@@ -118,6 +119,14 @@ def knee_shape(rng: np.random.Generator, severity: float, width_mm: float = 78.0
     lateral = min(loss if lateral_disease else other, lateral_space - 0.25)
     slope = (medial - lateral) / (lm[14, 0] - lm[10, 0])
     lm[9:, 1] += lateral + slope * (lm[9:, 0] - lm[10, 0])
+
+    # Spurs at the four margins, and the spines' sharpening.
+    growth = float(np.interp(severity, (0.8, 2, 3, 4, 5), (0, 1.4, 3.0, 5.0, 7.0)))
+    spur = growth * eager[1:5] * (0.6 if lateral_disease else np.array([0.75, 1.0, 0.75, 1.0]))
+    lm[0] += (-0.75 * spur[0], -0.12 * spur[0])
+    lm[8] += (0.75 * spur[1], -0.12 * spur[1])
+    lm[9] += (-0.65 * spur[2], 0.12 * spur[2])
+    lm[15] += (0.65 * spur[3], 0.12 * spur[3])
     for t, f in (
         (0, 9),
         (1, 10),
@@ -128,14 +137,6 @@ def knee_shape(rng: np.random.Generator, severity: float, width_mm: float = 78.0
     ):  # bone may touch bone, not enter it far
         lm[f, 1] = min(lm[f, 1], lm[t, 1] - 0.2)
     lm[12, 1] = min(lm[12, 1], lm[4, 1] - 3.5)
-
-    # Spurs at the four margins, and the spines' sharpening.
-    growth = float(np.interp(severity, (0.8, 2, 3, 4, 5), (0, 1.2, 2.6, 4.4, 6.5)))
-    spur = growth * eager[1:5] * (0.6 if lateral_disease else np.array([0.75, 1.0, 0.75, 1.0]))
-    lm[0] += (-0.75 * spur[0], -0.12 * spur[0])
-    lm[8] += (0.75 * spur[1], -0.12 * spur[1])
-    lm[9] += (-0.65 * spur[2], 0.12 * spur[2])
-    lm[15] += (0.65 * spur[3], 0.12 * spur[3])
     peak = float(np.interp(severity, (0.5, 5), (0, 2.2))) * float(eager[5])
     for spine, rise in ((3, 0.7 * peak), (5, peak)):  # up to the notch, never into the condyle beside it
         roof = float(np.interp(lm[spine, 0], lm[9:, 0], lm[9:, 1]))
