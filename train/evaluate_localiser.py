@@ -1,7 +1,8 @@
 """How well the localiser finds knees: ``python -m train.evaluate_localiser --data DIR --weights DIR``.
 
-Composites of val crops and simulated radiographs of unseen seeds, under what befalls radiographs; Chen's val crops
-as they are; films without a knee.  All of :mod:`kneerisk.radiograph.localise` is measured, not the heatmaps alone.
+Composites of val crops and simulated radiographs of unseen seeds, under what befalls radiographs; Chen's
+val crops as they are; films without a knee.  All of :mod:`kneerisk.radiograph.localise` is measured, not
+the heatmaps alone.
 """
 
 from __future__ import annotations
