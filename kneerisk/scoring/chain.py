@@ -101,12 +101,15 @@ def locate(
     def fetch(job: tuple[int, Item]) -> _Fetched:
         index, item = job
         if isinstance(item, Refusal):
-            return _Fetched(None, item)
+            return _Fetched(None, item if earlier(index) is None else None)
         with clock.stage("read"):
             state = FileState.of(item.path)
             if (before := earlier(index)) is not None and _is_unchanged(before, state, item.path):
                 return _Fetched(state, None)
-            return _Fetched(state, read(item))
+            try:
+                return _Fetched(state, read(item))
+            except Exception as error:
+                return _Fetched(state, _unread(item, error))
 
     tasks = ordered_map(fetch, images, workers=walk.workers, ahead=2 * walk.workers + 2, timeout=walk.timeout)
     while True:
@@ -196,11 +199,8 @@ def _is_unchanged(before: Record, state: FileState | None, path: Path) -> bool:
     """By the file system's word, or else by its content: an earlier row stands for these very bytes."""
     if before.state == state:
         return True
-    try:
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest() == before.input_sha256
-    except OSError:
-        return False
+    found = _sha256(path)
+    return found is not None and found == before.input_sha256
 
 
 def _result(task: Task[tuple[int, Item], _Fetched], ref: RadiographRef, timeout: float | None) -> _Fetched:
@@ -209,8 +209,19 @@ def _result(task: Task[tuple[int, Item], _Fetched], ref: RadiographRef, timeout:
     except TimeoutError:
         message = f"reading took longer than {timeout:g} s; raise --timeout, or look at the file and its disk"
         return _Fetched(FileState.of(ref.path), Refusal(ref, Reason.TIMED_OUT, message))
-    except Exception as error:
-        return _Fetched(FileState.of(ref.path), Refusal(ref, Reason.INTERNAL_ERROR, _words(error)))
+
+
+def _unread(ref: RadiographRef, error: Exception) -> Refusal:
+    return Refusal(ref, Reason.INTERNAL_ERROR, _words(error), input_sha256=_sha256(ref.path))
+
+
+def _sha256(path: Path) -> str | None:
+    """``None`` where the file cannot be read."""
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError:
+        return None
 
 
 def _localised(radiograph: Radiograph, localise: Localise) -> Sequence[KneeCrop | Refusal]:

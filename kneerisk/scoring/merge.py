@@ -36,6 +36,7 @@ def merge_tables(parts: Sequence[Path], out: Path, *, overwrite: bool = False) -
         raise UsageError(f"{out} exists: write over it with --overwrite, or choose another --out")
     if any(part.resolve() == out.resolve() for part in parts):
         raise UsageError(f"{out} is one of the parts: choose another --out")
+    _refuse_same_file(parts)
     documents = {part: table.read_metadata(part) for part in parts}
     runs = {part: found["run"] for part, found in documents.items()}
     _refuse_mixture(runs)
@@ -72,6 +73,13 @@ def merge_tables(parts: Sequence[Path], out: Path, *, overwrite: bool = False) -
             leftover.unlink()
         workspace.rmdir()
     return tally.summary(str(out), population)
+
+
+def _refuse_same_file(parts: Sequence[Path]) -> None:
+    files = Counter(part.resolve() for part in parts)
+    twice = [part.name for part, times in files.items() if times > 1]
+    if twice:
+        raise UsageError(f"{', '.join(twice)} is named twice: name each part once")
 
 
 def _refuse_mixture(runs: Mapping[Path, Mapping[str, Any]]) -> None:

@@ -101,7 +101,7 @@ def test_an_unfinished_run_is_neither_lost_nor_joined_unasked(tmp_path: Path) ->
     out = tmp_path / "r.parquet"
     with opened(out) as journal:
         journal.append([record(0)])
-    with pytest.raises(UsageError, match="--resume.*--overwrite"), opened(out):
+    with pytest.raises(UsageError, match=r"--resume.*--overwrite"), opened(out):
         pass
     with opened(out, overwrite=True) as journal:
         assert journal.get(0) is None
