@@ -2,8 +2,9 @@
 
 python -m train.simulator_page CHEN PAGE.png [--seed 0] [--zoom 2]
 
-CHEN is the folder of Chen's dataset (doi 10.17632/56rmx5bjcr.1): ``train/<KL>/*.png`` and ``knees.csv``.  A row per KL
-grade: real knees on the left, simulated ones on the right, all as 96 mm crops of 224 pixels in the right-knee frame.
+CHEN is the folder of Chen's dataset (doi 10.17632/56rmx5bjcr.1): ``knees.csv`` and the crops it lists.  A row
+per KL grade: real knees on the left, simulated ones on the right, all as 96 mm crops of 224 pixels in the
+right-knee frame.
 """
 
 from __future__ import annotations
@@ -70,10 +71,12 @@ def page(root: Path, seed: int, zoom: int, columns: int = 3) -> Picture:
             )
             simulated.append(crop(case, int(rng.integers(2))))
         size = (_CROP * zoom, _CROP * zoom)
-        real, simulated = (
-            [cv2.resize(p, size, interpolation=cv2.INTER_CUBIC) for p in s] for s in (real, simulated)
-        )
-        rows.append(np.hstack([*real, np.full((size[1], 12), 255, np.uint8), *simulated]))
+        shown = [
+            np.asarray(cv2.resize(p, size, interpolation=cv2.INTER_CUBIC), np.uint8)
+            for p in (*real, *simulated)
+        ]
+        gap = np.full((size[1], 12), 255, np.uint8)
+        rows.append(np.hstack([*shown[:columns], gap, *shown[columns:]]))
     return np.vstack(rows)
 
 

@@ -40,7 +40,7 @@ def write_dicom(
 ) -> None:
     """Write ``simulated`` to ``path`` as one CR or DX image.
 
-    ``syntax`` overrides the look's transfer syntax; every syntax here is lossless.  ``participant_id`` becomes the
+    ``syntax`` overrides the look's transfer syntax; every one is lossless.  ``participant_id`` becomes the
     PatientID, with ``SIM`` before it if need be.  MONOCHROME1 files hold the inverted pixels.
     """
     data = dicom_bytes(simulated, participant_id=participant_id, syntax=syntax, visit_date=visit_date)
@@ -58,6 +58,7 @@ def dicom_bytes(
     """What ``write_dicom`` writes."""
     from pydicom.dataset import FileMetaDataset
     from pydicom.encaps import encapsulate
+    from pydicom.uid import UID
 
     look = simulated.look
     syntax = look.syntax if syntax is None else syntax
@@ -68,8 +69,8 @@ def dicom_bytes(
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = dataset.SOPClassUID
     meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
-    meta.TransferSyntaxUID = _UIDS[syntax]
-    meta.ImplementationClassUID = _uid("implementation")
+    meta.TransferSyntaxUID = UID(_UIDS[syntax])
+    meta.ImplementationClassUID = UID(_uid("implementation"))
     meta.ImplementationVersionName = "KNEERISK_SIM"
     dataset.file_meta = meta
     if syntax in ("implicit-little-endian", "explicit-little-endian"):

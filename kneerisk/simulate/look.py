@@ -1,4 +1,4 @@
-"""How a vendor's system turns attenuation into stored pixels: exposure, noise, processing, header's habits."""
+"""How a vendor's system turns attenuation into stored pixels: exposure, noise, processing, headers."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def expose(
     """
     scatter = float(rng.uniform(0.05, 0.15))
     signal = (1 - scatter) * attenuation + scatter * _slow(attenuation, 25 / mm_per_px)
-    signal = cv2.GaussianBlur(signal, (0, 0), max(look.blur_mm / mm_per_px, 0.25))
+    signal = np.asarray(cv2.GaussianBlur(signal, (0, 0), max(look.blur_mm / mm_per_px, 0.25)), np.float32)
     slow = _slow(signal, 20 / mm_per_px)
     signal = signal - look.flatten * slow
     if look.edge:

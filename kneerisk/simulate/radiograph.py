@@ -130,8 +130,8 @@ def simulate_radiograph(
     signal = expose(attenuation, tissue, look, mm, rng)
     _things(signal, placed, mm, marker, rng)
     outside = _collimate(signal, look, mm, rng)
-    full = cv2.resize(signal, (cols, rows), interpolation=cv2.INTER_CUBIC)
-    weaken = cv2.resize(attenuation, (cols, rows), interpolation=cv2.INTER_LINEAR)
+    full = np.asarray(cv2.resize(signal, (cols, rows), interpolation=cv2.INTER_CUBIC), np.float32)
+    weaken = np.asarray(cv2.resize(attenuation, (cols, rows), interpolation=cv2.INTER_LINEAR), np.float32)
     full = add_noise(full, weaken, look, rng)
     if not look.white_border:
         full[cv2.resize(outside, (cols, rows), interpolation=cv2.INTER_NEAREST) > 0] = 0

@@ -1,8 +1,8 @@
 """From a knee's outlines to attenuation: what the detector would see before any processing.
 
 All drawing happens on a float32 canvas of attenuation (a log signal, so overlapping tissues add).  Thickness
-across an outline is that of an elliptic cross section; bone has a thin dense shell, whose path is longest at the edge and
-gives the bright cortical line, around trabecular bone with a fine, mostly vertical texture.
+across an outline is that of an elliptic cross section; bone has a thin dense shell, whose path is longest at
+the edge and gives the bright cortical line, around trabecular bone with a fine, mostly vertical texture.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ def draw_knee(
     size = (int(bottom - top), int(right - left))
     ys = _along(local, size)
     grain = _trabeculae(rng, size, px_per_mm)
-    grain = 1 + texture * 0.10 * grain
+    grain = 1 + texture * 0.08 * grain
 
-    # At the joint a bone ends like a plate: full depth within a few mm, hardly any shell; the shaft is a thick tube.
+    # At the joint a bone ends like a plate, at its full depth within a few mm; its shaft is a thick tube.
     far = np.abs(ys)
     shell = np.interp(far, (0, 8, 30, 60, 100, 200), (0.05, 0.12, 0.32, 1.2, 3.2, 4.2)).astype(np.float32)
     total = np.zeros(size, np.float32)
@@ -108,17 +108,15 @@ def _bone(
 ) -> tuple[Image, Image]:
     """A bone's attenuation beyond soft tissue, and its soft mask (0..1).
 
-    ``depth`` is its thickness along the beam in mm, reached ``rim`` mm inside the outline; ``shell`` the thickness of
-    its dense wall in mm.
+    ``depth`` is its thickness along the beam in mm, reached ``rim`` mm inside the outline; ``shell`` the
+    thickness of its dense wall in mm.
     """
     mask = np.zeros(size, np.uint8)
     cv2.fillPoly(mask, [_pixels(outline, to_canvas)], 255, cv2.LINE_AA, 4)
     cover = np.asarray(mask.astype(np.float32) / 255, np.float32)
     d = cv2.distanceTransform((mask > 127).astype(np.uint8), cv2.DIST_L2, 5)
-    d = (
-        np.asarray(cv2.GaussianBlur(np.maximum(d - 0.5, 0) + np.minimum(cover, 0.5), (0, 0), 0.6), np.float32)
-        / px_per_mm
-    )
+    edge = np.maximum(d - 0.5, 0) + np.minimum(cover, 0.5)
+    d = np.asarray(cv2.GaussianBlur(edge, (0, 0), 0.6), np.float32) / np.float32(px_per_mm)
     chord = depth * _ellipse(d / rim)
     inner = depth * (1 - shell / rim) * _ellipse((d - shell) / (rim - shell))
     body = TRABECULAR * inner * grain + CORTICAL * (chord - inner)
@@ -165,11 +163,11 @@ def _seen_through(shape: KneeShape, to_canvas: Points, size: tuple[int, int], px
 
 
 def _trabeculae(rng: np.random.Generator, size: tuple[int, int], px_per_mm: float) -> Image:
-    """Trabecular pattern, mean 0, about 1 in size: mostly vertical struts, some crossing ones, and patches."""
+    """Trabecular pattern, about 0 ± 1: mostly vertical struts, some crossing ones, and patches."""
     white = rng.standard_normal(size, dtype=np.float32)
     s = px_per_mm
     upright = cv2.GaussianBlur(white, (0, 0), sigmaX=max(0.16 * s, 0.3), sigmaY=1.1 * s)
-    upright -= cv2.GaussianBlur(white, (0, 0), sigmaX=0.6 * s, sigmaY=1.4 * s)
+    upright = upright - cv2.GaussianBlur(white, (0, 0), sigmaX=0.6 * s, sigmaY=1.4 * s)
     across = cv2.GaussianBlur(white[::-1, ::-1], (0, 0), sigmaX=0.9 * s, sigmaY=max(0.22 * s, 0.3))
     out = 0.85 * upright / upright.std() + 0.35 * across / across.std()
     for mm, weight in ((4.0, 0.45), (15.0, 0.6)):

@@ -1,16 +1,16 @@
 """The simulated knee's anatomy: outlines and KNEEL landmarks in mm, shaped by one hidden severity.
 
-Frame: the right knee seen from the front.  The origin lies midway between the tibial margins T0 and T8; x runs
-from lateral to medial (to the image's right), y down.
+Frame: the right knee seen from the front.  The origin lies midway between the tibial margins T0 and T8;
+x runs from lateral to medial (to the image's right), y down.
 
-Where the numbers come from.  ``_MEAN`` and ``_MODES`` summarise the 526 landmark sets of KNEEL (Tiulpin, Melekhov
-& Saarakkala 2019, arXiv 1907.12237; research use) on Chen's crops (doi 10.17632/56rmx5bjcr.1, CC BY 4.0).  Each
-set was put into mm by its crop's spacing, left knees mirrored, then turned until T0-T8 was level, centred on its
-midpoint and scaled to the common width of 79.2 mm.  ``_MEAN`` is the mean over KL 0 and 1; ``_MODES`` are the
-first six principal components (77 % of the variance) of what is left after each grade's own mean, one standard
-deviation long.  Width over knees: 79.2 ± 7.4 mm, 78.0 at KL 0 and 1.  The joint space T7-F5 fell from 5.1 mm
-(KL 0) to 2.7 ± 2.2 mm (KL 4).  The outlines beyond the landmarks, the spurs and the other signs are drawn by
-hand after such radiographs.
+Where the numbers come from.  ``_MEAN`` and ``_MODES`` summarise the 526 landmark sets of KNEEL (Tiulpin,
+Melekhov & Saarakkala 2019, arXiv 1907.12237; research use) on Chen's crops (doi 10.17632/56rmx5bjcr.1,
+CC BY 4.0).  Each set was put into mm by its crop's spacing, left knees mirrored, then turned until T0-T8 was
+level, centred on its midpoint and scaled to the common width of 79.2 mm.  ``_MEAN`` is the mean over KL 0 and
+1; ``_MODES`` are the first six principal components (77 % of the variance) of what is left after each grade's
+own mean, one standard deviation long.  Width over knees: 79.2 ± 7.4 mm, 78.0 at KL 0 and 1.  The joint space
+T7-F5 fell from 5.1 mm (KL 0) to 2.7 ± 2.2 mm (KL 4).  The outlines beyond the landmarks, the spurs and the
+other signs are drawn by hand after such radiographs.
 """
 
 from __future__ import annotations
@@ -232,7 +232,7 @@ def _patella(habit: Points, rng: np.random.Generator) -> Points:
 
 
 def _lines(lm: Points, habit: Points, rng: np.random.Generator) -> list[tuple[Points, float, float]]:
-    """Edges seen through the bone: plateau floors and rims, notch walls, growth-plate scars, inner contours."""
+    """Edges seen through bone: plateau floors and rims, notch walls, growth scars, inner contours."""
     lines: list[tuple[Points, float, float]] = []
 
     def add(points: npt.ArrayLike, thickness: float, strength: float) -> None:

@@ -13,10 +13,12 @@ def case(seed: int, severity: float = 0.5) -> SimulatedRadiograph:
     return simulate_radiograph(seed, spacing_mm=0.4, severity_right=severity, severity_left=severity)
 
 
-def test_the_same_seed_gives_the_same_pixels_and_another_seed_does_not() -> None:
+def test_the_same_seed_gives_the_same_pixels_and_another_does_not() -> None:
     first, again = (simulate_radiograph(5, spacing_mm=0.6) for _ in range(2))
     np.testing.assert_array_equal(first.pixels, again.pixels)
-    assert all(np.array_equal(a.landmarks, b.landmarks) for a, b in zip(first.knees, again.knees, strict=True))
+    assert all(
+        np.array_equal(a.landmarks, b.landmarks) for a, b in zip(first.knees, again.knees, strict=True)
+    )
     other = simulate_radiograph(6, spacing_mm=0.6)
     assert other.pixels.shape != first.pixels.shape or not np.array_equal(other.pixels, first.pixels)
 
@@ -47,7 +49,7 @@ def test_clinical_size_and_spacing_are_the_looks_own() -> None:
     assert 1990 < simulated.pixels.shape[0] < 2570
     assert 2400 < simulated.pixels.shape[1] < 2600
     assert simulated.spacing_mm == LOOKS[0].spacing_mm
-    assert simulated.pixels.max() <= 2**LOOKS[0].bits - 1
+    assert simulated.pixels.max() <= 2 ** LOOKS[0].bits - 1
     assert simulated.knees[0].kl_grade == 1
 
 
@@ -56,8 +58,7 @@ def test_bone_is_brighter_than_the_joint_space_at_the_landmarks() -> None:
     steps = []
     for seed in range(6):
         simulated = case(seed)
-        image = cv2.GaussianBlur(simulated.pixels.astype(np.float32), (0, 0), 1.0)
-        image /= 2**simulated.look.bits - 1
+        image = cv2.GaussianBlur(simulated.pixels / np.float32(2**simulated.look.bits - 1), (0, 0), 1.0)
         for knee in simulated.knees:
             for bone, across, sign in ((1, 10, 1), (7, 14, 1), (10, 1, -1), (14, 7, -1)):
                 x, y = knee.landmarks[bone]
