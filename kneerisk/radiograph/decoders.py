@@ -2,7 +2,7 @@
 
 By measurement on 2048×2494 pixels: imagecodecs for every JPEG, JPEG-LS and JPEG 2000, pylibjpeg-rle for
 RLE, pydicom itself for uncompressed data. imagecodecs works outside the interpreter's lock, so threads decode
-side by side. GDCM, slower and more lenient, is asked, in its own process, where imagecodecs cannot read a JPEG.
+side by side. GDCM, slower but lenient, is asked, in its own process, where imagecodecs cannot read a JPEG.
 """
 
 from __future__ import annotations
