@@ -43,11 +43,6 @@ def simulate_cohort(directory: Path, participants: int, seed: int = 0) -> Path:
     return truth
 
 
-def write_examples(directory: Path, participants: int, seed: int) -> None:
-    """What ``kneerisk simulate`` does: see ``simulate_cohort``."""
-    simulate_cohort(directory, participants, seed)
-
-
 def _rows(simulated: SimulatedRadiograph, person: str, relative: str) -> list[list[str]]:
     rows = []
     for knee in simulated.knees:
