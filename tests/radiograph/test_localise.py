@@ -1,4 +1,4 @@
-"""From a radiograph to crops and refusals, with a stand-in for the network: it sees what it is told to see."""
+"""From a radiograph to crops and refusals, with a stand-in for the network that sees what it is told to."""
 
 from __future__ import annotations
 
