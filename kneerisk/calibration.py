@@ -10,8 +10,9 @@ it higher:
     risk given grade = sigmoid(a'[g] + b' · logit(e));                  0 for g = 4.
 
 Intercepts are solved so that, grade by grade, the mean over the fitting knees is that grade's rate: by the
-grade that each risk knows, the image's own (its most probable) for the first, the reader's for the second. To demand the first by the reader's grade would be to ask of the image what it does not show: where
-posteriors overlap, no risks in 0..1 can meet it. What it comes to by reader's grade is kept in ``fitted_on``.
+grade that each risk knows, the image's own (its most probable) for the first, the reader's for the second. To
+demand the first by the reader's grade would be to ask of the image what it does not show: where posteriors
+overlap, no risks in 0..1 can meet it. What it comes to by reader's grade is kept in ``fitted_on``.
 
 Rates alone say nothing of the slope, and a classifier's own spread is far too confident for a rare outcome;
 so the slope is set by how well such a score is known to discriminate: a logistic score whose standard

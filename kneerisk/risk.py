@@ -24,7 +24,8 @@ def risk_of_rise(p_now: npt.ArrayLike, p_12m: npt.ArrayLike) -> Array:
         float64 [...], in 0..1.
     """
     now = np.asarray(p_now, dtype=np.float64)
-    return np.clip((now * above_each_grade(p_12m)).sum(axis=-1), 0.0, 1.0)  # sums round past 1
+    total = (now * above_each_grade(p_12m)).sum(axis=-1)
+    return np.asarray(np.clip(total, 0.0, 1.0))  # a sum may round past 1
 
 
 def above_each_grade(p: npt.ArrayLike) -> Array:
