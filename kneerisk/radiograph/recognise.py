@@ -13,11 +13,11 @@ from kneerisk.records import Radiograph, Side
 
 _ASPECT = 1.3
 """Most that a crop may differ from a square."""
-_WIDTHS: Final = (WIDTH_IN_CROP - 0.15, 1.15)
+_WIDTHS: Final = (WIDTH_IN_CROP - 0.1, 1.15)
 """The joint's width as a share of a crop's: a knee fills its frame."""
 _OFF_MIDDLE = 0.14
 """Most that a crop's joint lies off the place where crops have it, as a share of the side."""
-_FIELD_MM: Final = (70.0, 135.0)
+_FIELD_MM: Final = (70.0, 125.0)
 """Millimetres a side of a crop; a larger film that a knee seems to fill is no crop."""
 
 # An L or R that ends a name ("9000099L", "p12_R") or stands alone in it ("knee-L-00m"), or the word.
