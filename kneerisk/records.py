@@ -1,6 +1,6 @@
 """The types that travel down the scoring chain: frozen, no torch.
 
-RadiographRef → Radiograph → KneeCrop → KneePrediction → KneeScore → rows; a Refusal may take the place of any.
+RadiographRef → Radiograph → KneeCrop → KneePrediction → KneeScore → rows; a Refusal may stand for any.
 """
 
 from __future__ import annotations
@@ -16,11 +16,13 @@ import numpy.typing as npt
 from kneerisk.errors import Reason
 
 Side = Literal["L", "R"]
-SpacingSource = Literal["ImagerPixelSpacing", "PixelSpacing", "NominalScannedPixelSpacing", "option", "manifest", "unknown"]
+SpacingSource = Literal[
+    "ImagerPixelSpacing", "PixelSpacing", "NominalScannedPixelSpacing", "option", "manifest", "unknown"
+]
 FloatArray = npt.NDArray[np.float32]
 
 LANDMARKS = tuple(f"T{i}" for i in range(9)) + tuple(f"F{i}" for i in range(7))
-"""The 16 points of KNEEL (arXiv 1907.12237): tibial plateau T0-T8, femoral condyles F0-F6, lateral to medial."""
+"""The 16 points of KNEEL (arXiv 1907.12237): tibial T0-T8, femoral F0-F6, each from lateral to medial."""
 
 KL_GRADES = (0, 1, 2, 3, 4)
 
@@ -66,13 +68,13 @@ class Radiograph:
 
 @dataclass(frozen=True, slots=True)
 class KneeCrop:
-    """One knee: float32 [S, S] in 0..1, bone bright, in the right-knee frame (lateral at the image's left)."""
+    """One knee: float32 [S, S] in 0..1, bone bright, in the right-knee frame (lateral at the left)."""
 
     ref: RadiographRef
     side: Side
     pixels: FloatArray
     to_source: FloatArray
-    """[2, 3] affine: crop pixel (x, y, 1) → pixel (x, y) of the source image as stored (undoes the mirroring)."""
+    """[2, 3] affine: crop pixel (x, y, 1) → pixel (x, y) of the source as stored (undoes the mirroring)."""
     noise_key: str
     """What the forecast's noise is drawn from, with the seed: input hash and side."""
     input_sha256: str
