@@ -16,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from sklearn.metrics import cohen_kappa_score
 from torch import Tensor, nn
 
@@ -30,12 +29,13 @@ from train.loop import (
     Checkpoint,
     channels_last,
     descend,
+    grade_loss,
     landmark_loss,
     optimiser,
     prefetch,
     soft_grades,
 )
-from train.recipe import Recipe
+from train.recipe import OptimConfig, Recipe
 from train.surrogate import batches
 
 log = logging.getLogger(__name__)
@@ -58,26 +58,29 @@ def train(recipe: Recipe, data: Path, out: Path) -> list[Path]:
         rng = np.random.default_rng((recipe.seed, 7, step))
         chosen = rng.integers(0, len(pairs.grade), recipe.classifier.optim.batch_size)
         view = rng.integers(0, pairs.current.shape[1], len(chosen))
-        codes, landmarks = pairs.current[chosen, view], pairs.current_landmarks[chosen, view]
-        return latent(quantiser, codes), torch.from_numpy(pairs.grade[chosen]), torch.from_numpy(landmarks)
+        latents = spoil(latent(quantiser, pairs.current[chosen, view]), rng)
+        landmarks = torch.from_numpy(pairs.current_landmarks[chosen, view])
+        return latents, torch.from_numpy(pairs.grade[chosen]), landmarks
 
     def later(step: int) -> tuple[Tensor, Tensor, Tensor]:
         rng = np.random.default_rng((recipe.seed, 8, step))
-        chosen = rng.integers(0, len(pairs.grade), recipe.classifier.optim.batch_size)
+        chosen = rng.integers(0, len(pairs.grade), recipe.classifier.optim_12m.batch_size)
         _, codes, grade = draw_futures(pairs, chosen, rng)
         futures = latent(quantiser, codes)
-        spread = torch.from_numpy(rng.uniform(0, LARGEST_NOISE, (len(chosen), 1, 1, 1)).astype(np.float32))
-        noise = torch.from_numpy(rng.standard_normal(futures.shape, dtype=np.float32))
         # Nobody marked a surrogate future: the auxiliary classifier reads it, without noise, instead.
         with torch.no_grad():
             _, landmarks = autoencoder.classifier(futures)
-        return futures + spread * noise, torch.from_numpy(grade), landmarks
+        return spoil(futures, rng), torch.from_numpy(grade), landmarks
 
     paths = []
-    for name, batch in (("classifier_now", now), ("classifier_12m", later)):
+    stages = (
+        ("classifier_now", now, recipe.classifier.optim),
+        ("classifier_12m", later, recipe.classifier.optim_12m),
+    )
+    for name, batch, config in stages:
         module = Classifier(recipe.classifier.classifier)
         module.load_state_dict(autoencoder.classifier.state_dict())
-        paths.append(_train_one(name, module, batch, recipe, val, val_latents, out))
+        paths.append(_train_one(name, module, batch, config, recipe, val, val_latents, out))
     return paths
 
 
@@ -85,12 +88,12 @@ def _train_one(
     name: str,
     module: Classifier,
     batch: Callable[[int], tuple[Tensor, Tensor, Tensor]],
+    config: OptimConfig,
     recipe: Recipe,
     val: chen.Knees,
     val_latents: Tensor,
     out: Path,
 ) -> Path:
-    config = recipe.classifier.optim
     torch.manual_seed(recipe.seed + 2)
     module = channels_last(module)
     average = Average(module, config.ema_decay)
@@ -103,7 +106,8 @@ def _train_one(
         module.train()
         with torch.autocast("cpu", torch.bfloat16):
             logits, points = module.logits(latents)
-        loss = F.cross_entropy(logits, soft_grades(grades, recipe.label_smoothing))
+        target = soft_grades(grades, recipe.label_smoothing)
+        loss = grade_loss(logits, target, recipe.classifier.ordinal_weight)
         loss = loss + recipe.classifier.delta * landmark_loss(points, landmarks, chen.CROP_SIZE)
         descend(loss, module, optim, config, step)
         average.update(module, step)
@@ -117,6 +121,18 @@ def _train_one(
     checkpoint.save(config.steps, due_only=False)
     torch.save(average.module.state_dict(), path)
     return path
+
+
+def spoil(latents: Tensor, rng: np.random.Generator) -> Tensor:
+    """Latents [B, C, h, w] with noise on them and, in a third of them, a rectangle set to zero."""
+    count, _, height, width = latents.shape
+    spread = rng.uniform(0, LARGEST_NOISE, (count, 1, 1, 1)).astype(np.float32)
+    spoilt = latents + torch.from_numpy(spread * rng.standard_normal(latents.shape, dtype=np.float32))
+    for item in np.flatnonzero(rng.random(count) < 1 / 3):
+        tall, wide = rng.integers(3, 9, 2)
+        top, left = rng.integers(0, height - tall), rng.integers(0, width - wide)
+        spoilt[item, :, top : top + tall, left : left + wide] = 0
+    return spoilt
 
 
 @torch.no_grad()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from train.recipe import OptimConfig
@@ -33,6 +34,18 @@ def soft_grades(grade: Tensor, smoothing: float) -> Tensor:
     target[rows, (grade - 1).clamp(min=0)] += torch.where(inner, lent / 2, torch.where(grade == 4, lent, 0.0))
     target[rows, (grade + 1).clamp(max=4)] += torch.where(inner, lent / 2, torch.where(grade == 0, lent, 0.0))
     return target
+
+
+def grade_loss(logits: Tensor, target: Tensor, ordinal_weight: float) -> Tensor:
+    """Cross-entropy of grades plus their squared earth mover's distance (arXiv 1611.05916).
+
+    Args:
+        logits: float32 [B, 5].
+        target: [B, 5], distributions over the grades.
+        ordinal_weight: of the second term; 0 leaves the cross-entropy.
+    """
+    carried = (logits.softmax(dim=1) - target).cumsum(dim=1)
+    return F.cross_entropy(logits, target) + ordinal_weight * carried.square().sum(dim=1).mean()
 
 
 def landmark_loss(predicted: Tensor, known: Tensor, size: int) -> Tensor:

@@ -63,9 +63,14 @@ class ClassifierStage:
     """Two classifiers, one for the grade now and one for the grade of a forecast latent."""
 
     optim: OptimConfig
+    """Of the classifier of the grade now."""
+    optim_12m: OptimConfig
+    """Of the classifier of a forecast latent, which only has to get used to forecasts."""
     classifier: ClassifierConfig = field(default_factory=ClassifierConfig)
     delta: float = 0.5
     """Weight of the landmark loss (the paper's delta)."""
+    ordinal_weight: float = 1.0
+    """Weight of the squared distance between cumulative distributions: far errors cost more than near."""
 
 
 @dataclass(frozen=True)
