@@ -98,7 +98,7 @@ def measure(name: str, images: Sequence[Path], count: int, cpus: int, folder: Pa
     command = [
         sys.executable,
         "-m",
-        "kneerisk",
+        "kneerisk.cli",
         "score",
         manifest,
         "--out",
