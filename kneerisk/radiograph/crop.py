@@ -28,9 +28,15 @@ WIDTH_IN_CROP = 0.824
 JOINT_WIDTH_MM = 79.9
 """The joint's mean width: turns a width in pixels into a spacing where the header names none."""
 
+_BLANK_RANGE = 0.02
+"""A row or column that spans less of the radiograph's grey range than this is blank."""
+_LEAST_CONTENT = 0.2
+
 
 def letterbox(pixels: FloatArray, size: int) -> tuple[FloatArray, FloatArray]:
-    """The whole radiograph as the localiser sees it: shrunk to fit, equalised, padded with zeros.
+    """The radiograph as the localiser sees it: without blank margins, shrunk to fit, equalised, padded.
+
+    Margins of one grey (collimation, borders of a screen capture) would take a share of the equalised grey scale.
 
     Args:
         pixels: float32 [H, W], bone bright.
@@ -39,6 +45,8 @@ def letterbox(pixels: FloatArray, size: int) -> tuple[FloatArray, FloatArray]:
     Returns:
         float32 [size, size] in 0..1, and the [2, 3] affine from its pixels (x, y, 1) to the radiograph's.
     """
+    rows, columns = _content(pixels)
+    pixels = pixels[rows, columns]
     height, width = pixels.shape
     scale = size / max(height, width)
     inner_height, inner_width = max(1, round(height * scale)), max(1, round(width * scale))
@@ -48,9 +56,28 @@ def letterbox(pixels: FloatArray, size: int) -> tuple[FloatArray, FloatArray]:
     square[top : top + inner_height, left : left + inner_width] = equalise(shrunk)
     across, down = width / inner_width, height / inner_height
     to_source = np.array(
-        [[across, 0, (0.5 - left) * across - 0.5], [0, down, (0.5 - top) * down - 0.5]], np.float32
+        [
+            [across, 0, (0.5 - left) * across - 0.5 + columns.start],
+            [0, down, (0.5 - top) * down - 0.5 + rows.start],
+        ],
+        np.float32,
     )
     return square, to_source
+
+
+def _content(pixels: FloatArray) -> tuple[slice, slice]:
+    """Rows and columns without the margins of one grey; all of them where next to nothing would be left."""
+    step = max(1, min(pixels.shape) // 512)
+    sparse = pixels[::step, ::step]
+    least = _BLANK_RANGE * float(np.ptp(sparse))
+    kept = []
+    for axis, length in ((1, pixels.shape[0]), (0, pixels.shape[1])):
+        varied = np.flatnonzero(np.ptp(sparse, axis=axis) > least)
+        first, last = (int(varied[0]), int(varied[-1]) + 1) if len(varied) else (0, length)
+        kept.append(slice(first * step, min(length, last * step)))
+    if any(part.stop - part.start < _LEAST_CONTENT * n for part, n in zip(kept, pixels.shape, strict=True)):
+        return slice(0, pixels.shape[0]), slice(0, pixels.shape[1])
+    return kept[0], kept[1]
 
 
 @dataclass(frozen=True, slots=True)

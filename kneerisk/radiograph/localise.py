@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from typing import Final, Literal
 
 import numpy as np
@@ -18,7 +20,8 @@ from kneerisk.radiograph.crop import (
     letterbox,
     whole_as_knee,
 )
-from kneerisk.radiograph.peaks import Found, Maps, RunLocaliser, best_score, knees_of
+from kneerisk.radiograph.metal import metal_edge
+from kneerisk.radiograph.peaks import Found, Maps, RunLocaliser, best_score, knees_of, p_right
 from kneerisk.radiograph.recognise import is_cropped_knee, side_from_name
 from kneerisk.radiograph.sides import Missing, Named, Stated, name_sides
 from kneerisk.records import FloatArray, KneeCrop, Radiograph, Refusal, Side
@@ -26,6 +29,8 @@ from kneerisk.records import FloatArray, KneeCrop, Radiograph, Refusal, Side
 Invert = Literal["auto", "yes", "no"]
 
 IMPLANT_SCORE = 0.5
+METAL_EDGE = 0.3
+"""Of 413 of Chen's val crops none has as steep an edge; of the same with metal drawn on, 89 % have."""
 INVERTED_SCORE = 0.5
 _FAINT_SCORE = 0.5
 _PLAUSIBLE_WIDTH_MM: Final = (45.0, 130.0)
@@ -74,6 +79,8 @@ class KneeLocaliser:
             ]
         if is_cropped_knee(radiograph, found):
             noted = (*noted, flags.CROPPED_INPUT)
+        elif len(found) == 1:
+            found = [self._closer(pixels, found[0])]
         asked = side or radiograph.ref.side
         named = name_sides(found, asked, radiograph.side, side_from_name(radiograph.ref.source_path))
         return [
@@ -86,6 +93,18 @@ class KneeLocaliser:
     def _see(self, pixels: FloatArray) -> tuple[Maps, FloatArray]:
         square, to_source = letterbox(pixels, self._size)
         return self._run({"radiograph": square[None, None]}), to_source
+
+    def _closer(self, pixels: FloatArray, knee: Found) -> Found:
+        """A lone knee with its side read again from two close-ups, where the fibula is seen best.
+
+        The odds of the three looks are multiplied, tempered to those of one (their geometric mean).
+        """
+        odds = [_log_odds(knee.p_right)]
+        for field in (knee.width / WIDTH_IN_CROP, 1.25 * knee.width / WIDTH_IN_CROP):
+            cut = cut_knee(pixels, (knee.x, knee.y), (field, field), mirror=False)
+            if (share := p_right(self._see(cut.pixels)[0])) is not None:
+                odds.append(_log_odds(share))
+        return replace(knee, p_right=1 / (1 + math.exp(-sum(odds) / len(odds))))
 
     def _upright_grey(
         self, radiograph: Radiograph, invert: Invert
@@ -133,6 +152,9 @@ def _crop_or_refusal(
         if spacing is None:
             noted = (*noted, flags.SCALE_ESTIMATED)
         cut = cut_knee(pixels, (knee.x, knee.y), _field(knee, spacing), mirror=mirror)
+    if (edge := metal_edge(cut.pixels)) >= METAL_EDGE:
+        message = f"a large, flat, brightest region ends in a sharp edge ({edge:.2f}): metal in the joint"
+        return _refusal(radiograph, Reason.IMPLANT, message, named.side, noted)
     return KneeCrop(
         ref=radiograph.ref,
         side=named.side,
@@ -146,6 +168,11 @@ def _crop_or_refusal(
         participant_id=radiograph.ref.participant_id or radiograph.header_participant_id,
         qc_flags=(*noted, *_quality(knee, cut)),
     )
+
+
+def _log_odds(share: float) -> float:
+    share = min(max(share, 1e-3), 1 - 1e-3)
+    return math.log(share / (1 - share))
 
 
 def _field(knee: Found, spacing: tuple[float, float] | None) -> tuple[float, float]:

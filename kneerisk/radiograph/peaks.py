@@ -59,7 +59,7 @@ def knees_of(maps: Maps, to_source: FloatArray, size: int) -> list[Found]:
         size: S, pixels a side of the letterboxed radiograph.
     """
     centres = np.asarray(maps["centres"], np.float32)[0]
-    either = centres.max(axis=0)
+    either = _either(centres)
     widths, implant = maps["width"][0, 0], maps["implant"][0, 0]
     stride = size / either.shape[0]
     summits = (either >= cv2.dilate(either, np.ones((3, 3), np.uint8))) & (either >= KNEE_SCORE)
@@ -88,7 +88,23 @@ def knees_of(maps: Maps, to_source: FloatArray, size: int) -> list[Found]:
 
 def best_score(maps: Maps) -> float:
     """Height of the highest peak: how much like a knee the likeliest spot looks."""
-    return float(np.max(maps["centres"]))
+    return float(_either(np.asarray(maps["centres"], np.float32)[0]).max())
+
+
+def p_right(maps: Maps) -> float | None:
+    """How far the likeliest knee looks like a right one, 0..1; None where there is no knee."""
+    centres = np.asarray(maps["centres"], np.float32)[0]
+    either = _either(centres)
+    row, column = np.unravel_index(int(either.argmax()), either.shape)
+    if either[row, column] < KNEE_SCORE:
+        return None
+    right, left = centres[:, row, column]
+    return float(right / (right + left))
+
+
+def _either(centres: FloatArray) -> FloatArray:
+    """A knee of either side: one that could be both is a knee all the same."""
+    return np.asarray(np.minimum(centres.sum(axis=0), 1.0), np.float32)
 
 
 def _between_cells(heat: FloatArray, row: int, column: int) -> tuple[float, float]:

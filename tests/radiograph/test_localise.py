@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -263,7 +264,9 @@ def test_a_flat_crop_is_flagged() -> None:
     seen = radiograph()
     faint = replace(seen, pixels=(0.5 + 0.02 * seen.pixels).astype(np.float32))
     assert flags.LOW_CONTRAST in crops(KneeLocaliser(Seer(*BOTH)).localise(faint))[0].qc_flags
-    blank = replace(seen, pixels=np.where(seen.pixels < 0.6, 0, seen.pixels).astype(np.float32))
+    shaded = seen.pixels.copy()
+    shaded[150:260, 60:220] = 0
+    blank = replace(seen, pixels=shaded)
     assert flags.PARTLY_BLANK in crops(KneeLocaliser(Seer(*BOTH)).localise(blank))[0].qc_flags
 
 
@@ -271,3 +274,16 @@ def test_a_flat_crop_is_flagged() -> None:
 def test_tiny_or_thin_images_are_no_error(shape: tuple[int, int]) -> None:
     (refusal,) = KneeLocaliser(Seer()).localise(radiograph(shape=shape))
     assert isinstance(refusal, Refusal) and refusal.reason is Reason.NO_KNEE_FOUND
+
+
+def test_drawn_metal_in_the_joint_is_refused_and_bone_is_not() -> None:
+    rng = np.random.default_rng(0)
+    bone = cv2.GaussianBlur(rng.random((512, 512)).astype(np.float32), (0, 0), 6)
+    bone = ((bone - bone.min()) / np.ptp(bone) * 0.7).astype(np.float32)
+    localiser = KneeLocaliser(Seer(ONE))
+    (crop,) = crops(localiser.localise(radiograph(side="R", pixels=bone)))
+    assert crop.side == "R"
+    metal = bone.copy()
+    metal[240:275, 200:310] = 1.0
+    (refusal,) = localiser.localise(radiograph(side="R", pixels=metal))
+    assert isinstance(refusal, Refusal) and refusal.reason is Reason.IMPLANT

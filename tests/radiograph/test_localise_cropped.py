@@ -133,3 +133,14 @@ def test_peaks_are_found_between_cells_and_apart() -> None:
         and knee.looks == "R"
         and knee.surety == pytest.approx(8 / 9, abs=1e-3)
     )
+
+
+@pytest.mark.parametrize("blank", [0.0, 1.0])
+def test_blank_margins_are_not_seen_but_places_stay(blank: float) -> None:
+    film = np.random.default_rng(0).random((300, 400)).astype(np.float32)
+    padded = np.full((500, 700), blank, np.float32)
+    padded[120:420, 50:450] = film
+    bare, to_bare = letterbox(film, 256)
+    seen, to_padded = letterbox(padded, 256)
+    np.testing.assert_array_equal(seen, bare)
+    np.testing.assert_allclose(to_padded[:, 2] - to_bare[:, 2], (50, 120), atol=1e-3)
