@@ -36,7 +36,7 @@ _LEAST_CONTENT = 0.2
 def letterbox(pixels: FloatArray, size: int) -> tuple[FloatArray, FloatArray]:
     """The radiograph as the localiser sees it: without blank margins, shrunk to fit, equalised, padded.
 
-    Margins of one grey (collimation, borders of a screen capture) would take a share of the equalised grey scale.
+    Margins of one grey (collimation, screen captures) would take a share of the equalised grey scale.
 
     Args:
         pixels: float32 [H, W], bone bright.

@@ -21,7 +21,14 @@ from kneerisk.radiograph.crop import (
     whole_as_knee,
 )
 from kneerisk.radiograph.metal import metal_edge
-from kneerisk.radiograph.peaks import Found, Maps, RunLocaliser, best_score, knees_of, p_right
+from kneerisk.radiograph.peaks import (
+    Found,
+    Maps,
+    RunLocaliser,
+    best_score,
+    knees_of,
+    p_right,
+)
 from kneerisk.radiograph.recognise import is_cropped_knee, side_from_name
 from kneerisk.radiograph.sides import Missing, Named, Stated, name_sides
 from kneerisk.records import FloatArray, KneeCrop, Radiograph, Refusal, Side

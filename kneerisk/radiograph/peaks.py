@@ -18,6 +18,8 @@ RunLocaliser = Callable[[Maps], Maps]
 
 KNEE_SCORE = 0.35
 """A peak of this height is a knee; chosen on films drawn without one (``train/evaluate_localiser.py``)."""
+FAINT_KNEE_SCORE = 0.25
+"""A peak of this height is a knee where the image is framed as a knee's crop is."""
 MOST_KNEES = 2
 _APART = 0.6
 """Two knees lie at least this share of the wider one's width apart."""
@@ -50,19 +52,20 @@ class Found:
         return max(self.p_right, 1 - self.p_right)
 
 
-def knees_of(maps: Maps, to_source: FloatArray, size: int) -> list[Found]:
+def knees_of(maps: Maps, to_source: FloatArray, size: int, least: float = KNEE_SCORE) -> list[Found]:
     """The knees, from the image's left to its right: at most two, the highest peaks.
 
     Args:
         maps: what the localiser gave for a batch of one.
         to_source: [2, 3] affine from the letterboxed pixels to the radiograph's.
         size: S, pixels a side of the letterboxed radiograph.
+        least: the least height of a peak.
     """
     centres = np.asarray(maps["centres"], np.float32)[0]
     either = _either(centres)
     widths, implant = maps["width"][0, 0], maps["implant"][0, 0]
     stride = size / either.shape[0]
-    summits = (either >= cv2.dilate(either, np.ones((3, 3), np.uint8))) & (either >= KNEE_SCORE)
+    summits = (either >= cv2.dilate(either, np.ones((3, 3), np.uint8))) & (either >= least)
     found: list[Found] = []
     for row, column in sorted(zip(*np.nonzero(summits), strict=True), key=lambda cell: -float(either[cell])):
         x, y = _between_cells(either, row, column)

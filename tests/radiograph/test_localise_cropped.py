@@ -19,7 +19,7 @@ from kneerisk.radiograph.crop import (
 from kneerisk.radiograph.localise import KneeLocaliser
 from kneerisk.radiograph.peaks import Found, Maps, knees_of
 from kneerisk.radiograph.recognise import is_cropped_knee, side_from_name
-from kneerisk.records import KneeCrop, Radiograph, RadiographRef
+from kneerisk.records import KneeCrop, Radiograph, RadiographRef, Refusal
 
 
 def image(shape: tuple[int, int] = (224, 224), spacing: tuple[float, float] | None = None) -> Radiograph:
@@ -144,3 +144,20 @@ def test_blank_margins_are_not_seen_but_places_stay(blank: float) -> None:
     seen, to_padded = letterbox(padded, 256)
     np.testing.assert_array_equal(seen, bare)
     np.testing.assert_allclose(to_padded[:, 2] - to_bare[:, 2], (50, 120), atol=1e-3)
+
+
+@pytest.mark.parametrize(("shape", "spacing"), [((224, 224), None), ((224, 224), (2.0, 2.0))])
+def test_a_faint_knee_counts_only_in_a_crop(
+    shape: tuple[int, int], spacing: tuple[float, float] | None
+) -> None:
+    def sees_a_faint_knee(inputs: Maps) -> Maps:
+        centres = np.zeros((1, 2, 64, 64), np.float32)
+        centres[0, 1, 36, 32] = 0.3
+        width = np.full((1, 1, 64, 64), WIDTH_IN_CROP, np.float32)
+        return {"centres": centres, "width": width, "implant": 0 * width, "inverted": np.zeros(1, np.float32)}
+
+    (result,) = KneeLocaliser(sees_a_faint_knee).localise(image(shape, spacing))
+    if spacing is None:
+        assert isinstance(result, KneeCrop) and flags.FAINT_KNEE in result.qc_flags
+    else:
+        assert isinstance(result, Refusal)
