@@ -111,7 +111,7 @@ def knee_shape(rng: np.random.Generator, severity: float, width_mm: float = 78.0
 
     # Joint-space narrowing: the femur sinks and tilts towards the diseased compartment (varus where medial).
     loss = (
-        float(np.interp(severity, (0, 1, 2, 3, 4, 5), (0, 0.15, 0.6, 1.7, 3.6, 6.0))) * float(eager[0]) ** 0.5
+        float(np.interp(severity, (0, 1, 2, 3, 4, 5), (0, 0.1, 0.2, 1.0, 2.0, 4.0))) * float(eager[0]) ** 0.5
     )
     other = loss * 0.22
     medial_space, lateral_space = lm[7, 1] - lm[14, 1], lm[1, 1] - lm[10, 1]
