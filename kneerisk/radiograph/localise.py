@@ -81,6 +81,9 @@ class KneeLocaliser:
         pixels, maps, to_source, noted = self._upright_grey(radiograph, invert)
         found = knees_of(maps, to_source, self._size)
         if not found:
+            faint = knees_of(maps, to_source, self._size, FAINT_KNEE_SCORE)
+            found = faint if is_cropped_knee(radiograph, faint) else []
+        if not found:
             return [
                 _refusal(radiograph, Reason.NO_KNEE_FOUND, self._what_was_seen(pixels, maps), None, noted)
             ]
