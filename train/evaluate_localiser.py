@@ -74,6 +74,7 @@ def torch_runner(folder: Path) -> RunLocaliser:
     module = Localiser(LocaliserConfig(**{**config, "widths": tuple(config["widths"])}))
     module.load_state_dict(load_file(folder / WEIGHTS_FILE))
     module.eval()
+    torch.set_num_threads(1)  # so small a network gains nothing from a second one, which others may be using
 
     def run(inputs: Maps) -> Maps:
         with torch.inference_mode():
