@@ -38,6 +38,8 @@ def main() -> None:
         format="%(asctime)s %(message)s",
         handlers=[logging.StreamHandler(), logging.FileHandler(arguments.out / f"{arguments.stage}.log")],
     )
+    for chatty in ("onnxscript", "onnx_ir", "torch"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     recipe = load_recipe(arguments.recipe)
     if arguments.stage in STAGES:
         stage = importlib.import_module(f"train.{arguments.stage}")
