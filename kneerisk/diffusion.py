@@ -35,11 +35,13 @@ def diffuse(latent: A, noise: A, alpha: A, sigma: A) -> tuple[A, A]:
     return alpha * latent + sigma * noise, alpha * noise - sigma * latent  # type: ignore[operator]
 
 
-def draw_noise(noise_key: str, seed: int, samples: int, shape: tuple[int, ...]) -> FloatArray:
-    """The noise of one knee: the same for the same key and seed, whatever else is scored, on every machine.
+def draw_noise(seed: int, samples: int, shape: tuple[int, ...]) -> FloatArray:
+    """The noise of every knee: the same for the same seed, on every machine.
+
+    All knees start from the same noise (common random numbers), so that two risks differ because two
+    radiographs do, not by the luck of a draw; and a knee stored, exposed or mirrored otherwise keeps its risk.
 
     Args:
-        noise_key: the knee's identity, from its input hash and side.
         seed: the run's seed.
         samples: futures to sample; the first n of a larger draw are the draw of n.
         shape: (C, h, w) of the latent.
@@ -49,7 +51,7 @@ def draw_noise(noise_key: str, seed: int, samples: int, shape: tuple[int, ...]) 
     """
     draws = np.empty((samples, *shape), np.float32)
     for index in range(samples):
-        digest = hashlib.sha256(f"{noise_key}\0{seed}\0{index}".encode()).digest()
+        digest = hashlib.sha256(f"{seed}\0{index}".encode()).digest()
         generator = np.random.Generator(np.random.Philox(key=int.from_bytes(digest[:16], "little")))
         draws[index] = generator.standard_normal(shape, dtype=np.float32)
     return draws

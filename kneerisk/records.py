@@ -75,8 +75,6 @@ class KneeCrop:
     pixels: FloatArray
     to_source: FloatArray
     """[2, 3] affine: crop pixel (x, y, 1) → pixel (x, y) of the source as stored (undoes the mirroring)."""
-    noise_key: str
-    """What the forecast's noise is drawn from, with the seed: input hash and side."""
     input_sha256: str
     spacing_mm: tuple[float, float] | None = None
     """Source row and column spacing in mm per pixel."""

@@ -80,15 +80,15 @@ def test_shapes_that_differ_are_refused():
         sample(gaussian_velocity(0, 1), np.zeros((1, 1, 1, 1)), np.zeros((2, 1, 1, 1)), 3)
 
 
-@given(st.text(max_size=20), st.integers(0, 2**40), st.integers(1, 4))
-def test_noise_belongs_to_the_knee_the_seed_and_the_sample(key, seed, samples):
-    noise = draw_noise(key, seed, samples, (2, 3, 3))
-    np.testing.assert_array_equal(noise, draw_noise(key, seed, 5, (2, 3, 3))[:samples])
-    assert not np.array_equal(noise, draw_noise(key + "x", seed, samples, (2, 3, 3)))
-    assert not np.array_equal(noise, draw_noise(key, seed + 1, samples, (2, 3, 3)))
+@given(st.integers(0, 2**40), st.integers(1, 4))
+def test_noise_belongs_to_the_seed_and_the_sample(seed, samples):
+    noise = draw_noise(seed, samples, (2, 3, 3))
+    np.testing.assert_array_equal(noise, draw_noise(seed, 5, (2, 3, 3))[:samples])
+    assert not np.array_equal(noise, draw_noise(seed + 1, samples, (2, 3, 3)))
 
 
 def test_noise_is_standard_normal():
-    noise = draw_noise("knee", 0, 8, (8, 28, 28))
+    noise = draw_noise(0, 8, (8, 28, 28))
     assert abs(noise.mean()) < 0.02
     assert abs(noise.std() - 1) < 0.02
+    assert not np.array_equal(noise[0], noise[1])

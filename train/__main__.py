@@ -29,7 +29,7 @@ def main() -> None:
     published = parser.add_argument_group("publish")
     published.add_argument("--stack", type=Path, help="the folder to write; one that is there is replaced")
     published.add_argument("--version", default="0.1.0")
-    published.add_argument("--steps", type=int, default=8, help="sampler steps a future")
+    published.add_argument("--steps", type=int, default=16, help="sampler steps a future")
     published.add_argument("--model-card", type=Path)
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -69,9 +68,9 @@ class Networks:
         standard = [equalise(c.astype(np.uint16) if c.dtype == np.uint8 else c) for c in crops]
         return self.run("encoder", {"radiograph": np.stack(standard)[:, None]})
 
-    def future(self, latent: Array, keys: list[str], steps: int, seed: int = 0) -> Array:
-        """One sampled future of each latent, noise from the keys."""
-        noise = np.concatenate([draw_noise(key, seed, 1, latent.shape[1:]) for key in keys])
+    def future(self, latent: Array, steps: int, seed: int = 0) -> Array:
+        """One sampled future of each latent, all from the seed's noise."""
+        noise = np.repeat(draw_noise(seed, 1, latent.shape[1:]), len(latent), axis=0)
 
         def velocity(noisy: Array, current: Array, time: Array) -> Array:
             return self.run("unet", {"noisy": noisy, "current": current, "time": time})["velocity"]
@@ -81,14 +80,9 @@ class Networks:
     def forecast(self, knees: Knees, steps: int, seed: int = 0) -> Forecast:
         """Everything of every knee."""
         encoded = self.encode(knees.pixels)
-        future = self.future(encoded["latent"], noise_keys(knees), steps, seed)
+        future = self.future(encoded["latent"], steps, seed)
         now = self.run("classifier_now", {"latent": encoded["latent"]})
         later = self.run("classifier_12m", {"latent": future})
         return Forecast(
             encoded["latent"], encoded["novelty"], future, now["kl"], later["kl"], now["landmarks"]
         )
-
-
-def noise_keys(knees: Knees) -> list[str]:
-    """A key a knee from its pixels: any will do, as long as it stays the knee's own."""
-    return [hashlib.sha256(pixels.tobytes()).hexdigest() for pixels in knees.pixels]

@@ -30,9 +30,9 @@ from kneerisk.records import LANDMARKS
 from kneerisk.risk import risk_of_rise
 from kneerisk.stack import Stack
 from train import chen
-from train.forecast import Networks, noise_keys
+from train.forecast import Networks
 
-STEPS = (1, 2, 3, 4, 6, 8, 10, 16, 25, 50, 100)
+STEPS = (1, 2, 3, 4, 6, 8, 12, 16, 25, 100)
 Picture = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 
 
@@ -115,16 +115,16 @@ def copies(stack: str, data: Path, count: int) -> list[dict[str, object]]:
     return results
 
 
-def steps(stack: Stack, data: Path) -> list[dict[str, object]]:
+def steps(stack: Stack, data: Path, knees: int) -> list[dict[str, object]]:
     """Risks at fewer steps against those of the most, same noise."""
     val = chen.load(data, "val")
     calibration = Calibration.from_mapping(stack.calibration())
     with Networks(stack) as networks:
-        latent = networks.encode(val.pixels)["latent"]
+        latent = networks.encode(val.pixels[:: max(1, len(val.grade) // knees)])["latent"]
         now = networks.run("classifier_now", {"latent": latent})["kl"]
         futures = {}
         for count in STEPS:
-            future = networks.future(latent, noise_keys(val), count)
+            future = networks.future(latent, count)
             futures[count] = networks.run("classifier_12m", {"latent": future})["kl"]
     most = STEPS[-1]
     rows: list[dict[str, object]] = []
@@ -210,14 +210,14 @@ def main() -> None:
     parser.add_argument("what", choices=["grades", "copies", "steps", "rebuilt"])
     parser.add_argument("--stack", default="compact")
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--count", type=int, default=100, help="knees of 'copies'")
+    parser.add_argument("--count", type=int, default=100, help="knees of 'copies' and 'steps'")
     arguments = parser.parse_args()
     if arguments.what == "grades":
         sys.stdout.write(json.dumps(grades(arguments.stack, arguments.data), indent=2) + "\n")
     elif arguments.what == "copies":
         _print(copies(arguments.stack, arguments.data, arguments.count))
     elif arguments.what == "steps":
-        _print(steps(Stack.load(arguments.stack), arguments.data))
+        _print(steps(Stack.load(arguments.stack), arguments.data, arguments.count))
     else:
         sys.stdout.write(json.dumps(rebuilt(Stack.load(arguments.stack), arguments.data), indent=2) + "\n")
 

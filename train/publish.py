@@ -219,7 +219,7 @@ def fit_grade_bias(classifier: Classifier, latents: Tensor, grade: npt.NDArray[n
     log.info("grade biases %s: merit %.4f → %.4f", chosen.round(3), merit(np.zeros(5)), merit(chosen))
     head = classifier.grade[1]
     assert isinstance(head, nn.Linear)
-    head.bias += torch.from_numpy(chosen.astype(np.float32))
+    head.bias.add_(torch.from_numpy(chosen.astype(np.float32)))
 
 
 def fit_temperature(classifier: Classifier, latents: Tensor, grade: Tensor) -> None:

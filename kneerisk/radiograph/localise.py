@@ -171,7 +171,6 @@ def _crop_or_refusal(
         side=named.side,
         pixels=cut.pixels,
         to_source=cut.to_source,
-        noise_key=f"{radiograph.input_sha256}:{named.side}",
         input_sha256=radiograph.input_sha256,
         spacing_mm=spacing,
         spacing_source=source,

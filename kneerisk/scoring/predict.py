@@ -1,10 +1,10 @@
 """Knee crops → grade posteriors and landmarks, now and at twelve months, with a stack's networks.
 
 crop → encoder → z0 ─┬→ classifier_now → P(KL now), landmarks now
-                     └→ diffusion (noise of this knee) → ẑ12 of each sampled future → classifier_12m → P(KL 12
+                     └→ diffusion (the noise of the seed) → ẑ12 of each sampled future → classifier_12m → P(KL 12
                      m)
 
-The same knee gives the same prediction whatever stands beside it: its noise comes from its own key, and every
+The same knee gives the same prediction whatever stands beside it: the noise is the seed's, and every
 network always runs on micro-batches of one fixed size, the last one padded by repeating its last item.
 """
 
@@ -98,7 +98,7 @@ class StackPredictor:
             encoded = self._run("encoder", {"radiograph": pixels})
         latent = encoded["latent"]
         with self._stage("forecast"):
-            future = self._forecast(latent, [crop.noise_key for crop in crops])
+            future = self._forecast(latent)
         with self._stage("classify"):
             now = self._run("classifier_now", {"latent": latent})
             later = self._run("classifier_12m", {"latent": future})
@@ -134,13 +134,12 @@ class StackPredictor:
         offset = (_UPSCALE - 1) * crop.pixels.shape[0] / 2
         return np.asarray((landmarks + offset + 0.5) / _UPSCALE - 0.5, dtype=np.float32)
 
-    def _forecast(self, latent: FloatArray, noise_keys: Sequence[str]) -> FloatArray:
+    def _forecast(self, latent: FloatArray) -> FloatArray:
         """z0 [N, …] → ẑ12 [N · samples, …], a knee's futures side by side."""
         samples = self._settings.samples
         current = np.repeat(latent, samples, axis=0)
-        noise = np.concatenate(
-            [draw_noise(key, self._settings.seed, samples, latent.shape[1:]) for key in noise_keys]
-        )
+        drawn = draw_noise(self._settings.seed, samples, latent.shape[1:])
+        noise = np.tile(drawn, (len(latent), 1, 1, 1))
 
         def velocity(noisy: FloatArray, condition: FloatArray, time: FloatArray) -> FloatArray:
             arrays = {"noisy": noisy, "current": condition, "time": time}

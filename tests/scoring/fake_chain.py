@@ -126,7 +126,6 @@ def localise(radiograph: Radiograph) -> list[KneeCrop | Refusal]:
             side="R" if side == "R" else "L",
             pixels=radiograph.pixels if side == "R" else radiograph.pixels[:, ::-1].copy(),
             to_source=np.array([[2, 0, 10], [0, 2, 20]], np.float32),
-            noise_key=f"{radiograph.input_sha256}:{side}",
             input_sha256=radiograph.input_sha256,
             spacing_mm=radiograph.spacing_mm,
             spacing_source=radiograph.spacing_source,
