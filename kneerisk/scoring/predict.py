@@ -1,8 +1,7 @@
 """Knee crops → grade posteriors and landmarks, now and at twelve months, with a stack's networks.
 
 crop → encoder → z0 ─┬→ classifier_now → P(KL now), landmarks now
-                     └→ diffusion (the noise of the seed) → ẑ12 of each sampled future → classifier_12m → P(KL 12
-                     m)
+                     └→ diffusion (the seed's noise) → ẑ12 of each future → classifier_12m → P(KL 12 m)
 
 The same knee gives the same prediction whatever stands beside it: the noise is the seed's, and every
 network always runs on micro-batches of one fixed size, the last one padded by repeating its last item.
