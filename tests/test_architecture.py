@@ -104,7 +104,9 @@ def test_engines_knows_nothing_of_knees() -> None:
 
 
 def test_only_the_cli_reaches_into_train() -> None:
-    below = [m for m in FILES if inside(m, "kneerisk") and not inside(m, "kneerisk.cli")]
+    # ``python -m kneerisk`` is a door of the roof.
+    roof = ("kneerisk.cli", "kneerisk.__main__")
+    below = [m for m in FILES if inside(m, "kneerisk") and not any(inside(m, r) for r in roof)]
     assert violations(below, ("train", "kneerisk.cli")) == []
 
 
