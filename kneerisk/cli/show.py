@@ -58,7 +58,7 @@ def scoring(steps: Iterator[Progress | Summary], progress: bool) -> Summary:
     from kneerisk.scoring.summary import Summary
 
     last = None
-    with _bar(progress) as bar:
+    with progress_bar(progress) as bar:
         task = bar.add_task("looking for images", total=None, note="")
         for step in steps:
             if isinstance(step, Summary):
@@ -77,7 +77,7 @@ def scoring(steps: Iterator[Progress | Summary], progress: bool) -> Summary:
 def validating(steps: Iterator[Validation], progress: bool) -> Validation:
     """Drive a validation to its end."""
     found = None
-    with _bar(progress) as bar:
+    with progress_bar(progress) as bar:
         task = bar.add_task("validating", total=None, note="")
         for found in steps:
             bar.update(task, completed=found.images, note=f"{found.images} images, {found.knees} knees")
@@ -236,7 +236,8 @@ def _counts(out: Console, title: str, counts: Mapping[str, int]) -> None:
         out.print(f"  [dim]{title}:[/] {listed}", highlight=False, soft_wrap=True)
 
 
-def _bar(shown: bool) -> Bar:
+def progress_bar(shown: bool) -> Bar:
+    """Images done, their rate and the time left, on stderr; tasks need a ``note``."""
     from rich import progress
 
     return progress.Progress(
