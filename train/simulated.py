@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from kneerisk.radiograph.crop import letterbox
+from kneerisk.radiograph.crop import WIDTH_IN_CROP, letterbox
 from kneerisk.simulate.radiograph import SimulatedRadiograph, simulate_radiograph
 from train import clutter
 from train.films import Film, warp
@@ -17,10 +17,13 @@ EVALUATION_SEEDS = 1_000_000
 
 
 def simulated_film(rng: np.random.Generator, size: int) -> Film:
-    """One simulated radiograph of one knee or two, marked and exposed anew, letterboxed and equalised."""
+    """One simulated radiograph of one knee or two, marked and exposed anew, letterboxed and equalised.
+
+    Half of the lone knees are seen close by, as :meth:`KneeLocaliser.localise` looks at them for their side.
+    """
     shown = simulate_radiograph(
         int(rng.integers(EVALUATION_SEEDS)),
-        view="bilateral" if rng.random() < 0.6 else "single",
+        view="bilateral" if rng.random() < 0.4 else "single",
         side="R" if rng.random() < 0.5 else "L",
         spacing_mm=SPACING_MM,
     )
@@ -29,6 +32,8 @@ def simulated_film(rng: np.random.Generator, size: int) -> Film:
         _turn(film, float(rng.uniform(-10, 10)))
     if rng.random() < 0.4:
         film.pixels = clutter.film_marks(film.pixels, rng)
+    if len(film.knees) == 1 and rng.random() < 0.5:
+        film = _close_up(film, rng)
     film.pixels = clutter.exposure(film.pixels, rng)
     film.pixels, to_film = letterbox(film.pixels, size)
     return film.moved(to_film)
@@ -42,6 +47,15 @@ def as_film(shown: SimulatedRadiograph) -> Film:
         width = float(np.ptp(knee.landmarks[:, 0]))
         knees.append((float(x), float(y), width, 0 if knee.side == "R" else 1, False))
     return Film(shown.pixels.astype(np.float32) / float(2**shown.look.bits - 1), knees)
+
+
+def _close_up(film: Film, rng: np.random.Generator) -> Film:
+    """A square around the only knee, of one to one and a half crops a side."""
+    x, y, width, side, metal = film.knees[0]
+    field = round(width / WIDTH_IN_CROP * float(rng.uniform(1.0, 1.5)))
+    left, top = (round(at - field * float(rng.uniform(0.44, 0.56))) for at in (x, y))
+    back = np.array([[1, 0, -left], [0, 1, -top]], np.float64)
+    return Film(warp(film.pixels, back, (field, field)), [(x - left, y - top, width, side, metal)])
 
 
 def _turn(film: Film, degrees: float) -> None:

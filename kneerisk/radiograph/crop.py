@@ -49,7 +49,8 @@ def letterbox(pixels: FloatArray, size: int) -> tuple[FloatArray, FloatArray]:
     pixels = pixels[rows, columns]
     height, width = pixels.shape
     scale = size / max(height, width)
-    inner_height, inner_width = max(1, round(height * scale)), max(1, round(width * scale))
+    # Even sides: the padding is then the same at either border, so that mirroring commutes with this.
+    inner_height, inner_width = (max(2, 2 * round(side * scale / 2)) for side in (height, width))
     shrunk = _resize(pixels, inner_width, inner_height)
     square = np.zeros((size, size), np.float32)
     top, left = (size - inner_height) // 2, (size - inner_width) // 2

@@ -28,6 +28,7 @@ from kneerisk.radiograph.peaks import (
     RunLocaliser,
     best_score,
     knees_of,
+    mean_of_mirrored,
     p_right,
 )
 from kneerisk.radiograph.recognise import is_cropped_knee, side_from_name
@@ -102,8 +103,14 @@ class KneeLocaliser:
         ]
 
     def _see(self, pixels: FloatArray) -> tuple[Maps, FloatArray]:
+        """The network's mean answer for a radiograph and its mirror image.
+
+        A radiograph and its mirrored copy then get the same knees, with sides swapped.
+        """
         square, to_source = letterbox(pixels, self._size)
-        return self._run({"radiograph": square[None, None]}), to_source
+        straight = self._run({"radiograph": square[None, None]})
+        mirrored = self._run({"radiograph": np.ascontiguousarray(square[None, None, :, ::-1])})
+        return mean_of_mirrored(straight, mirrored), to_source
 
     def _closer(self, pixels: FloatArray, knee: Found) -> Found:
         """A lone knee with its side read again from two close-ups, where the fibula is seen best.

@@ -89,6 +89,13 @@ def knees_of(maps: Maps, to_source: FloatArray, size: int, least: float = KNEE_S
     return sorted(found[:MOST_KNEES], key=lambda knee: knee.x)
 
 
+def mean_of_mirrored(straight: Maps, mirrored: Maps) -> Maps:
+    """Mean of the maps of a radiograph and of its mirror image, in which left and right trade places."""
+    back = {name: maps[..., ::-1] if maps.ndim == 4 else maps for name, maps in mirrored.items()}
+    back["centres"] = back["centres"][:, ::-1]
+    return {name: (maps + back[name]) / 2 for name, maps in straight.items()}
+
+
 def best_score(maps: Maps) -> float:
     """Height of the highest peak: how much like a knee the likeliest spot looks."""
     return float(_either(np.asarray(maps["centres"], np.float32)[0]).max())

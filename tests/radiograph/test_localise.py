@@ -21,7 +21,10 @@ SIZE, CELLS = 256, 64
 
 
 class Seer:
-    """Stands for the network: gives Gaussian peaks where told, in pixels of the letterboxed image."""
+    """Stands for the network: gives Gaussian peaks where told, in pixels of the letterboxed image.
+
+    Every second look is at the mirror image of the one before.
+    """
 
     def __init__(self, *knees: tuple[float, float, float, str], implant: float = 0.0) -> None:
         self.knees, self.implant = knees, implant
@@ -31,6 +34,12 @@ class Seer:
         square = inputs["radiograph"]
         assert square.shape == (1, 1, SIZE, SIZE) and square.dtype == np.float32
         self.inputs.append(square[0, 0])
+        if len(self.inputs) % 2 == 0:
+            assert np.array_equal(self.inputs[-1], self.inputs[-2][:, ::-1])
+            return mirrored(self.maps(square[..., ::-1]))
+        return self.maps(square)
+
+    def maps(self, square: np.ndarray) -> dict[str, np.ndarray]:
         stride = SIZE / CELLS
         grid = (np.arange(CELLS, dtype=np.float32) + 0.5) * stride - 0.5
         centres = np.zeros((1, 2, CELLS, CELLS), np.float32)
@@ -51,6 +60,11 @@ class Seer:
     def inverted(self, square: np.ndarray) -> np.ndarray:
         """The tests' radiographs begin with air: bright there where the grey scale is reversed."""
         return np.array([1.0 if square[0, 0, 128, 2] > 0.5 else 0.0], np.float32)
+
+
+def mirrored(maps: Maps) -> Maps:
+    back = {name: array[..., ::-1] if array.ndim == 4 else array for name, array in maps.items()}
+    return back | {"centres": back["centres"][:, ::-1]}
 
 
 def radiograph(
@@ -204,8 +218,11 @@ def test_no_knee_is_refused_with_what_was_seen() -> None:
 def test_a_lying_knee_is_refused_with_the_turn_it_needs() -> None:
     class LyingSeer(Seer):
         def __call__(self, inputs: Maps) -> Maps:
-            lies = inputs["radiograph"][0, 0, 128, 20] < inputs["radiograph"][0, 0, 128, 236]
-            return Seer()(inputs) if lies else Seer(ONE)(inputs)
+            self.inputs.append(inputs["radiograph"][0, 0])
+            square = self.inputs[-1] if len(self.inputs) % 2 else self.inputs[-1][:, ::-1]
+            lies = square[128, 20] < square[128, 236]
+            seen = Seer().maps(square[None, None]) if lies else Seer(ONE).maps(square[None, None])
+            return seen if len(self.inputs) % 2 else mirrored(seen)
 
     (refusal,) = KneeLocaliser(LyingSeer()).localise(radiograph())
     assert isinstance(refusal, Refusal) and "turn it" in refusal.message

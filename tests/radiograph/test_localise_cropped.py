@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from kneerisk.radiograph.crop import (
     whole_as_knee,
 )
 from kneerisk.radiograph.localise import KneeLocaliser
-from kneerisk.radiograph.peaks import Found, Maps, knees_of
+from kneerisk.radiograph.peaks import Found, Maps, RunLocaliser, knees_of
 from kneerisk.radiograph.recognise import is_cropped_knee, side_from_name
 from kneerisk.records import KneeCrop, Radiograph, RadiographRef, Refusal
 
@@ -78,16 +79,24 @@ def test_side_from_a_name(name: str, side: str | None) -> None:
     assert side_from_name(name) == side
 
 
-def test_a_crop_is_scored_as_it_is_and_a_left_one_mirrored() -> None:
-    seen = image()
+def sees_a_left_knee(score: float) -> RunLocaliser:
+    """A network that sees a left knee in the middle, and a right one in the mirror image it is shown next."""
+    looks = itertools.count()
 
-    def sees_a_left_knee(inputs: Maps) -> Maps:
+    def run(inputs: Maps) -> Maps:
+        straight = next(looks) % 2 == 0
         centres = np.zeros((1, 2, 64, 64), np.float32)
-        centres[0, 1, 36, 32] = 0.9
+        centres[0, 1 if straight else 0, 36, 32 if straight else 31] = score
         width = np.full((1, 1, 64, 64), WIDTH_IN_CROP, np.float32)
         return {"centres": centres, "width": width, "implant": 0 * width, "inverted": np.zeros(1, np.float32)}
 
-    (crop,) = KneeLocaliser(sees_a_left_knee).localise(seen)
+    return run
+
+
+def test_a_crop_is_scored_as_it_is_and_a_left_one_mirrored() -> None:
+    seen = image()
+
+    (crop,) = KneeLocaliser(sees_a_left_knee(0.9)).localise(seen)
     assert isinstance(crop, KneeCrop)
     assert crop.side == "L" and {flags.CROPPED_INPUT, flags.SIDE_FROM_NAME} == set(crop.qc_flags)
     np.testing.assert_array_equal(crop.pixels, seen.pixels[:, ::-1])
@@ -150,13 +159,7 @@ def test_blank_margins_are_not_seen_but_places_stay(blank: float) -> None:
 def test_a_faint_knee_counts_only_in_a_crop(
     shape: tuple[int, int], spacing: tuple[float, float] | None
 ) -> None:
-    def sees_a_faint_knee(inputs: Maps) -> Maps:
-        centres = np.zeros((1, 2, 64, 64), np.float32)
-        centres[0, 1, 36, 32] = 0.3
-        width = np.full((1, 1, 64, 64), WIDTH_IN_CROP, np.float32)
-        return {"centres": centres, "width": width, "implant": 0 * width, "inverted": np.zeros(1, np.float32)}
-
-    (result,) = KneeLocaliser(sees_a_faint_knee).localise(image(shape, spacing))
+    (result,) = KneeLocaliser(sees_a_left_knee(0.3)).localise(image(shape, spacing))
     if spacing is None:
         assert isinstance(result, KneeCrop) and flags.FAINT_KNEE in result.qc_flags
     else:
