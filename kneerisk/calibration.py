@@ -2,7 +2,8 @@
 
 The maths (ours). With x = logit(raw risk) and p the image's posterior of the grade now,
 
-    calibrated = sum over g < 4 of p[g] · sigmoid(a[g] + b · x);      grade 4 adds nothing: it cannot rise.
+    calibrated = sum over g < 4 of w[g] · sigmoid(a[g] + b · x);      grade 4 adds nothing: it cannot rise;
+    w[g] = p[g]^k / sum over h of p[h]^k.
 
 The same logistic form serves a knee whose reader's grade g is known, on the evidence e that the image places
 it higher:
@@ -13,6 +14,8 @@ Intercepts are solved so that, grade by grade, the mean over the fitting knees i
 grade that each risk knows, the image's own (its most probable) for the first, the reader's for the second. To
 demand the first by the reader's grade would be to ask of the image what it does not show: where posteriors
 overlap, no risks in 0..1 can meet it. What it comes to by reader's grade is kept in ``fitted_on``.
+For the same reason the posterior is sharpened: k is the least of ``SHARPNESS`` for which all four means can
+be met; with k = 1 a grade's knees may lend too much of their risk to the neighbouring grades.
 
 Rates alone say nothing of the slope, and a classifier's own spread is far too confident for a rare outcome;
 so the slope is set by how well such a score is known to discriminate: a logistic score whose standard
@@ -36,13 +39,17 @@ from kneerisk.errors import StackError
 from kneerisk.risk import evidence_above, risk_of_rise
 
 Array = npt.NDArray[np.float64]
-FORMAT = 1
+FORMAT = 2
 GRADES = 5
 RISING = GRADES - 1
 """Grades 0 to 3: those with somewhere to rise to."""
+SHARPNESS = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
+"""Powers of the posterior that are tried."""
 _EPSILON = 1e-6
 _BOUND = 30.0
 """Intercepts are sought within ± this many logits."""
+_MET = 1e-6
+"""A mean is met if it is off by at most this share of its rate."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +87,8 @@ class Calibration:
     """For ``risk_12m_calibrated``."""
     given_grade: Logistic
     """For ``risk_12m_given_grade``."""
+    sharpness: float = 1.0
+    """The power k of the grade posterior in ``risk_12m_calibrated``."""
     novelty_threshold: float | None = None
     """The encoder's novelty above which a knee is flagged ``unusual-appearance``; ``None`` flags nothing."""
     fitted_on: Mapping[str, Any] = field(default_factory=dict)
@@ -87,8 +96,8 @@ class Calibration:
 
     def risk(self, raw: npt.ArrayLike, p_now: npt.ArrayLike) -> Array:
         """Raw risk [...] and grade posterior [..., 5] → calibrated risk, float64 [...] in 0..1."""
-        posterior = np.asarray(p_now, dtype=np.float64)
-        return np.asarray(np.clip((posterior * self.image.by_grade(raw)).sum(axis=-1), 0.0, 1.0))
+        weights = _sharpened(np.asarray(p_now, dtype=np.float64), self.sharpness)
+        return np.asarray(np.clip((weights * self.image.by_grade(raw)).sum(axis=-1), 0.0, 1.0))
 
     def risk_given_grade(self, evidence: npt.ArrayLike, grade: npt.ArrayLike) -> Array:
         """Evidence [...] above a reader's grade [...] (0..4) → P(grade at 12 months > it), float64 [...]."""
@@ -117,6 +126,7 @@ class Calibration:
                 rates=tuple(float(v) for v in data["rates"]),
                 image=_logistic(data["image"]),
                 given_grade=_logistic(data["given_grade"]),
+                sharpness=float(data["sharpness"]),
                 novelty_threshold=None
                 if data.get("novelty_threshold") is None
                 else float(data["novelty_threshold"]),
@@ -175,17 +185,27 @@ def fit(
         raise ValueError(f"no knee of KL {missing} to fit on: calibrate on a set that has every grade 0 to 3")
 
     raw = risk_of_rise(now, future)
-    image = _fit_mixture(raw, now, grades, target, auc_image)
+    for sharpness in SHARPNESS:
+        weights = _sharpened(now, sharpness)
+        image, miss = _fit_mixture(raw, weights, grades, target, auc_image)
+        if miss < _MET:
+            break
     evidence = evidence_above(now, future, grades)
     given = _fit_single(evidence, grades, target, auc_given_grade)
-    reached = (now * image.by_grade(raw)).sum(axis=-1)
+    reached = (weights * image.by_grade(raw)).sum(axis=-1)
     fitted_on = {
         "knees_by_reader_grade": [int((grades == g).sum()) for g in range(GRADES)],
         "mean_by_image_grade": _means(reached, now.argmax(axis=1)),
         "mean_by_reader_grade": _means(reached, grades),
     }
     return Calibration(
-        population, tuple(float(v) for v in target), image, given, novelty_threshold, fitted_on
+        population,
+        tuple(float(v) for v in target),
+        image,
+        given,
+        sharpness,
+        novelty_threshold,
+        fitted_on,
     )
 
 
@@ -213,8 +233,11 @@ def _fit_single(score: Array, grades: npt.NDArray[np.intp], target: Array, auc: 
 
 def _fit_mixture(
     raw: Array, p_now: Array, grades: npt.NDArray[np.intp], target: Array, auc: float
-) -> Logistic:
-    """Four coupled intercepts: a grade's knees lend probability to its neighbours (Levenberg-Marquardt)."""
+) -> tuple[Logistic, float]:
+    """Four coupled intercepts: a grade's knees lend probability to its neighbours (Levenberg-Marquardt).
+
+    Returns them with the largest miss of a mean, relative to its rate.
+    """
     x = _logit(raw)
     slope = _slope(x, grades, auc)
     first = p_now.argmax(axis=1)[:, None] == np.arange(RISING)
@@ -251,7 +274,14 @@ def _fit_mixture(
             damping *= 4
             if damping > 1e9:
                 break
-    return Logistic(slope, tuple(float(v) for v in intercepts), auc)
+    miss = float(np.abs((target[:RISING] - means) / scale).max())
+    return Logistic(slope, tuple(float(v) for v in intercepts), auc), miss
+
+
+def _sharpened(posterior: Array, power: float) -> Array:
+    """Distributions [..., 5] raised to a power, and summing to one again."""
+    raised = (posterior / posterior.max(axis=-1, keepdims=True)) ** power
+    return np.asarray(raised / raised.sum(axis=-1, keepdims=True))
 
 
 def _slope(x: Array, grades: npt.NDArray[np.intp], auc: float) -> float:

@@ -70,6 +70,8 @@ class StackDescription:
     """Futures a knee, unless the user asks for others."""
     micro_batch: int
     """Items a network call holds, always: a row must not depend on its neighbours."""
+    grade_zooms: tuple[float, ...]
+    """Zooms of the crop at which the grade now is read (:mod:`kneerisk.views`); the first is 1."""
     components: Mapping[str, StackComponent]
 
     def __post_init__(self) -> None:
@@ -81,6 +83,8 @@ class StackDescription:
                 raise ValueError(f"{number} {value!r} must be a number above 0")
         if len(self.latent_shape) != 3 or any(not isinstance(n, int) or n < 1 for n in self.latent_shape):
             raise ValueError(f"latent_shape {self.latent_shape!r} must be three whole numbers of at least 1")
+        if self.grade_zooms[:1] != (1,) or not all(0.5 <= zoom <= 2 for zoom in self.grade_zooms):
+            raise ValueError(f"grade_zooms {self.grade_zooms!r} must start with 1 and lie in 0.5..2")
         if not self.components:
             raise ValueError("components: a stack holds at least one")
         for name, component in self.components.items():
@@ -96,6 +100,7 @@ class StackDescription:
         """Plain values for YAML."""
         values: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
         values["latent_shape"] = list(self.latent_shape)
+        values["grade_zooms"] = list(self.grade_zooms)
         values["components"] = {
             name: {
                 "terms": entry.terms,
@@ -119,7 +124,9 @@ class StackDescription:
                 ComponentSpec.from_dict(name, entry), entry["terms"], entry["config"], entry["float32_only"]
             )
         plain = {key: values[key] for key in known}
-        return cls(**(plain | {"components": components, "latent_shape": tuple(values["latent_shape"])}))
+        for key in ("latent_shape", "grade_zooms"):
+            plain[key] = tuple(plain[key])
+        return cls(**(plain | {"components": components}))
 
 
 _ENTRY_KEYS = {"terms", "float32_only", "inputs", "outputs", "config"}

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from kneerisk.exposure import equalise
 from kneerisk.models.classifier import Classifier
 from kneerisk.models.vqvae import Encoder
+from kneerisk.views import zoomed
 from train import chen
 from train.diffusion import draw_futures, latent, load_autoencoder, surrogate_pairs
 from train.loop import (
@@ -136,9 +137,13 @@ def spoil(latents: Tensor, rng: np.random.Generator) -> Tensor:
 
 
 @torch.no_grad()
-def encode_knees(encoder: Encoder, knees: chen.Knees) -> Tensor:
-    """Latents float32 [N, C, h, w] of crops as they are."""
-    crops = batches(lambda i: equalise(knees.pixels[i].astype(np.uint16)), len(knees.grade))
+def encode_knees(encoder: Encoder, knees: chen.Knees, zoom: float = 1.0) -> Tensor:
+    """Latents float32 [N, C, h, w] of crops as they are, or zoomed (:mod:`kneerisk.views`)."""
+
+    def seen(index: int) -> np.ndarray:
+        return zoomed(equalise(knees.pixels[index].astype(np.uint16)), zoom)
+
+    crops = batches(seen, len(knees.grade))
     return torch.cat([encoder(part)[0] for part in crops])
 
 

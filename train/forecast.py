@@ -13,6 +13,7 @@ from engines.runner import Runner
 from kneerisk.diffusion import draw_noise, sample
 from kneerisk.exposure import equalise
 from kneerisk.stack import Stack
+from kneerisk.views import mean_posterior, zoomed
 from train.chen import Knees
 
 Array = npt.NDArray[np.float32]
@@ -34,6 +35,11 @@ class Forecast:
     """[N, 5]."""
     landmarks: Array
     """[N, 16, 2] in crop pixels, now."""
+
+
+def equalised(crops: npt.NDArray[np.uint8] | Array) -> list[Array]:
+    """Crops [N, S, S], uint8 or float32, in the standard grey scale."""
+    return [equalise(c.astype(np.uint16) if c.dtype == np.uint8 else c) for c in crops]
 
 
 class Networks:
@@ -63,10 +69,19 @@ class Networks:
         ]
         return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
 
+    def grade(self, crops: npt.NDArray[np.uint8] | Array, latent: Array) -> dict[str, Array]:
+        """``kl`` and ``landmarks`` now of crops and their latents, ``kl`` averaged over the stack's zooms."""
+        now = self.run("classifier_now", {"latent": latent})
+        looks = [now["kl"]]
+        for zoom in self.stack.description.grade_zooms[1:]:
+            seen = np.stack([zoomed(standard, zoom) for standard in equalised(crops)])[:, None]
+            z = self.run("encoder", {"radiograph": seen})["latent"]
+            looks.append(self.run("classifier_now", {"latent": z})["kl"])
+        return now | {"kl": mean_posterior(looks)}
+
     def encode(self, crops: npt.NDArray[np.uint8] | Array) -> dict[str, Array]:
         """Crops [N, S, S], uint8 or float32, as they are → ``latent`` and ``novelty``."""
-        standard = [equalise(c.astype(np.uint16) if c.dtype == np.uint8 else c) for c in crops]
-        return self.run("encoder", {"radiograph": np.stack(standard)[:, None]})
+        return self.run("encoder", {"radiograph": np.stack(equalised(crops))[:, None]})
 
     def future(self, latent: Array, steps: int, seed: int = 0) -> Array:
         """One sampled future of each latent, all from the seed's noise."""
@@ -81,7 +96,7 @@ class Networks:
         """Everything of every knee."""
         encoded = self.encode(knees.pixels)
         future = self.future(encoded["latent"], steps, seed)
-        now = self.run("classifier_now", {"latent": encoded["latent"]})
+        now = self.grade(knees.pixels, encoded["latent"])
         later = self.run("classifier_12m", {"latent": future})
         return Forecast(
             encoded["latent"], encoded["novelty"], future, now["kl"], later["kl"], now["landmarks"]

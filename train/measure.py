@@ -120,8 +120,9 @@ def steps(stack: Stack, data: Path, knees: int) -> list[dict[str, object]]:
     val = chen.load(data, "val")
     calibration = Calibration.from_mapping(stack.calibration())
     with Networks(stack) as networks:
-        latent = networks.encode(val.pixels[:: max(1, len(val.grade) // knees)])["latent"]
-        now = networks.run("classifier_now", {"latent": latent})["kl"]
+        crops = val.pixels[:: max(1, len(val.grade) // knees)]
+        latent = networks.encode(crops)["latent"]
+        now = networks.grade(crops, latent)["kl"]
         futures = {}
         for count in STEPS:
             future = networks.future(latent, count)
@@ -155,7 +156,7 @@ def rebuilt(stack: Stack, data: Path) -> dict[str, float]:
     with Networks(stack) as networks:
         latent = networks.encode(val.pixels)["latent"]
         pictures = networks.run("decoder", {"latent": latent})["radiograph"][:, 0].clip(0, 1)
-        again = networks.run("classifier_now", {"latent": networks.encode(pictures)["latent"]})["kl"]
+        again = networks.grade(pictures, networks.encode(pictures)["latent"])["kl"]
     return {
         "knees": len(val.grade),
         "auc_one_against_rest": float(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +126,7 @@ def publish(
         modules[name] = build(name, plain[name])
         modules[name].load_state_dict(torch.load(out / (file or f"{name}.pt"), weights_only=True))
     latents = encode_knees(encoder, val)
+    zoomed_latents = [encode_knees(encoder, val, zoom) for zoom in recipe.classifier.grade_zooms[1:]]
     grade = torch.from_numpy(val.grade)
     if cross_entropy(autoencoder.classifier, latents, grade) < cross_entropy(
         modules["classifier_now"], latents, grade
@@ -134,8 +136,9 @@ def publish(
     for name in ("classifier_now", "classifier_12m"):
         module = modules[name]
         assert isinstance(module, Classifier)
-        fit_grade_bias(module, latents, val.grade, recipe.seed)
-        fit_temperature(module, latents, grade)
+        looks = [latents, *zoomed_latents] if name == "classifier_now" else [latents]
+        fit_grade_bias(module, looks, val.grade, recipe.seed)
+        fit_temperature(module, looks, grade)
         log.info("%s: temperature %.3f", name, module.temperature.item())
     # The auxiliary heads, the optimiser's state and the codebook's usage stay behind.
     _, channels, height, width = latents.shape
@@ -155,6 +158,7 @@ def publish(
         steps=steps,
         samples=1,
         micro_batch=8,
+        grade_zooms=recipe.classifier.grade_zooms,
         components=entries,
     )
     stack = write_stack(folder, description, modules, calibration={}, model_card=model_card, overwrite=True)
@@ -199,14 +203,27 @@ def cross_entropy(classifier: nn.Module, latents: Tensor, grade: Tensor) -> floa
 
 
 @torch.no_grad()
-def fit_grade_bias(classifier: Classifier, latents: Tensor, grade: npt.NDArray[np.int64], seed: int) -> None:
+def mean_logits(classifier: Classifier, looks: Sequence[Tensor]) -> Tensor:
+    """Logits [N, 5] of several looks at the same knees (latents [N, C, h, w] each), averaged.
+
+    Their softmax is the geometric mean of the looks' posteriors, as scoring forms it.
+    """
+    classifier.eval()
+    return torch.stack(
+        [torch.cat([classifier.logits(part)[0] for part in torch.split(latents, 64)]) for latents in looks]
+    ).mean(dim=0)
+
+
+@torch.no_grad()
+def fit_grade_bias(
+    classifier: Classifier, looks: Sequence[Tensor], grade: npt.NDArray[np.int64], seed: int
+) -> None:
     """Move the grade head's biases to where accuracy plus quadratic kappa is best on given knees.
 
     Cross-entropy with soft targets leans towards the common grade 0. Random biases are tried; the mean of the
     best hundredth is taken, less of an accident than the single best.
     """
-    classifier.eval()
-    logits = torch.cat([classifier.logits(part)[0] for part in torch.split(latents, 64)]).numpy()
+    logits = mean_logits(classifier, looks).numpy()
     tried = np.random.default_rng((seed, 9)).normal(0, 0.25, (3000, 5))
 
     def merit(bias: npt.NDArray[np.float64]) -> float:
@@ -222,11 +239,9 @@ def fit_grade_bias(classifier: Classifier, latents: Tensor, grade: npt.NDArray[n
     head.bias.add_(torch.from_numpy(chosen.astype(np.float32)))
 
 
-def fit_temperature(classifier: Classifier, latents: Tensor, grade: Tensor) -> None:
+def fit_temperature(classifier: Classifier, looks: Sequence[Tensor], grade: Tensor) -> None:
     """The softmax temperature of least cross-entropy on given knees (arXiv 1706.04599), into the buffer."""
-    classifier.eval()
-    with torch.no_grad():
-        logits = torch.cat([classifier.logits(part)[0] for part in torch.split(latents, 64)])
+    logits = mean_logits(classifier, looks)
     candidates = torch.linspace(0.3, 3.0, 541)
     losses = torch.stack([F.cross_entropy(logits / t, grade) for t in candidates])
     classifier.temperature.fill_(candidates[losses.argmin()].item())

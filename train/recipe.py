@@ -71,6 +71,8 @@ class ClassifierStage:
     """Weight of the landmark loss (the paper's delta)."""
     ordinal_weight: float = 1.0
     """Weight of the squared distance between cumulative distributions: far errors cost more than near."""
+    grade_zooms: tuple[float, ...] = (1.0,)
+    """Zooms of the crop at which the published stack reads the grade now; the first is 1."""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Stage 1: the VQ-VAE, with an auxiliary classifier on its latents so that they keep what grades a knee.
 
-Loss = L1 of the equalised radiograph and of its gradients + beta * commitment + grade cross-entropy +
+Loss = L1 of the equalised radiograph and of its gradients + beta * commitment + the grades' loss +
 landmark distance.  The auxiliary classifier has the shape of the stage-2 classifier, which starts from it.
 """
 
@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from sklearn.metrics import cohen_kappa_score
 from torch import Tensor, nn
 
@@ -28,6 +27,7 @@ from train.loop import (
     Checkpoint,
     channels_last,
     descend,
+    grade_loss,
     landmark_loss,
     optimiser,
     prefetch,
@@ -117,7 +117,8 @@ def train(recipe: Recipe, data: Path, out: Path) -> Path:
             half = len(radiographs) // 2
             decoded = module.decoder(quantised.latent[:half])
             logits, points = module.classifier.logits(quantised.latent)
-        grade = F.cross_entropy(logits, soft_grades(grades, recipe.label_smoothing))
+        targets = soft_grades(grades, recipe.label_smoothing)
+        grade = grade_loss(logits, targets, recipe.classifier.ordinal_weight)
         place = landmark_loss(points, landmarks, size)
         shape = reconstruction_loss(decoded.float(), radiographs[:half])
         loss = (

@@ -112,6 +112,7 @@ def open_rooms(
             settings,
             novelty_threshold=calibration.novelty_threshold,
             micro_batch=stack.description.micro_batch,
+            grade_zooms=stack.description.grade_zooms,
             keep_latents=wants_pictures,
             stage=clock.stage,
         )

@@ -1,6 +1,6 @@
 """Knee crops → grade posteriors and landmarks, now and at twelve months, with a stack's networks.
 
-crop → encoder → z0 ─┬→ classifier_now → P(KL now), landmarks now
+crop → encoder → z0 ─┬→ classifier_now → P(KL now), averaged over the stack's zooms; landmarks now
                      └→ diffusion (the seed's noise) → ẑ12 of each future → classifier_12m → P(KL 12 m)
 
 The same knee gives the same prediction whatever stands beside it: the noise is the seed's, and every
@@ -21,6 +21,7 @@ from kneerisk.diffusion import draw_noise, sample
 from kneerisk.errors import Reason, UsageError
 from kneerisk.exposure import equalise
 from kneerisk.records import FloatArray, KneeCrop, KneePrediction, Refusal
+from kneerisk.views import mean_posterior, zoomed
 
 Run = Callable[[Mapping[str, npt.NDArray[Any]]], Mapping[str, npt.NDArray[Any]]]
 """One component: named arrays [B, …] in, named arrays [B, …] out."""
@@ -67,6 +68,7 @@ class StackPredictor:
         settings: how the future is sampled.
         novelty_threshold: above it a knee is flagged ``unusual-appearance``; ``None`` flags nothing.
         micro_batch: items a network call holds, always; a property of the stack, not of the machine.
+        grade_zooms: of the crop, at which the grade now is read; a property of the stack too.
         keep_latents: keep z0 and ẑ12 in each prediction (previews and futures need them).
         stage: a clock for each named stage, entered around its work.
     """
@@ -78,6 +80,7 @@ class StackPredictor:
         *,
         novelty_threshold: float | None = None,
         micro_batch: int = 8,
+        grade_zooms: Sequence[float] = (1.0,),
         keep_latents: bool = False,
         stage: Stage = lambda name: nullcontext(),
     ) -> None:
@@ -85,6 +88,7 @@ class StackPredictor:
         self._settings = settings
         self._novelty_threshold = novelty_threshold
         self._micro_batch = micro_batch
+        self._closer_looks = tuple(zoom for zoom in grade_zooms if zoom != 1)
         self._keep_latents = keep_latents
         self._stage = stage
 
@@ -95,11 +99,14 @@ class StackPredictor:
         with self._stage("encode"):
             pixels = np.stack([self._input(crop) for crop in crops])[:, None]
             encoded = self._run("encoder", {"radiograph": pixels})
+            others = [self._encode_zoomed(pixels, zoom) for zoom in self._closer_looks]
         latent = encoded["latent"]
         with self._stage("forecast"):
             future = self._forecast(latent)
         with self._stage("classify"):
             now = self._run("classifier_now", {"latent": latent})
+            looks = [now["kl"], *(self._run("classifier_now", {"latent": z})["kl"] for z in others)]
+            p_now = mean_posterior(looks)
             later = self._run("classifier_12m", {"latent": future})
         n, samples = len(crops), self._settings.samples
         p_12m = later["kl"].reshape(n, samples, -1)
@@ -109,7 +116,7 @@ class StackPredictor:
         for i, crop in enumerate(crops):
             prediction = KneePrediction(
                 crop=self._flagged(crop, float(encoded["novelty"][i])),
-                p_now=_distribution(now["kl"][i]),
+                p_now=p_now[i],
                 p_12m=_distribution(p_12m[i]),
                 landmarks_now=self._to_crop(now["landmarks"][i], crop),
                 landmarks_12m=self._to_crop(landmarks_12m[i], crop),
@@ -125,6 +132,11 @@ class StackPredictor:
 
     def _input(self, crop: KneeCrop) -> FloatArray:
         return equalise(upscaled(crop.pixels) if self._settings.upscale else crop.pixels)
+
+    def _encode_zoomed(self, pixels: FloatArray, zoom: float) -> FloatArray:
+        """Equalised crops [N, 1, S, S] → their latents at another zoom."""
+        seen = np.stack([zoomed(radiograph[0], zoom) for radiograph in pixels])[:, None]
+        return self._run("encoder", {"radiograph": seen})["latent"]
 
     def _to_crop(self, landmarks: FloatArray, crop: KneeCrop) -> FloatArray:
         """Landmarks in the networks' input pixels → crop pixels."""

@@ -49,6 +49,16 @@ def test_mean_risk_of_each_grade_is_its_rate_on_the_fitting_knees(seed: int) -> 
     assert reached == [pytest.approx(image[kl == grade].mean(), abs=1e-6) for grade in range(5)]
 
 
+def test_flat_posteriors_are_sharpened_until_every_rate_is_met() -> None:
+    now, later, kl = (array[:] for array in graded_knees(3))
+    now = now**0.3 / (now**0.3).sum(axis=1, keepdims=True)
+    calibration = fit(now, later, kl, RATES, population="simulated knees")
+    assert calibration.sharpness > 1
+    image = calibration.risk(risk_of_rise(now, later), now)
+    for grade in range(4):
+        assert image[now.argmax(axis=1) == grade].mean() == pytest.approx(RATES[grade], abs=1e-6)
+
+
 def test_a_grade_that_the_image_never_puts_first_is_fitted_by_its_weight() -> None:
     now, later, kl = graded_knees(5)
     now[:, 1] *= 0.3
