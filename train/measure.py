@@ -42,12 +42,14 @@ def grades(stack: str, data: Path) -> dict[str, float]:
     with TemporaryDirectory() as scratch:
         table = _score(stack, [(data / row["file"], row) for row in rows], Path(scratch))
     truth = np.array([int(row["kl_grade"]) for row in rows])
-    now = table.select([f"kl_now_p{grade}" for grade in range(5)]).to_numpy()
-    predicted = table["kl_now"].to_numpy()
+    scored = (table["status"] == "ok").to_numpy()
+    kept = table.filter(scored)
+    now = kept.select([f"kl_now_p{grade}" for grade in range(5)]).to_numpy()
+    predicted = kept["kl_now"].to_numpy()
     marks = {row["file"]: row for row in _table(data / "landmarks.csv")}
     errors = []
     for index, row in enumerate(rows):
-        if row["file"] in marks and row["mm_per_px_x"]:
+        if scored[index] and row["file"] in marks and row["mm_per_px_x"]:
             known = _points(marks[row["file"]], "{axis}_{name}")
             found = _points(table.row(index, named=True), "lm_now_{name}_{axis}")
             spacing = np.array([float(row["mm_per_px_x"]), float(row["mm_per_px_y"])])
@@ -55,10 +57,12 @@ def grades(stack: str, data: Path) -> dict[str, float]:
     distance = np.array(errors)
     return {
         "knees": len(rows),
-        "kl_accuracy": float((predicted == truth).mean()),
-        "kl_quadratic_kappa": float(cohen_kappa_score(truth, predicted, weights="quadratic")),
+        "not_scored": int((~scored).sum()),
+        # A knee that was not scored counts as one graded wrongly; kappa and AUC have no way to count it.
+        "kl_accuracy": float((predicted == truth[scored]).sum() / len(rows)),
+        "kl_quadratic_kappa": float(cohen_kappa_score(truth[scored], predicted, weights="quadratic")),
         "kl_auc_one_against_rest": float(
-            roc_auc_score(truth, now / now.sum(1, keepdims=True), multi_class="ovr")
+            roc_auc_score(truth[scored], now / now.sum(1, keepdims=True), multi_class="ovr")
         ),
         "landmarked_knees": len(errors),
         "landmark_median_mm": float(np.median(distance)),

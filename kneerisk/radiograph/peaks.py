@@ -93,7 +93,7 @@ def mean_of_mirrored(straight: Maps, mirrored: Maps) -> Maps:
     """Mean of the maps of a radiograph and of its mirror image, in which left and right trade places."""
     back = {name: maps[..., ::-1] if maps.ndim == 4 else maps for name, maps in mirrored.items()}
     back["centres"] = back["centres"][:, ::-1]
-    return {name: (maps + back[name]) / 2 for name, maps in straight.items()}
+    return {name: np.asarray((maps + back[name]) / 2, np.float32) for name, maps in straight.items()}
 
 
 def best_score(maps: Maps) -> float:
