@@ -35,7 +35,7 @@ def describe(**changes) -> StackDescription:
         "steps": 4,
         "samples": 1,
         "micro_batch": 2,
-        "grade_zooms": [1.0],
+        "grade_zooms": (1.0,),
         "components": {
             "unet": StackComponent(unet, "CC0-1.0", UNET),
             "decoder": StackComponent(decoder, "CC0-1.0", DECODER, float32_only=True),
