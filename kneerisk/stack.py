@@ -284,9 +284,17 @@ def stack_roots() -> list[Path]:
     """List the folders of stacks, first come first: $KNEERISK_STACKS, the user's data, the package."""
     import platformdirs
 
-    listed = [Path(root) for root in os.environ.get(STACKS_VARIABLE, "").split(os.pathsep) if root]
-    own = Path(platformdirs.user_data_dir("kneerisk", appauthor=False)) / "stacks"
-    return [*listed, own, Path(__file__).with_name("stacks")]
+    user = Path(platformdirs.user_data_dir("kneerisk", appauthor=False)) / "stacks"
+    return [*_listed_roots(), user, Path(__file__).with_name("stacks")]
+
+
+def own_root() -> Path:
+    """Folder that imported stacks go into: the first of $KNEERISK_STACKS, else the user's data."""
+    return stack_roots()[0]
+
+
+def _listed_roots() -> list[Path]:
+    return [Path(root) for root in os.environ.get(STACKS_VARIABLE, "").split(os.pathsep) if root]
 
 
 def available_stacks() -> dict[str, Path]:

@@ -28,6 +28,8 @@ from kneerisk.stack import (
 if TYPE_CHECKING:
     from torch import nn
 
+TRAINING_FILE = "training.yaml"
+
 
 def write_stack(
     folder: Path,
@@ -36,13 +38,15 @@ def write_stack(
     *,
     calibration: Mapping[str, Any],
     model_card: str,
+    training: str | None = None,
     overwrite: bool = False,
 ) -> Stack:
     """Export every component's trained module, publish the stack at ``folder``, and load it.
 
     ``modules`` has one module for each component of the description, weights and all; matrices and kernels
     are rounded to float16 in the file (see :func:`engines.weights.stored_form`), and those rounded values are
-    the stack's weights for every backend.  StackError where the folder exists (unless ``overwrite``) or the
+    the stack's weights for every backend.  ``training`` is kept beside them as ``training.yaml``: what the
+    networks were trained by and on.  StackError where the folder exists (unless ``overwrite``) or the
     modules are not the description's; engines.ExportError where a module does not fit its spec.
     """
     from engines.export import export_components
@@ -56,8 +60,26 @@ def write_stack(
             aside, {name: (modules[name], entry.spec) for name, entry in description.components.items()}
         )
         _write_texts(aside, calibration, model_card)
+        if training is not None:
+            (aside / TRAINING_FILE).write_bytes(training.encode())
         _write_recipe(aside, description)
     return Stack.load(folder)
+
+
+def import_stack(source: Path, root: Path, *, name: str | None = None, overwrite: bool = False) -> Path:
+    """Copy a verified stack's folder into a folder of stacks, so that it is found by name; gives its place.
+
+    StackError where ``source`` is no whole stack, or the name is taken (unless ``overwrite``).
+    """
+    stack = Stack.load(source)
+    place = root / (name or stack.name)
+    if place.absolute() == stack.folder.absolute():
+        raise StackError(f"{source} is in {root} already: score --stack {place.name} finds it")
+    with _published(place, overwrite=overwrite) as aside:
+        for file in [*stack.files, RECIPE_FILE]:
+            shutil.copyfile(stack.folder / file, aside / file)
+    Stack.load(place)
+    return place
 
 
 def revise_stack(

@@ -13,10 +13,12 @@ import numpy.typing as npt
 
 from kneerisk.exposure import equalise
 
+_SIDE = 224
+
 
 @dataclass(frozen=True)
 class AugmentConfig:
-    """Largest change of each kind; 0 turns it off."""
+    """Largest change of each kind; 0 turns it off.  Pixels are those of a crop of 224 a side."""
 
     rotation_degrees: float = 8.0
     scale: float = 0.12
@@ -49,7 +51,9 @@ def augment(
         levels, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
     )
     if config.blur_px and rng.random() < 0.3:
-        changed = cv2.GaussianBlur(changed, (0, 0), max(config.blur_px * float(rng.random()), 0.1))
+        changed = cv2.GaussianBlur(
+            changed, (0, 0), max(config.blur_px * float(rng.random()) * size / _SIDE, 0.1)
+        )
     if config.field and rng.random() < 0.5:
         coarse = rng.normal(0.0, config.field, (3, 3)).astype(np.float32)
         field = np.exp(cv2.resize(coarse, (size, size), interpolation=cv2.INTER_CUBIC))
@@ -80,5 +84,5 @@ def draw_affine(size: int, config: AugmentConfig, rng: np.random.Generator) -> n
     rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     linear = rotation @ np.diag([scale * aspect, scale / aspect])
     centre = np.full(2, (size - 1) / 2)
-    shift = centre - linear @ centre + rng.uniform(-1, 1, 2) * config.shift_px
+    shift = centre - linear @ centre + rng.uniform(-1, 1, 2) * config.shift_px * size / _SIDE
     return np.column_stack([linear, shift])

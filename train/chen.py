@@ -13,38 +13,22 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from kneerisk.errors import UsageError
 from kneerisk.records import LANDMARKS
+from train.knees import Knees
 
 CROP_SIZE = 224
 
 
 @dataclass(frozen=True)
-class Knees:
-    """Crops of one split in the right-knee frame, bone bright, with what is known of each.  N knees."""
+class ChenKnees(Knees):
+    """Crops of one split in the right-knee frame, reversed grey scales undone, and their files."""
 
     file: list[str]
-    participant: npt.NDArray[np.str_]
-    side: npt.NDArray[np.str_]
-    pixels: npt.NDArray[np.uint8]
-    """[N, 224, 224]."""
-    grade: npt.NDArray[np.int64]
-    """[N], 0 to 4."""
-    landmarks: npt.NDArray[np.float32]
-    """[N, 16, 2] (x, y) in crop pixels of the right-knee frame; NaN where nobody marked them."""
-    spacing: npt.NDArray[np.float32]
-    """[N, 2] (x, y) in mm per crop pixel; NaN where the estimate failed."""
-
-    @property
-    def has_landmarks(self) -> npt.NDArray[np.bool_]:
-        """[N]: whether the knee's landmarks are known."""
-        known: npt.NDArray[np.bool_] = np.isfinite(self.landmarks[:, 0, 0])
-        return known
 
 
-def load(folder: Path, split: str) -> Knees:
+def load(folder: Path, split: str) -> ChenKnees:
     """Read one split (``train`` or ``val``); left knees are mirrored, reversed grey scales are undone.
 
     Raises:
@@ -70,10 +54,11 @@ def load(folder: Path, split: str) -> Knees:
             landmarks[index, :, 0] = CROP_SIZE - 1 - landmarks[index, :, 0]
         pixels[index] = crop
     spacing = [[float(row[f"mm_per_px_{axis}"] or "nan") for axis in "xy"] for row in rows]
-    return Knees(
+    return ChenKnees(
         file=[row["file"] for row in rows],
         participant=np.array([row["participant_id"] for row in rows]),
         side=np.array([row["side"] for row in rows]),
+        month=np.zeros(len(rows), np.int32),
         pixels=pixels,
         grade=np.array([int(row["kl_grade"]) for row in rows]),
         landmarks=landmarks,

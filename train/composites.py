@@ -12,8 +12,8 @@ import numpy as np
 
 from kneerisk.radiograph.crop import JOINT_IN_CROP, WIDTH_IN_CROP, letterbox
 from train import clutter
-from train.chen import Knees
 from train.films import Film, FilmArray, blur, resize, warp
+from train.knees import Knees
 
 SPACING_MM = 0.43
 """Stands in where a crop's own spacing could not be estimated."""
@@ -50,7 +50,7 @@ def _pick(knees: Knees, rng: np.random.Generator, of: int | None = None) -> int:
         return int(rng.choice(np.flatnonzero(knees.has_landmarks)))
     if draw > 0.8 and (severe := np.flatnonzero(knees.grade == 4)).size:
         return int(rng.choice(severe))  # the rarest and the least like the others
-    return int(rng.integers(len(knees.file)))
+    return int(rng.integers(len(knees)))
 
 
 def _joint(knees: Knees, index: int) -> tuple[float, float, float]:

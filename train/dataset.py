@@ -15,13 +15,12 @@ import numpy.typing as npt
 from kneerisk.errors import UsageError
 from train.cohorts.pairs import VisitPairs
 from train.cohorts.write import FORMAT, KNEES, MANIFEST, SUMMARY
+from train.knees import UNGRADED
 
 if TYPE_CHECKING:
     import polars as pl
 
 Rows = Sequence[int] | npt.NDArray[np.integer[Any]]
-UNGRADED = -1
-"""Stands in :attr:`Labels.grade` where no grade is known."""
 
 
 @dataclass(frozen=True)

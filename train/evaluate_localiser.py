@@ -1,4 +1,4 @@
-"""How well the localiser finds knees: ``python -m train.evaluate_localiser --data DIR --weights DIR``.
+"""How well the localiser finds knees: ``python -m train.evaluate_localiser --data DIR --stack S``.
 
 Composites of val crops and simulated radiographs of unseen seeds, under what befalls radiographs; Chen's
 val crops as they are; films without a knee.  All of :mod:`kneerisk.radiograph.localise` is measured, not
@@ -21,12 +21,13 @@ from kneerisk.errors import Reason
 from kneerisk.radiograph.crop import CROP_SIZE, JOINT_IN_CROP, JOINT_WIDTH_MM
 from kneerisk.radiograph.knee_flags import CROPPED_INPUT, INVERSION_DETECTED
 from kneerisk.radiograph.localise import KneeLocaliser
-from kneerisk.radiograph.peaks import Maps, RunLocaliser
 from kneerisk.records import KneeCrop, Radiograph, RadiographRef, Refusal, SpacingSource
 from kneerisk.simulate.radiograph import simulate_radiograph
+from kneerisk.stack import Stack
 from train import chen, clutter
 from train.composites import render
 from train.films import Film, warp
+from train.knees import Knees
 from train.simulated import EVALUATION_SEEDS, as_film
 
 log = logging.getLogger(__name__)
@@ -60,29 +61,6 @@ class Tally:
     implants_supposed: int = 0
     inversion_right: int = 0
     """Films whose grey scale came out right."""
-
-
-def torch_runner(folder: Path) -> RunLocaliser:
-    """The trained localiser of a folder, run by torch in float32."""
-    import torch
-    from safetensors.torch import load_file
-
-    from kneerisk.models.localiser import Localiser, LocaliserConfig
-    from train.localiser import CONFIG_FILE, WEIGHTS_FILE
-
-    config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
-    module = Localiser(LocaliserConfig(**{**config, "widths": tuple(config["widths"])}))
-    module.load_state_dict(load_file(folder / WEIGHTS_FILE))
-    module.eval()
-    torch.set_num_threads(1)  # so small a network gains nothing from a second one, which others may be using
-
-    def run(inputs: Maps) -> Maps:
-        with torch.inference_mode():
-            outputs = module(torch.from_numpy(np.ascontiguousarray(inputs["radiograph"])))
-        names = ("centres", "width", "implant", "inverted")
-        return {name: value.numpy() for name, value in zip(names, outputs, strict=True)}
-
-    return run
 
 
 def tally(localiser: KneeLocaliser, films: Iterator[Case]) -> Tally:
@@ -145,13 +123,13 @@ def simulated(count: int, change: Change, *, view: str, spacing_known: bool = Tr
         yield change(as_film(shown), rng), shown.spacing_mm if spacing_known else None, change is invert
 
 
-def composites(knees: chen.Knees, count: int, kind: str) -> Iterator[Case]:
+def composites(knees: Knees, count: int, kind: str) -> Iterator[Case]:
     """Composites of crops that no training saw."""
     for index in range(count):
         yield render(knees, np.random.default_rng((11, index)), kind, SIZE), None, False
 
 
-def crops_as_they_are(folder: Path, knees: chen.Knees) -> Iterator[Case]:
+def crops_as_they_are(folder: Path, knees: chen.ChenKnees) -> Iterator[Case]:
     """Chen's crops as stored, inverted ones and left ones included; their joints where crops have it."""
     for row, file in enumerate(knees.file):
         stored = cv2.imread(str(folder / file), cv2.IMREAD_GRAYSCALE)
@@ -243,35 +221,36 @@ def rows(localiser: KneeLocaliser, folder: Path, count: int) -> Iterator[tuple[s
 
 
 def main() -> None:
-    """Print the table; write it as JSON beside the weights."""
+    """Print the table; write it as JSON where asked."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="Chen's folder")
-    parser.add_argument(
-        "--weights", type=Path, required=True, help="the folder that training the localiser wrote"
-    )
+    parser.add_argument("--stack", default="compact", help="the stack whose localiser is measured")
     parser.add_argument("--films", type=int, default=200, help="films a row, about")
+    parser.add_argument("--json", type=Path, help="where the table goes as JSON too")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[logging.StreamHandler()])
-    localiser = KneeLocaliser(torch_runner(arguments.weights), size=SIZE)
-    table = {}
-    log.info("%-28s films knees found%% side%% as-is <5mm%% median  p95 cut extra implants inversion%%", "")
-    for name, row in rows(localiser, arguments.data, arguments.films):
-        table[name] = asdict(row)
+    with Stack.load(arguments.stack).open("localiser") as runner:
+        localiser = KneeLocaliser(runner.run, size=SIZE)
+        table = {}
         log.info(
-            "%-28s %5d %5d %6.2f %5.1f %5d %5.1f %6s %5s %3d %5d %4d/%d+%d %9.2f",
-            *(name, row.films, row.knees, 100 * row.found / max(1, row.knees)),
-            *(
-                100 * row.side_right / max(1, row.found),
-                row.as_it_is,
-                100 * row.close / max(1, row.found - row.as_it_is),
-            ),
-            *(row.median_mm, row.p95_mm, row.cut_off, row.extra),
-            *(row.implants_refused, row.implants, row.implants_supposed),
-            100 * row.inversion_right / max(1, row.films),
+            "%-28s films knees found%% side%% as-is <5mm%% median  p95 cut extra implants inversion%%", ""
         )
-    (arguments.weights / "localiser-evaluation.json").write_text(
-        json.dumps(table, indent=1), encoding="utf-8"
-    )
+        for name, row in rows(localiser, arguments.data, arguments.films):
+            table[name] = asdict(row)
+            log.info(
+                "%-28s %5d %5d %6.2f %5.1f %5d %5.1f %6s %5s %3d %5d %4d/%d+%d %9.2f",
+                *(name, row.films, row.knees, 100 * row.found / max(1, row.knees)),
+                *(
+                    100 * row.side_right / max(1, row.found),
+                    row.as_it_is,
+                    100 * row.close / max(1, row.found - row.as_it_is),
+                ),
+                *(row.median_mm, row.p95_mm, row.cut_off, row.extra),
+                *(row.implants_refused, row.implants, row.implants_supposed),
+                100 * row.inversion_right / max(1, row.films),
+            )
+    if arguments.json:
+        arguments.json.write_text(json.dumps(table, indent=1), encoding="utf-8")
 
 
 if __name__ == "__main__":

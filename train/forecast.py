@@ -14,7 +14,7 @@ from kneerisk.diffusion import draw_noise, sample
 from kneerisk.exposure import equalise
 from kneerisk.stack import Stack
 from kneerisk.views import mean_posterior, zoomed
-from train.chen import Knees
+from train.knees import Knees
 
 Array = npt.NDArray[np.float32]
 

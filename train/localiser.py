@@ -6,26 +6,24 @@ cross-entropy of the reversed grey scale.
 
 from __future__ import annotations
 
-import json
 import logging
-import time
 from dataclasses import asdict
-from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
+from kneerisk.errors import UsageError
 from kneerisk.models.localiser import Localiser
-from train import chen
-from train.loop import Average, Checkpoint, descend, optimiser, prefetch
-from train.recipe import Recipe
+from train.initial import load_initial
+from train.loop import Batch, Stage, call, fit, seed_of
 from train.samples import look, render_samples, targets
+from train.session import Session, fingerprint
 
 log = logging.getLogger(__name__)
-WEIGHTS_FILE = "localiser.safetensors"
-CONFIG_FILE = "localiser.json"
+NAME = "localiser"
+_FILMS_FILE = "localiser-films.npz"
 
 
 def localiser_loss(
@@ -52,53 +50,47 @@ def localiser_loss(
     }
 
 
-def train(recipe: Recipe, data: Path, out: Path) -> Path:
-    """Train on the train split's composites; returns the file with the averaged weights.
+def train(session: Session) -> Localiser:
+    """Train on composites of the train split's crops; returns the averaged weights.
 
-    Args:
-        recipe: sizes and schedule.
-        data: Chen's folder.
-        out: where samples, checkpoint, log and weights go; a checkpoint found there is resumed.
+    Raises:
+        UsageError: the recipe has no localiser.
     """
-    from safetensors.torch import save_file
-
-    stage, config = recipe.localiser, recipe.localiser.optim
-    torch.set_num_threads(stage.threads)
-    torch.manual_seed(recipe.seed)
-    size = stage.localiser.size
-    knees = chen.load(data, "train")
+    recipe, config = session.recipe, session.recipe.localiser
+    if config is None:
+        raise UsageError(
+            f"the recipe {recipe.name} has no localiser: the stack is published with the one that cut the "
+            "knees out; add a section localiser to train your own"
+        )
+    size = config.localiser.size
+    purpose = fingerprint(asdict(config), recipe.seed, session.data.splits_sha256)
+    cache = session.out / _FILMS_FILE
     samples = render_samples(
-        knees, stage.mixture, stage.films, recipe.seed, size, out / "localiser-films.npz"
+        session.data.knees["train"], config.mixture, config.films, recipe.seed, size, cache, purpose
     )
     log.info("%d films", len(samples.pixels))
+    torch.manual_seed(seed_of(recipe.seed, NAME))
+    module = Localiser(config.localiser)
+    if session.initial is not None:
+        load_initial(session.initial, {NAME: module})
 
-    module = Localiser(stage.localiser).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    average = Average(module, config.ema_decay)
-    optim = optimiser(module, config)
-    checkpoint = Checkpoint(out / "localiser.pt", module, average, optim)
-    start = checkpoint.resume()
-    began, sums = time.monotonic(), dict.fromkeys(("peaks", "width", "implant", "inverted"), 0.0)
+    def batch(step: int, rng: np.random.Generator) -> Batch:
+        radiographs, knees, inverted = look(samples, rng, config.optim.batch_size)
+        return radiographs.contiguous(memory_format=torch.channels_last), knees, inverted
 
-    def batch(step: int) -> tuple[Tensor, Tensor, Tensor]:
-        return look(samples, np.random.default_rng((recipe.seed, 1, step)), config.batch_size)
+    def terms(training: nn.Module, arrays: Batch) -> dict[str, Tensor]:
+        radiographs, knees, inverted = arrays
+        maps, flat = call(training, "logits", radiographs)
+        return localiser_loss(maps.float(), flat.float(), knees, inverted, size)
 
-    for step, (radiograph, answers, inverted) in enumerate(prefetch(batch, start, config.steps), start):
-        module.train()
-        with torch.autocast("cpu", torch.bfloat16):
-            maps, flat = module.logits(radiograph.contiguous(memory_format=torch.channels_last))
-        terms = localiser_loss(maps.float(), flat.float(), answers, inverted, size)
-        descend(torch.stack(list(terms.values())).sum(), module, optim, config, step)
-        average.update(module, step)
-        checkpoint.save(step + 1)
-        for name, term in terms.items():
-            sums[name] += float(term.detach())
-        if (step + 1) % 100 == 0:
-            pace = (time.monotonic() - began) / (step + 1 - start)
-            shown = " ".join(f"{name} {value / 100:.4f}" for name, value in sums.items())
-            log.info("step %d/%d %s %.0f ms", step + 1, config.steps, shown, 1000 * pace)
-            sums = dict.fromkeys(sums, 0.0)
-    checkpoint.save(config.steps, due_only=False)
-    weights = out / WEIGHTS_FILE
-    save_file({name: value.contiguous() for name, value in average.module.state_dict().items()}, weights)
-    (out / CONFIG_FILE).write_text(json.dumps(asdict(stage.localiser), indent=1), encoding="utf-8")
-    return weights
+    stage = Stage(
+        name=NAME,
+        module=module,
+        optim=config.optim,
+        batch=batch,
+        terms=terms,
+        forward_methods=("logits",),
+    )
+    trained = fit(session, stage)
+    assert isinstance(trained, Localiser)
+    return trained

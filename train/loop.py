@@ -1,64 +1,67 @@
-"""What the training scripts share: soft targets, averaged weights, checkpoints that resume exactly."""
+"""The training loop that every stage runs: mixed precision, averaged weights, exact resumes, a log to read.
+
+A step depends on the recipe's seed, the stage, the step and the process alone: batches are made from a
+generator of their own, and torch's is seeded anew before each step. So a killed run that goes on from its
+checkpoint has the losses of one that was not killed, to the last digit on a CPU.
+"""
 
 from __future__ import annotations
 
 import copy
+import hashlib
+import json
+import logging
 import os
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kneerisk.errors import KneeriskError, UsageError
+from train.journal import Journal, Picture
 from train.recipe import OptimConfig
+from train.session import Session, fingerprint
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 M = TypeVar("M", bound=nn.Module)
-CHECKPOINT_SECONDS = 120.0
+Batch = tuple[Tensor, ...]
+_REPORT_SECONDS = 30.0
 
 
-def soft_grades(grade: Tensor, smoothing: float) -> Tensor:
-    """KL grades int64 [B] → target distributions [B, 5] that lend probability to the neighbouring grades.
+@dataclass(frozen=True)
+class Stage:
+    """What one stage trains, on what, and how it is judged."""
 
-    Readers differ by one grade, seldom by more; KL 1 is their least reliable, so it lends twice as much.
-    """
-    lent = torch.where(grade == 1, 2 * smoothing, smoothing)
-    target = torch.zeros(len(grade), 5)
-    rows = torch.arange(len(grade))
-    target[rows, grade] = 1 - lent
-    inner = (grade > 0) & (grade < 4)
-    target[rows, (grade - 1).clamp(min=0)] += torch.where(inner, lent / 2, torch.where(grade == 4, lent, 0.0))
-    target[rows, (grade + 1).clamp(max=4)] += torch.where(inner, lent / 2, torch.where(grade == 0, lent, 0.0))
-    return target
-
-
-def grade_loss(logits: Tensor, target: Tensor, ordinal_weight: float) -> Tensor:
-    """Cross-entropy of grades plus their squared earth mover's distance (arXiv 1611.05916).
-
-    Args:
-        logits: float32 [B, 5].
-        target: [B, 5], distributions over the grades.
-        ordinal_weight: of the second term; 0 leaves the cross-entropy.
-    """
-    carried = (logits.softmax(dim=1) - target).cumsum(dim=1)
-    return F.cross_entropy(logits, target) + ordinal_weight * carried.square().sum(dim=1).mean()
+    name: str
+    """Of its files: ``NAME.pt``, ``NAME.checkpoint.pt``, ``NAME.csv``."""
+    module: nn.Module
+    optim: OptimConfig
+    batch: Callable[[int, np.random.Generator], Batch]
+    """(step, its own generator) → the batch; called in threads, some steps ahead."""
+    terms: Callable[[nn.Module, Batch], Mapping[str, Tensor]]
+    """The weighted terms of the loss, each a scalar; called under autocast."""
+    figures: Callable[[nn.Module], Mapping[str, float]] = lambda module: {}
+    """What the averaged weights reach on val."""
+    pictures: Callable[[nn.Module], Mapping[str, Picture]] = lambda module: {}
+    """Pictures to look at, of the averaged weights."""
+    figures_every: int = 0
+    """Steps between figures and pictures; 0: only at the end."""
+    forward_methods: tuple[str, ...] = field(default=())
+    """Methods of the module, other than ``forward``, that ``terms`` calls."""
 
 
-def landmark_loss(predicted: Tensor, known: Tensor, size: int) -> Tensor:
-    """Mean L1 distance over the marked knees, in units of 4 px; zero where none is marked.
-
-    Args:
-        predicted: float32 [B, 16, 2] in crop pixels.
-        known: the same, NaN where a knee is not marked.
-        size: crop pixels a side; points that augmentation moved outside do not count.
-    """
-    counts = known.isfinite() & (known >= 0).all(-1, keepdim=True) & (known < size).all(-1, keepdim=True)
-    distance = (predicted - known.nan_to_num()).abs() / 4.0
-    return (distance * counts).sum() / counts.sum().clamp(min=1)
+def call(module: nn.Module, method: str, *arrays: Tensor) -> Any:
+    """A method of a module that may be wrapped for several devices: one of ``Stage.forward_methods``."""
+    return getattr(module, method)(*arrays)
 
 
 def channels_last(module: M) -> M:
@@ -83,15 +86,19 @@ class Average:
             kept.copy_(latest)
 
 
-def prefetch(make: Callable[[int], T], start: int, stop: int, ahead: int = 3) -> Iterator[T]:
-    """``make(step)`` for each step in order, made by one thread while the caller computes."""
-    with ThreadPoolExecutor(1) as pool:
-        pending = [pool.submit(make, step) for step in range(start, min(stop, start + ahead))]
+def prefetch(
+    make: Callable[[int], T], start: int, stop: int, ahead: int = 3, threads: int = 1
+) -> Iterator[T]:
+    """``make(step)`` for each step in order, made by threads while the caller computes."""
+    with ThreadPoolExecutor(threads) as pool:
+        pending: deque[Future[T]] = deque(
+            pool.submit(make, step) for step in range(start, min(stop, start + ahead))
+        )
         for step in range(start, stop):
-            batch = pending.pop(0).result()
+            made = pending.popleft().result()
             if step + ahead < stop:
                 pending.append(pool.submit(make, step + ahead))
-            yield batch
+            yield made
 
 
 def optimiser(module: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
@@ -105,23 +112,112 @@ def optimiser(module: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
     return torch.optim.AdamW(groups, lr=config.learning_rate)
 
 
-def descend(
-    loss: Tensor, module: nn.Module, optim: torch.optim.AdamW, config: OptimConfig, step: int
-) -> None:
-    """One clipped step down the gradient at the schedule's rate."""
-    for group in optim.param_groups:
-        group["lr"] = config.rate(step)
-    optim.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
-    torch.nn.utils.clip_grad_norm_(module.parameters(), config.clip_norm)
-    optim.step()
+def seed_of(*parts: object) -> int:
+    """A seed below 2**63 of plain values, the same on every machine."""
+    return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "big") >> 1
+
+
+def fit(session: Session, stage: Stage) -> nn.Module:
+    """Train a stage to its last step, from its checkpoint where there is one; returns the averaged weights.
+
+    Writes, in the run's folder, the averaged weights (``NAME.pt``), every step's loss (``NAME.csv``),
+    TensorBoard's events (``logs/``) and pictures (``pictures/NAME/``). Over several processes each computes
+    a batch of the recipe's size, and the gradients are averaged.
+
+    Raises:
+        UsageError: the checkpoint found was made for another recipe or another number of processes.
+        KneeriskError: the loss is no longer finite.
+    """
+    fabric, config = session.fabric, stage.optim
+    bare = channels_last(stage.module)
+    average = Average(bare, config.ema_decay)
+    average.module.to(session.device)
+    bare_optim = optimiser(bare, config)
+    purpose = fingerprint(dataclass_values(session.recipe), session.data.splits_sha256, fabric.world_size)
+    checkpoint = Checkpoint(session.out / f"{stage.name}.checkpoint.pt", bare, average, bare_optim, purpose)
+    first = checkpoint.resume()
+    weights = session.out / f"{stage.name}.pt"
+    if first >= config.steps and weights.exists():
+        log.info("%s: all %d steps are done", stage.name, config.steps)
+        return average.module
+    module, optim = fabric.setup(bare, bare_optim)
+    for method in stage.forward_methods:
+        module.mark_forward_method(method)
+
+    def batch(step: int) -> Batch:
+        rng = np.random.default_rng(
+            seed_of(session.recipe.seed, stage.name, "batch", step, fabric.global_rank)
+        )
+        return stage.batch(step, rng)
+
+    with Journal(session.out, stage.name, first, write=fabric.is_global_zero) as journal:
+        threads = session.recipe.loader_threads
+        loaded = prefetch(batch, first, config.steps, ahead=2 * threads + 1, threads=threads)
+        waited, began, told = 0.0, time.monotonic(), time.monotonic()
+        for step in range(first, config.steps):
+            asked = time.monotonic()
+            arrays = tuple(fabric.to_device(array) for array in next(loaded))
+            waited += time.monotonic() - asked
+            torch.manual_seed(seed_of(session.recipe.seed, stage.name, "step", step, fabric.global_rank))
+            module.train()
+            with fabric.autocast():
+                terms = stage.terms(module, arrays)
+                loss = torch.stack([term.float() for term in terms.values()]).sum()
+            rate = config.rate(step)
+            for group in bare_optim.param_groups:
+                group["lr"] = rate
+            optim.zero_grad(set_to_none=True)
+            fabric.backward(loss)
+            fabric.clip_gradients(module, optim, max_norm=config.clip_norm, error_if_nonfinite=False)
+            optim.step()
+            average.update(bare, step)
+            value = float(loss.detach())
+            if not np.isfinite(value):
+                raise KneeriskError(
+                    f"{stage.name}: the loss is {value} at step {step}; lower its learning_rate or use "
+                    "--precision fp32 (the checkpoint before it is kept)"
+                )
+            journal.step(step, rate, value, {name: float(term.detach()) for name, term in terms.items()})
+            if fabric.is_global_zero:
+                checkpoint.save(step + 1, session.checkpoint_seconds)
+            now, last = time.monotonic(), step + 1 == config.steps
+            if now - told > _REPORT_SECONDS or last:
+                told, pace = now, (now - began) / (step + 1 - first)
+                log.info(
+                    "%s %d/%d loss %.4f, %.2f s a step, %.0f%% of it waiting for data, %.0f min left",
+                    *(stage.name, step + 1, config.steps, value, pace, 100 * waited / (now - began)),
+                    pace * (config.steps - step - 1) / 60,
+                )
+            due = stage.figures_every and (step + 1) % stage.figures_every == 0
+            if fabric.is_global_zero and (last or due):
+                journal.figures(step + 1, stage.figures(average.module), stage.pictures(average.module))
+    if fabric.is_global_zero:
+        checkpoint.save(config.steps, 0.0)
+        _write_aside(weights, average.module.state_dict())
+    fabric.barrier()
+    return average.module
+
+
+def dataclass_values(value: Any) -> Any:
+    """A dataclass as plain JSON values."""
+    import dataclasses
+
+    return json.loads(json.dumps(dataclasses.asdict(value)))
 
 
 class Checkpoint:
     """One file that holds everything a killed training needs to go on as if it had not been."""
 
-    def __init__(self, path: Path, module: nn.Module, average: Average, optim: torch.optim.AdamW):
+    def __init__(
+        self,
+        path: Path,
+        module: nn.Module,
+        average: Average,
+        optim: torch.optim.AdamW,
+        purpose: str = "",
+    ):
         self.path, self.module, self.average, self.optim = path, module, average, optim
+        self.purpose = purpose
         self._saved = time.monotonic()
 
     def resume(self) -> int:
@@ -129,28 +225,61 @@ class Checkpoint:
         if not self.path.exists():
             return 0
         state: dict[str, Any] = torch.load(self.path, map_location="cpu", weights_only=True)
+        if state["purpose"] != self.purpose:
+            raise UsageError(
+                f"{self.path} was made for another recipe, other data or another number of processes: "
+                "go on with those, or choose a new --out"
+            )
         self.module.load_state_dict(state["module"])
         self.average.module.load_state_dict(state["average"])
         self.optim.load_state_dict(state["optim"])
-        torch.set_rng_state(state["rng"])
+        log.info("%s: going on from step %d", self.path.name, state["step"])
         return int(state["step"])
 
-    def save(self, step: int, *, due_only: bool = True) -> None:
-        """Write aside and rename, if the last write is long enough ago; ``step`` is the next to run."""
-        if due_only and time.monotonic() - self._saved < CHECKPOINT_SECONDS:
+    def save(self, step: int, seconds: float) -> None:
+        """Write aside and rename, if the last write is ``seconds`` ago; ``step`` is the next to run."""
+        if seconds and time.monotonic() - self._saved < seconds:
             return
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        aside = self.path.with_suffix(".writing")
         state = {
             "module": self.module.state_dict(),
             "average": self.average.module.state_dict(),
             "optim": self.optim.state_dict(),
-            "rng": torch.get_rng_state(),
+            "purpose": self.purpose,
             "step": step,
         }
+        _write_aside(self.path, state)
+        self._saved = time.monotonic()
+
+
+def trained_weights(out: Path, name: str) -> dict[str, Tensor]:
+    """The averaged weights that a stage left in a run's folder.
+
+    Raises:
+        UsageError: the stage has not been trained there.
+    """
+    path = out / f"{name}.pt"
+    if not path.exists():
+        raise UsageError(f"{path} is missing: train the stage {name} first (kneerisk train {name})")
+    weights: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+    return weights
+
+
+def _write_aside(path: Path, state: Any) -> None:
+    """Save whole or not at all; a full disk leaves what was there.
+
+    Raises:
+        KneeriskError: the file cannot be written.
+    """
+    aside = path.with_suffix(".writing")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with aside.open("wb") as stream:
             torch.save(state, stream)
             stream.flush()
             os.fsync(stream.fileno())
-        aside.replace(self.path)
-        self._saved = time.monotonic()
+        aside.replace(path)
+    except (OSError, RuntimeError) as error:
+        aside.unlink(missing_ok=True)
+        raise KneeriskError(
+            f"{path} cannot be written ({error}); make room and run the same again"
+        ) from error

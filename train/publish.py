@@ -13,40 +13,40 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
+import yaml
 from sklearn.metrics import cohen_kappa_score
 from torch import Tensor, nn
 
 from engines.spec import ArraySpec, ComponentSpec
+from kneerisk import __version__
 from kneerisk.calibration import fit, rise_rates
+from kneerisk.errors import UsageError
 from kneerisk.exposure import equalise
 from kneerisk.models import build
 from kneerisk.models.classifier import Classifier
 from kneerisk.models.vqvae import Encoder
+from kneerisk.radiograph.crop import FIELD_MM
 from kneerisk.stack import Stack, StackComponent, StackDescription
 from kneerisk.stack_write import revise_stack, write_stack
-from train import chen
-from train.classifier import encode_knees
-from train.diffusion import load_autoencoder
+from train.classifier import LATER, NOW, encode_knees
+from train.coding import made_batches
+from train.diffusion import NAME as DIFFUSION
+from train.figures import measure, split_forecast, within_grade_auc
 from train.forecast import Networks
-from train.localiser import CONFIG_FILE, WEIGHTS_FILE
-from train.recipe import Recipe
-from train.surrogate import batches, transition_rates
+from train.futures import uses_visits
+from train.initial import load_initial
+from train.knees import Knees
+from train.localiser import NAME as LOCALISER
+from train.loop import dataclass_values, trained_weights
+from train.model_card import model_card
+from train.session import Session
+from train.vqvae import load_autoencoder
 
 log = logging.getLogger(__name__)
 
-FIELD_OF_VIEW_MM = 96.0
-POPULATION = (
-    "Osteoarthritis Initiative, knees of the train and val participants: P(KL grade rises within 12 months) "
-    "by reader's grade (kl_transitions.csv). Fitted on Chen's val knees: each grade's mean risk is that rate."
-)
-ATTRIBUTION = (
-    "Trained on: Chen P. (2018), Knee Osteoarthritis Severity Grading Dataset, Mendeley Data, "
-    "doi 10.17632/56rmx5bjcr.1, CC BY 4.0."
-)
-RESEARCH_USE = ATTRIBUTION + (
-    " And on KNEEL's landmark points (Tiulpin, Melekhov & Saarakkala 2019, arXiv 1907.12237): "
-    "research use only."
-)
+_MICRO_BATCH = 8
+_AUC_BOUNDS = (0.52, 0.95)
+"""Discriminations that a slope is set by, whatever few knees say."""
 
 
 def specs(latent: tuple[int, int, int]) -> dict[str, ComponentSpec]:
@@ -66,15 +66,10 @@ def specs(latent: tuple[int, int, int]) -> dict[str, ComponentSpec]:
     return {name: ComponentSpec(name, inputs, outputs) for name, (inputs, outputs) in shapes.items()}
 
 
-def load_localiser(out: Path) -> tuple[nn.Module, StackComponent]:
-    """The trained localiser of this folder, and its entry in a stack."""
-    from safetensors.torch import load_file
-
-    config: dict[str, Any] = json.loads((out / CONFIG_FILE).read_text(encoding="utf-8"))
-    module = build("localiser", config)
-    module.load_state_dict(load_file(out / WEIGHTS_FILE))
-    size, cells = config["size"], config["size"] // 4
-    spec = ComponentSpec(
+def localiser_spec(size: int) -> ComponentSpec:
+    """The localiser's named arrays, for films of ``size`` pixels a side."""
+    cells = size // 4
+    return ComponentSpec(
         "localiser",
         (ArraySpec("radiograph", (1, size, size)),),
         (
@@ -84,112 +79,202 @@ def load_localiser(out: Path) -> tuple[nn.Module, StackComponent]:
             ArraySpec("inverted"),
         ),
     )
-    return module, StackComponent(spec, ATTRIBUTION, config)
 
 
 def publish(
-    recipe: Recipe,
-    data: Path,
-    out: Path,
+    session: Session,
     folder: Path,
     *,
-    version: str,
-    steps: int,
-    model_card: str,
+    name: str | None = None,
+    version: str = "0.1.0",
+    steps: int = 16,
+    terms: str | None = None,
+    card: str | None = None,
+    overwrite: bool = False,
 ) -> Stack:
-    """Write the stack folder and calibrate it on val.
+    """Write the stack folder, calibrate it on val, and fill its model card; whole, or not at all.
 
     Args:
-        recipe: what the networks were trained by.
-        data: Chen's folder.
-        out: where the stages left their weights.
-        folder: where the stack goes; one that is there is replaced.
+        session: the run whose stages are trained.
+        folder: where the stack goes.
+        name: of the stack; the folder's by default.
         version: of the stack.
         steps: sampler steps a future.
-        model_card: the text of MODEL_CARD.md.
+        terms: what the weights were trained on and what may be done with them, in words.
+        card: the text of MODEL_CARD.md; ``None`` fills one from the figures measured here.
+        overwrite: replace a folder that is there.
+
+    Raises:
+        UsageError: a stage is missing, or val has no knee of some grade.
     """
-    torch.set_num_threads(recipe.threads)
-    train_knees, val = chen.load(data, "train"), chen.load(data, "val")
-    autoencoder = load_autoencoder(recipe, out)
-    encoder = autoencoder.encoder
-    fit_novelty(encoder, train_knees)
-    modules: dict[str, nn.Module] = {"encoder": encoder, "decoder": autoencoder.decoder}
-    configs: dict[str, Any] = {
-        "encoder": recipe.vqvae.encoder,
-        "decoder": recipe.vqvae.decoder,
-        "unet": recipe.diffusion.unet,
-        "classifier_now": recipe.classifier.classifier,
-        "classifier_12m": recipe.classifier.classifier,
-    }
-    plain = {name: json.loads(json.dumps(dataclasses.asdict(config))) for name, config in configs.items()}
-    for name, file in (("unet", "diffusion.pt"), ("classifier_now", None), ("classifier_12m", None)):
-        modules[name] = build(name, plain[name])
-        modules[name].load_state_dict(torch.load(out / (file or f"{name}.pt"), weights_only=True))
-    latents = encode_knees(encoder, val)
-    zoomed_latents = [encode_knees(encoder, val, zoom) for zoom in recipe.classifier.grade_zooms[1:]]
-    grade = torch.from_numpy(val.grade)
-    if cross_entropy(autoencoder.classifier, latents, grade) < cross_entropy(
-        modules["classifier_now"], latents, grade
-    ):
+    if folder.exists() and not overwrite:
+        raise UsageError(f"{folder} exists: choose another --stack, or add --overwrite")
+    recipe, data = session.recipe, session.data
+    val = data.knees["val"].graded()
+    if missing := [grade for grade in range(4) if not (val.grade == grade).any()]:
+        raise UsageError(
+            f"no val knee has KL grade {missing[0]}: a stack is calibrated grade by grade, on a cohort that "
+            "has grades 0 to 3 among its val participants (other split seed or shares may do)"
+        )
+    modules, plain = _trained(session)
+    encoder = modules["encoder"]
+    assert isinstance(encoder, Encoder)
+    fit_novelty(encoder, data.knees["train"], session)
+    looks = [encode_knees(encoder, val, session, zoom) for zoom in recipe.classifier.grade_zooms]
+    grade = torch.from_numpy(val.grade).to(session.device)
+    auxiliary = modules.pop("auxiliary")
+    if cross_entropy(auxiliary, looks[0], grade) < cross_entropy(modules[NOW], looks[0], grade):
         log.info("classifier_now: the auxiliary classifier does better on val and is published")
-        modules["classifier_now"] = autoencoder.classifier
-    for name in ("classifier_now", "classifier_12m"):
-        module = modules[name]
+        modules[NOW] = auxiliary
+    for component in (NOW, LATER):
+        module = modules[component]
         assert isinstance(module, Classifier)
-        looks = [latents, *zoomed_latents] if name == "classifier_now" else [latents]
-        fit_grade_bias(module, looks, val.grade, recipe.seed)
-        fit_temperature(module, looks, grade)
-        log.info("%s: temperature %.3f", name, module.temperature.item())
+        seen = looks if component == NOW else looks[:1]
+        fit_grade_bias(module, seen, val.grade, recipe.seed)
+        fit_temperature(module, seen, grade)
+        log.info("%s: temperature %.3f", component, module.temperature.item())
+    latent = tuple(int(n) for n in looks[0].shape[1:])
+    said = terms or (
+        f"Trained on: {data.name}, prepared by the publisher; that cohort's data agreement decides what may "
+        "be done with these weights. Research use only."
+    )
     # The auxiliary heads, the optimiser's state and the codebook's usage stay behind.
-    _, channels, height, width = latents.shape
     entries = {
         # The nearest code is a cliff: bfloat16 features would change a sixth of the codes.
-        name: StackComponent(spec, RESEARCH_USE, plain[name], float32_only=name == "encoder")
-        for name, spec in specs((channels, height, width)).items()
+        component: StackComponent(spec, said, plain[component], float32_only=component == "encoder")
+        for component, spec in specs((latent[0], latent[1], latent[2])).items()
     }
-    modules["localiser"], entries["localiser"] = load_localiser(out)
+    modules["localiser"], entries["localiser"] = _localiser(session, said)
+    futures = "real second visits" if uses_visits(session) else "surrogate futures"
     description = StackDescription(
-        name=recipe.name,
+        name=name or folder.name,
         version=version,
-        summary="Chen's knees (OAI baseline), surrogate futures; research use, no medical device",
-        crop_size=chen.CROP_SIZE,
-        field_of_view_mm=FIELD_OF_VIEW_MM,
-        latent_shape=(channels, height, width),
+        summary=f"{data.name}, {futures}; research use, no medical device",
+        crop_size=recipe.crop_size,
+        field_of_view_mm=FIELD_MM,
+        latent_shape=(latent[0], latent[1], latent[2]),
         steps=steps,
         samples=1,
-        micro_batch=8,
+        micro_batch=_MICRO_BATCH,
         grade_zooms=recipe.classifier.grade_zooms,
         components=entries,
     )
-    stack = write_stack(folder, description, modules, calibration={}, model_card=model_card, overwrite=True)
-    return calibrate(stack, val, data)
+    record = {
+        "kneerisk": __version__,
+        "recipe": dataclass_values(recipe),
+        "data": data.provenance,
+        "splits_sha256": data.splits_sha256,
+        "futures": futures,
+        "knees": {split: len(knees) for split, knees in data.knees.items()},
+    }
+    training = yaml.safe_dump(record, sort_keys=False, allow_unicode=True)
+    modules = {component: module.cpu() for component, module in modules.items()}
+    draft = folder.with_name(f".{folder.name}.draft")
+    try:
+        stack = write_stack(
+            draft, description, modules, calibration={}, model_card="", training=training, overwrite=True
+        )
+        calibrated = calibrate(stack, session)
+        text = card or model_card(calibrated, session, measure(calibrated, session))
+        write = revise_stack(calibrated, model_card=text)
+        return _move(write, folder)
+    finally:
+        _remove(draft)
 
 
-def calibrate(stack: Stack, val: chen.Knees, data: Path) -> Stack:
-    """Fit the calibration to the published networks' own answers on val, and publish it with them."""
+def calibrate(stack: Stack, session: Session) -> Stack:
+    """Fit the calibration to the published networks' own answers on val, and publish it with them.
+
+    The slopes come from the discrimination that val's own pairs of visits show where enough of them rise;
+    else from what was measured on real knees elsewhere (:func:`kneerisk.calibration.fit`'s defaults).
+    """
+    data = session.data
+    val = data.knees["val"]
     with Networks(stack) as networks:
-        forecast = networks.forecast(val, stack.description.steps)
-    rates = rise_rates(transition_rates(data.parent / "kl_transitions.csv"))
+        forecast = split_forecast(networks, val)
+    graded = val.grade >= 0
+    aucs = {}
+    if (measured := within_grade_auc(forecast, val, data.pairs["val"])) is not None:
+        by_image, given_grade = (float(np.clip(auc, *_AUC_BOUNDS)) for auc in measured)
+        log.info("val pairs: AUC within grades %.3f from the image, %.3f given the grade", *measured)
+        aucs = {"auc_image": by_image, "auc_given_grade": given_grade}
     calibration = fit(
-        forecast.p_now,
-        forecast.p_12m,
-        val.grade,
-        [float(rate) for rate in rates],
-        population=POPULATION,
+        forecast.p_now[graded],
+        forecast.p_12m[graded],
+        val.grade[graded],
+        [float(rate) for rate in rise_rates(data.rates.moves)],
+        population=f"{data.rates.population}. Fitted on val knees: each grade's mean risk is that rate.",
         novelty_threshold=round(float(np.quantile(forecast.novelty, 0.999)), 4),
+        **aucs,
     )
     return revise_stack(stack, calibration=json.loads(calibration.to_json()))
 
 
+def _trained(session: Session) -> tuple[dict[str, nn.Module], dict[str, Any]]:
+    """The run's modules by component (and ``auxiliary``), and their configs as plain values."""
+    recipe = session.recipe
+    autoencoder = load_autoencoder(session)
+    configs: dict[str, Any] = {
+        "encoder": recipe.vqvae.encoder,
+        "decoder": recipe.vqvae.decoder,
+        "unet": recipe.diffusion.unet,
+        NOW: recipe.classifier.classifier,
+        LATER: recipe.classifier.classifier,
+    }
+    plain = {name: json.loads(json.dumps(dataclasses.asdict(config))) for name, config in configs.items()}
+    modules: dict[str, nn.Module] = {
+        "encoder": autoencoder.encoder,
+        "decoder": autoencoder.decoder,
+        "auxiliary": autoencoder.classifier,
+    }
+    for name, file in (("unet", DIFFUSION), (NOW, NOW), (LATER, LATER)):
+        modules[name] = build(name, plain[name])
+        modules[name].load_state_dict(trained_weights(session.out, file))
+        modules[name].to(session.device).eval()
+    return modules, plain
+
+
+def _localiser(session: Session, terms: str) -> tuple[nn.Module, StackComponent]:
+    """The run's own localiser or, where it has none, that of the stack that cut the knees out."""
+    config = session.recipe.localiser
+    if config is not None:
+        plain = json.loads(json.dumps(dataclasses.asdict(config.localiser)))
+        module = build(LOCALISER, plain)
+        module.load_state_dict(trained_weights(session.out, LOCALISER))
+        return module, StackComponent(localiser_spec(config.localiser.size), terms, plain)
+    used = session.data.provenance.get("stack")
+    stack = Stack.load(str(used).partition("/")[0].partition(" ")[0] if used else "compact")
+    entry = stack.component(LOCALISER)
+    module = build(LOCALISER, dict(entry.config))
+    load_initial(stack, {LOCALISER: module})
+    return module, entry
+
+
+def _move(stack: Stack, folder: Path) -> Stack:
+    """A finished stack into its place; what was there goes."""
+    old = folder.with_name(f".{folder.name}.old")
+    if folder.exists():
+        folder.rename(old)
+    stack.folder.rename(folder)
+    _remove(old)
+    return Stack.load(folder)
+
+
+def _remove(folder: Path) -> None:
+    import shutil
+
+    shutil.rmtree(folder, ignore_errors=True)
+
+
 @torch.no_grad()
-def fit_novelty(encoder: Encoder, knees: chen.Knees) -> None:
+def fit_novelty(encoder: Encoder, knees: Knees, session: Session) -> None:
     """Mean and whitening of the training radiographs' feature statistics, into the encoder's buffers."""
     encoder.eval()
-    crops = batches(lambda i: equalise(knees.pixels[i].astype(np.uint16)), len(knees.grade))
+    crops = made_batches(lambda i: equalise(knees.pixels[i].astype(np.uint16)), len(knees), session)
     statistics = torch.cat([encoder.statistics(encoder.features(part)) for part in crops]).double()
     values, vectors = torch.linalg.eigh(torch.cov(statistics.T))
     # Directions with next to no spread would turn rounding into novelty.
-    whitening = vectors / (values + 1e-3 * values.mean()).sqrt()
+    whitening = vectors / (values + 1e-3 * values.mean()).clamp(min=1e-12).sqrt()
     encoder.novelty_mean.copy_(statistics.mean(dim=0))
     encoder.novelty_whitening.copy_(whitening)
 
@@ -199,7 +284,7 @@ def cross_entropy(classifier: nn.Module, latents: Tensor, grade: Tensor) -> floa
     """Mean cross-entropy of a classifier's P(KL) on given knees."""
     classifier.eval()
     p = torch.cat([classifier(part)[0] for part in torch.split(latents, 64)])
-    return F.nll_loss(p.log(), grade).item()
+    return F.nll_loss(p.clamp(min=1e-9).log(), grade).item()
 
 
 @torch.no_grad()
@@ -223,7 +308,7 @@ def fit_grade_bias(
     Cross-entropy with soft targets leans towards the common grade 0. Random biases are tried; the mean of the
     best hundredth is taken, less of an accident than the single best.
     """
-    logits = mean_logits(classifier, looks).numpy()
+    logits = mean_logits(classifier, looks).cpu().numpy()
     tried = np.random.default_rng((seed, 9)).normal(0, 0.25, (3000, 5))
 
     def merit(bias: npt.NDArray[np.float64]) -> float:
@@ -236,12 +321,12 @@ def fit_grade_bias(
     log.info("grade biases %s: merit %.4f → %.4f", chosen.round(3), merit(np.zeros(5)), merit(chosen))
     head = classifier.grade[1]
     assert isinstance(head, nn.Linear)
-    head.bias.add_(torch.from_numpy(chosen.astype(np.float32)))
+    head.bias.add_(torch.from_numpy(chosen.astype(np.float32)).to(head.bias.device))
 
 
 def fit_temperature(classifier: Classifier, looks: Sequence[Tensor], grade: Tensor) -> None:
     """The softmax temperature of least cross-entropy on given knees (arXiv 1706.04599), into the buffer."""
     logits = mean_logits(classifier, looks)
     candidates = torch.linspace(0.3, 3.0, 541)
-    losses = torch.stack([F.cross_entropy(logits / t, grade) for t in candidates])
+    losses = torch.stack([F.cross_entropy(logits / float(t), grade) for t in candidates])
     classifier.temperature.fill_(candidates[losses.argmin()].item())

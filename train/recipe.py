@@ -15,12 +15,14 @@ from kneerisk.models.localiser import LocaliserConfig
 from kneerisk.models.unet import UNetConfig
 from kneerisk.models.vqvae import DecoderConfig, EncoderConfig
 from train.augment import AugmentConfig
+from train.losses import LabelConfig
 from train.samples import Mixture
+from train.splits import SplitConfig
 
 
 @dataclass(frozen=True)
 class OptimConfig:
-    """AdamW with a linear warm-up and a cosine to zero."""
+    """AdamW with a linear warm-up, then a cosine to zero or a constant rate."""
 
     steps: int
     batch_size: int = 32
@@ -29,12 +31,22 @@ class OptimConfig:
     warmup_steps: int = 100
     clip_norm: float = 1.0
     ema_decay: float = 0.998
+    schedule: str = "cosine"
+    """``cosine`` or ``constant``."""
+
+    def __post_init__(self) -> None:
+        if self.schedule not in ("cosine", "constant"):
+            raise ValueError(f"schedule must be cosine or constant, not {self.schedule!r}")
+        if self.steps < 1 or self.batch_size < 1:
+            raise ValueError(f"steps {self.steps} and batch_size {self.batch_size} must be at least 1")
 
     def rate(self, step: int) -> float:
         """Learning rate at a step, counted from 0."""
         import math
 
         warm = min(1.0, (step + 1) / max(1, self.warmup_steps))
+        if self.schedule == "constant":
+            return self.learning_rate * warm
         progress = min(1.0, step / self.steps)
         return self.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * progress))
 
@@ -54,6 +66,8 @@ class VqvaeStage:
     reconstruction_weight: float = 1.0
     landmark_share: float = 0.15
     """Share of each batch drawn from the knees with landmarks."""
+    figures_every: int = 360
+    """Steps between looks at val."""
     imagenet: bool = True
     """Start the trunk from EfficientNet-lite0's ImageNet weights, and leave its first three blocks be."""
 
@@ -69,8 +83,6 @@ class ClassifierStage:
     classifier: ClassifierConfig = field(default_factory=ClassifierConfig)
     delta: float = 0.5
     """Weight of the landmark loss (the paper's delta)."""
-    ordinal_weight: float = 1.0
-    """Weight of the squared distance between cumulative distributions: far errors cost more than near."""
     grade_zooms: tuple[float, ...] = (1.0,)
     """Zooms of the crop at which the published stack reads the grade now; the first is 1."""
 
@@ -81,6 +93,20 @@ class DiffusionStage:
 
     optim: OptimConfig
     unet: UNetConfig = field(default_factory=UNetConfig)
+    views: int = 3
+    """Augmented copies of each knee whose latents are cached and drawn from."""
+    futures: str = "auto"
+    """What stands for the radiograph a year on: ``visits``, the cohort's own second visits; ``surrogate``,
+    made-up ones (:mod:`train.surrogate`); ``auto`` takes visits where there are enough."""
+
+    figures_every: int = 0
+    """Steps between pictures of forecasts; 0: at the end."""
+
+    def __post_init__(self) -> None:
+        if self.futures not in ("auto", "visits", "surrogate"):
+            raise ValueError(f"futures must be auto, visits or surrogate, not {self.futures!r}")
+        if self.views < 1:
+            raise ValueError(f"views must be at least 1, not {self.views}")
 
 
 @dataclass(frozen=True)
@@ -104,10 +130,25 @@ class Recipe:
     vqvae: VqvaeStage
     classifier: ClassifierStage
     diffusion: DiffusionStage
-    localiser: LocaliserStage
-    label_smoothing: float = 0.1
-    """Probability moved to the neighbouring grades; doubled for KL 1, the noisiest label."""
+    localiser: LocaliserStage | None = None
+    """``None`` publishes the localiser of the stack that the knees were cut out with."""
+    crop_size: int = 224
+    """Pixels a side of the crops that the networks see, a multiple of 8; the latent is an eighth of it."""
+    labels: LabelConfig = field(default_factory=LabelConfig)
+    split: SplitConfig = field(default_factory=SplitConfig)
     threads: int = 2
+    """Of a CPU that trains."""
+    loader_threads: int = 1
+    """That make batches beside the training."""
+
+    def __post_init__(self) -> None:
+        if self.crop_size % 8 or self.crop_size < 64:
+            raise ValueError(f"crop_size must be a multiple of 8, at least 64, not {self.crop_size}")
+        if self.classifier.classifier.crop_size != self.crop_size:
+            raise ValueError(
+                f"classifier.classifier.crop_size {self.classifier.classifier.crop_size} is not the recipe's "
+                f"crop_size {self.crop_size}"
+            )
 
 
 def load_recipe(name_or_path: str) -> Recipe:

@@ -10,9 +10,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from train.chen import Knees
 from train.composites import render
 from train.films import Film
+from train.knees import Knees
 from train.simulated import simulated_film
 
 SIGMA_CELLS = 1.5
@@ -46,11 +46,13 @@ class Samples:
     """[N, 2, 5]: x, y, width (px of S), side as seen (0 right, 1 left), implant; NaN where there is none."""
 
 
-def render_samples(knees: Knees, mixture: Mixture, count: int, seed: int, size: int, cache: Path) -> Samples:
-    """Render ``count`` films, or read them back from ``cache`` where an earlier sitting left the same."""
+def render_samples(
+    knees: Knees, mixture: Mixture, count: int, seed: int, size: int, cache: Path, purpose: str
+) -> Samples:
+    """Render ``count`` films, or read them back from ``cache`` where they were kept for the same purpose."""
     if cache.exists():
         with np.load(cache) as stored:
-            if stored["key"].tolist() == [count, seed, size]:
+            if str(stored["purpose"]) == purpose:
                 return Samples(stored["pixels"], stored["knees"])
     names, shares = mixture.kinds()
     pixels = np.empty((count, size, size), np.uint8)
@@ -60,7 +62,9 @@ def render_samples(knees: Knees, mixture: Mixture, count: int, seed: int, size: 
         kind = str(rng.choice(names, p=shares))
         film = simulated_film(rng, size) if kind == "simulated" else render(knees, rng, kind, size)
         _store(film, pixels[index], answers[index])
-    np.savez(cache, pixels=pixels, knees=answers, key=np.array([count, seed, size]))
+    aside = cache.with_name(cache.name + ".writing.npz")
+    np.savez(aside, pixels=pixels, knees=answers, purpose=np.array(purpose))
+    aside.replace(cache)
     return Samples(pixels, answers)
 
 
@@ -105,7 +109,7 @@ def _reverse_grey(square: npt.NDArray[np.float32]) -> None:
 def targets(knees: Tensor, cells: int, size: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Answers [B, 2, 5] → heatmaps [B, 2, c, c]; a knee's weight, log width, implant, [B, 1, c, c] each."""
     stride = size / cells
-    grid = (torch.arange(cells) + 0.5) * stride - 0.5
+    grid = (torch.arange(cells, device=knees.device) + 0.5) * stride - 0.5
     known = knees[..., 0].isfinite()
     answers = knees.nan_to_num()
     across = grid[None, None, None, :] - answers[..., 0, None, None]

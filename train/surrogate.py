@@ -1,95 +1,57 @@
 """Surrogate pairs: stand-ins for two visits of one knee, where the data hold one radiograph of each.
 
-Nobody in Chen's data was radiographed twice.  A pair (current, future) is therefore made up, and whatever
+Where nobody was radiographed twice, as in Chen's data, a pair (current, future) is made up, and whatever
 learns from it forecasts a surrogate:
 
 - A knee that stays: the knee, and itself re-cropped by a pixel or two and re-exposed.
 - A knee that rises: the knee, and another one of the higher grade laid onto its landmarks.  That other is the
   same participant's other knee, mirrored, where that has the wanted grade; else the one of the wanted grade
   whose landmarks fit best among ``CANDIDATES`` drawn at random.
-- How many rise, and to which grade, are the rates of ``kl_transitions.csv``.  Which ones: a knee's chance is
-  proportional to the auxiliary classifier's P(grade above the reader's), the one sign known to carry risk
-  (given the reader's grade it ranks 12-month rises with AUC 0.68; see MODEL_CARD).
+- How many rise, and to which grade, are a population's rates (:class:`train.data.Rates`).  Which ones: a
+  knee's chance is proportional to the auxiliary classifier's P(grade above the reader's), the one sign known
+  to carry risk (given the reader's grade it ranks 12-month rises with AUC 0.68; see MODEL_CARD).
 """
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import logging
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from kneerisk.errors import UsageError
 from kneerisk.exposure import equalise
-from train import chen
-from train.augment import AugmentConfig, augment, draw_affine, move
-from train.loop import prefetch
+from train.augment import AugmentConfig, augment
+from train.coding import VIEW, CodedKnees, Codes, Radiograph, encode, made_batches, view_rng
+from train.knees import Knees
+from train.loop import seed_of
+from train.session import Session
 from train.vqvae import AutoencoderWithHeads
 
 log = logging.getLogger(__name__)
 
-VIEWS = 3
 RISES = 2
+"""Risen futures of each knee, in its first views."""
 CANDIDATES = 40
-_BATCH = 64
-_FIRST_VISIT = AugmentConfig(rotation_degrees=5, scale=0.08, aspect=0.08, shift_px=8, erase=0.0)
 _REPOSITIONING = AugmentConfig(rotation_degrees=1, scale=0.01, aspect=0.005, shift_px=1.5, erase=0.0)
 _EXPOSURE_ONLY = dataclasses.replace(_REPOSITIONING, rotation_degrees=0, scale=0, aspect=0, shift_px=0)
 
-Codes = npt.NDArray[np.int16]
-
 
 @dataclass(frozen=True)
-class Pairs:
-    """Code indices of surrogate pairs; N knees, codebooks G, latents of h by w."""
+class Surrogates:
+    """Made-up futures of N graded knees in V views, G codebooks, latents of h by w."""
 
-    grade: npt.NDArray[np.int64]
-    """[N]: the reader's grade now."""
     rise_probability: npt.NDArray[np.float64]
     """[N]: how often the knee's future is one of its ``rise`` futures."""
-    current: Codes
-    """[N, VIEWS, G, h, w]."""
     stay: Codes
-    """[N, VIEWS, G, h, w]: the future of ``current`` at the same grade."""
+    """[N, V, G, h, w]: the future of each view at the same grade."""
     rise: Codes
-    """[N, RISES, G, h, w]: futures of ``current[:, :RISES]`` at a higher grade."""
+    """[N, RISES or V, G, h, w]: futures of the first views at a higher grade."""
     rise_grade: npt.NDArray[np.int64]
-    """[N, RISES]: the higher grade; the grade itself for knees that cannot rise."""
-    current_landmarks: npt.NDArray[np.float32]
-    """[N, VIEWS, 16, 2] in crop pixels, NaN where nobody marked them."""
-
-    def save(self, path: Path) -> None:
-        """Write all arrays as one npz."""
-        np.savez(path, **{field.name: getattr(self, field.name) for field in dataclasses.fields(self)})
-
-    @staticmethod
-    def load(path: Path) -> Pairs:
-        """Read what :meth:`save` wrote."""
-        with np.load(path) as arrays:
-            return Pairs(**{field.name: arrays[field.name] for field in dataclasses.fields(Pairs)})
-
-
-def transition_rates(path: Path, months: int = 12) -> npt.NDArray[np.float64]:
-    """P(KL at ``months`` | KL now), [5, 5], from a table with columns months, kl_now, p_kl0 … p_kl4.
-
-    Raises:
-        UsageError: where the table lacks a grade at that month, or a row does not sum to one.
-    """
-    rates = np.full((5, 5), np.nan)
-    with path.open(newline="", encoding="utf-8") as stream:
-        for row in csv.DictReader(stream):
-            if int(row["months"]) == months:
-                rates[int(row["kl_now"])] = [float(row[f"p_kl{grade}"]) for grade in range(5)]
-    if not np.allclose(rates.sum(axis=1), 1, atol=1e-3):
-        raise UsageError(f"{path}: the {months}-month rates of every grade must be there and sum to one")
-    return rates
+    """[N, RISES or V]: the higher grade; the grade itself for knees that cannot rise."""
 
 
 def rise_probabilities(
@@ -105,6 +67,8 @@ def rise_probabilities(
     chance = np.zeros(len(grade))
     for now in range(4):
         members = grade == now
+        if not members.any():
+            continue
         higher = posterior[members, now + 1 :].sum(axis=1).astype(np.float64)
         rate = rates[now, now + 1 :].sum()
         scaled = rate * higher / higher.mean()
@@ -115,71 +79,69 @@ def rise_probabilities(
     return chance
 
 
-def build(
-    module: AutoencoderWithHeads, knees: chen.Knees, rates: npt.NDArray[np.float64], seed: int
-) -> Pairs:
-    """Encode every knee's surrogate pairs with a trained VQ-VAE."""
-    module.eval()
-    count = len(knees.grade)
-    posterior, landmarks = read_knees(module, knees)
-    log.info("graded and marked %d knees", count)
-    rng = np.random.default_rng((seed, 2))
-    donors, rise_grade = choose_donors(knees, landmarks, rates, rng)
+def make_surrogates(
+    module: AutoencoderWithHeads, knees: Knees, coded: CodedKnees, session: Session
+) -> Surrogates:
+    """Encode the futures of graded knees with a trained VQ-VAE; ``coded`` are their present views."""
+    count, views = len(knees), coded.views
+    rises = min(RISES, views)
+    rates, seed = session.data.rates.moves, session.recipe.seed
+    posterior, landmarks = read_knees(module, knees, session)
+    log.info("surrogate futures: graded and marked %d knees", count)
+    donors, rise_grade = choose_donors(
+        knees, landmarks, rates, np.random.default_rng(seed_of(seed, "donors")), rises
+    )
 
-    def first_visit(index: int, view: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-        return augment(knees.pixels[index], knees.landmarks[index], _FIRST_VISIT, _rng(seed, 3, index, view))
-
-    def second_visit(index: int, view: int) -> npt.NDArray[np.float32]:
-        seen, _ = first_visit(index, view)
+    def again(seen: Radiograph, index: int, view: int, config: AugmentConfig, what: str) -> Radiograph:
         levels = (seen.clip(0, 1) * 255).astype(np.uint8)
-        return augment(levels, knees.landmarks[index], _REPOSITIONING, _rng(seed, 4, index, view))[0]
+        rng = np.random.default_rng(seed_of(seed, what, index, view))
+        return augment(levels, landmarks[index], config, rng)[0]
 
-    def risen(index: int, view: int) -> npt.NDArray[np.float32]:
-        donor = donors[index, view]
+    def stayed(item: int) -> Radiograph:
+        index, view = divmod(item, views)
+        seen, _ = augment(knees.pixels[index], landmarks[index], VIEW, view_rng(seed, knees, index, view))
+        return again(seen, index, view, _REPOSITIONING, "stay")
+
+    def risen(item: int) -> Radiograph:
+        index, view = divmod(item, rises)
+        donor, size = donors[index, view], (knees.size, knees.size)
         onto = fit_similarity(landmarks[donor], landmarks[index])
-        size = (chen.CROP_SIZE, chen.CROP_SIZE)
         laid = cv2.warpAffine(knees.pixels[donor], onto, size, borderMode=cv2.BORDER_REPLICATE)
-        again, _ = augment(laid.astype(np.uint8), landmarks[index], _FIRST_VISIT, _rng(seed, 3, index, view))
-        levels = (again.clip(0, 1) * 255).astype(np.uint8)
-        return augment(levels, landmarks[index], _EXPOSURE_ONLY, _rng(seed, 5, index, view))[0]
+        seen, _ = augment(laid.astype(np.uint8), landmarks[index], VIEW, view_rng(seed, knees, index, view))
+        return again(seen, index, view, _EXPOSURE_ONLY, "rise")
 
-    def first_landmarks(index: int, view: int) -> npt.NDArray[np.float32]:
-        matrix = draw_affine(chen.CROP_SIZE, _FIRST_VISIT, _rng(seed, 3, index, view))
-        return move(knees.landmarks[index], matrix)
-
-    views = [first_landmarks(i, v) for i in range(count) for v in range(VIEWS)]
-    current = encode(module, lambda k: first_visit(*divmod(k, VIEWS))[0], count * VIEWS)
-    stay = encode(module, lambda k: second_visit(*divmod(k, VIEWS)), count * VIEWS)
-    rise = encode(module, lambda k: risen(*divmod(k, RISES)), count * RISES)
-    return Pairs(
-        grade=knees.grade,
+    stay = encode(module, stayed, count * views, session)
+    rise = encode(module, risen, count * rises, session)
+    return Surrogates(
         rise_probability=rise_probabilities(knees.grade, posterior, rates),
-        current=current.reshape(count, VIEWS, *current.shape[1:]),
-        stay=stay.reshape(count, VIEWS, *current.shape[1:]),
-        rise=rise.reshape(count, RISES, *current.shape[1:]),
+        stay=stay.reshape(count, views, *stay.shape[1:]),
+        rise=rise.reshape(count, rises, *rise.shape[1:]),
         rise_grade=rise_grade,
-        current_landmarks=np.stack(views).reshape(count, VIEWS, 16, 2),
     )
 
 
 def choose_donors(
-    knees: chen.Knees,
+    knees: Knees,
     landmarks: npt.NDArray[np.float32],
     rates: npt.NDArray[np.float64],
     rng: np.random.Generator,
+    rises: int = RISES,
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """For every knee, RISES knees of a higher grade, and those grades; itself where its grade is 4."""
+    """For every knee ``rises`` knees of a higher grade, and those grades; itself where none is higher."""
     count = len(knees.grade)
-    donors = np.repeat(np.arange(count)[:, None], RISES, axis=1)
-    grades = np.repeat(knees.grade[:, None], RISES, axis=1)
+    donors = np.repeat(np.arange(count)[:, None], rises, axis=1)
+    grades = np.repeat(knees.grade[:, None], rises, axis=1)
     other = {(p, s): i for i, (p, s) in enumerate(zip(knees.participant, knees.side, strict=True))}
     pools = [np.flatnonzero(knees.grade == grade) for grade in range(5)]
     for index in range(count):
         now = int(knees.grade[index])
         if now == 4:
             continue
-        upward = rates[now, now + 1 :] / rates[now, now + 1 :].sum()
-        for view in range(RISES):
+        upward = rates[now, now + 1 :] * [bool(len(pools[grade])) for grade in range(now + 1, 5)]
+        if not upward.sum():
+            continue
+        upward = upward / upward.sum()
+        for view in range(rises):
             wanted = now + 1 + int(rng.choice(len(upward), p=upward))
             grades[index, view] = wanted
             twin = other.get((knees.participant[index], "L" if knees.side[index] == "R" else "R"))
@@ -215,42 +177,17 @@ def _misfit(source: npt.NDArray[np.float32], target: npt.NDArray[np.float32]) ->
 
 @torch.no_grad()
 def read_knees(
-    module: AutoencoderWithHeads, knees: chen.Knees
+    module: AutoencoderWithHeads, knees: Knees, session: Session
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """The auxiliary classifier's P(KL) [N, 5] and landmarks [N, 16, 2] of crops as they are."""
+    module.eval()
     posterior, landmarks = [], []
-    for radiographs in batches(lambda i: equalise(knees.pixels[i].astype(np.uint16)), len(knees.grade)):
-        with torch.autocast("cpu", torch.bfloat16):
+    for radiographs in made_batches(
+        lambda i: equalise(knees.pixels[i].astype(np.uint16)), len(knees), session
+    ):
+        with session.fabric.autocast():
             latent, _ = module.encoder(radiographs)
             p, points = module.classifier(latent)
-        posterior.append(p.float().numpy())
-        landmarks.append(points.numpy())
+        posterior.append(p.float().cpu().numpy())
+        landmarks.append(points.float().cpu().numpy())
     return np.concatenate(posterior), np.concatenate(landmarks)
-
-
-@torch.no_grad()
-def encode(module: AutoencoderWithHeads, make: Callable[[int], npt.NDArray[np.float32]], count: int) -> Codes:
-    """Codes int16 [count, G, h, w] of ``count`` equalised radiographs."""
-    codes = []
-    for number, radiographs in enumerate(batches(make, count)):
-        with torch.autocast("cpu", torch.bfloat16):
-            quantised = module.encoder.quantise(radiographs)
-        codes.append(quantised.indices.numpy().astype(np.int16))
-        if number % 50 == 0:
-            log.info("encoded %d of %d", number * _BATCH, count)
-    return np.concatenate(codes)
-
-
-def batches(make: Callable[[int], npt.NDArray[np.float32]], count: int) -> Iterator[torch.Tensor]:
-    """Equalised radiographs in order, [B, 1, S, S], made ahead by a thread."""
-
-    def batch(step: int) -> torch.Tensor:
-        span = range(step * _BATCH, min(count, (step + 1) * _BATCH))
-        stacked = torch.from_numpy(np.stack([make(index) for index in span]))[:, None]
-        return stacked.to(memory_format=torch.channels_last)
-
-    yield from prefetch(batch, 0, -(-count // _BATCH))
-
-
-def _rng(*seeds: int) -> np.random.Generator:
-    return np.random.default_rng(seeds)

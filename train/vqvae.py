@@ -1,17 +1,16 @@
 """Stage 1: the VQ-VAE, with an auxiliary classifier on its latents so that they keep what grades a knee.
 
 Loss = L1 of the equalised radiograph and of its gradients + beta * commitment + the grades' loss +
-landmark distance.  The auxiliary classifier has the shape of the stage-2 classifier, which starts from it.
+landmark distance.  The auxiliary classifier has the shape of the stage-3 classifiers, which start from it.
 """
 
 from __future__ import annotations
 
-import json
-import logging
-import time
-from pathlib import Path
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from sklearn.metrics import cohen_kappa_score
 from torch import Tensor, nn
@@ -19,23 +18,31 @@ from torch import Tensor, nn
 from kneerisk.exposure import equalise
 from kneerisk.models.classifier import Classifier
 from kneerisk.models.vqvae import Decoder, Encoder
-from train import chen
 from train.augment import augment
+from train.initial import load_initial
+from train.journal import Picture
+from train.knees import Knees
 from train.lite0 import load_imagenet
-from train.loop import (
-    Average,
-    Checkpoint,
-    channels_last,
-    descend,
-    grade_loss,
-    landmark_loss,
-    optimiser,
-    prefetch,
-    soft_grades,
-)
+from train.look import marked_crops, side_by_side
+from train.loop import Batch, Stage, channels_last, fit, seed_of
+from train.losses import draw_chances, grade_loss, landmark_loss
 from train.recipe import Recipe
+from train.session import Session
 
-log = logging.getLogger(__name__)
+NAME = "vqvae"
+_BATCH = 64
+_SHOWN = 6
+_NONE = np.empty(0, np.int64)
+
+
+class Seen(NamedTuple):
+    """What stage 1 makes of a batch while it trains."""
+
+    decoded: Tensor
+    """[B // 2, 1, S, S]: half a batch teaches the decoder enough, and costs half."""
+    commitment: Tensor
+    logits: Tensor
+    landmarks: Tensor
 
 
 class AutoencoderWithHeads(nn.Module):
@@ -62,6 +69,13 @@ class AutoencoderWithHeads(nn.Module):
             module.eval()
         return self
 
+    def forward(self, radiographs: Tensor) -> Seen:
+        """Equalised radiographs [B, 1, S, S] → what the losses need."""
+        quantised = self.encoder.quantise(radiographs)
+        decoded = self.decoder(quantised.latent[: max(1, len(radiographs) // 2)])
+        logits, landmarks = self.classifier.logits(quantised.latent)
+        return Seen(decoded, quantised.commitment, logits, landmarks)
+
 
 def reconstruction_loss(predicted: Tensor, radiograph: Tensor) -> Tensor:
     """L1 of the pixels plus L1 of their horizontal and vertical differences: edges tell the grade."""
@@ -71,113 +85,155 @@ def reconstruction_loss(predicted: Tensor, radiograph: Tensor) -> Tensor:
     return loss
 
 
-def train(recipe: Recipe, data: Path, out: Path) -> Path:
-    """Train on the train split, report on val; returns the file with the averaged weights.
+def train(session: Session) -> AutoencoderWithHeads:
+    """Train on the train split; returns the averaged weights."""
+    recipe = session.recipe
+    config = recipe.vqvae
+    knees, val = session.data.knees["train"], session.data.knees["val"]
+    torch.manual_seed(seed_of(recipe.seed, NAME))
+    module = AutoencoderWithHeads(recipe)
+    if session.initial is not None:
+        parts = {"encoder": module.encoder, "decoder": module.decoder, "classifier_now": module.classifier}
+        load_initial(session.initial, parts)
+    draw = Drawing(knees, config.optim.batch_size, config.landmark_share, recipe)
 
-    Args:
-        recipe: sizes and schedule.
-        data: Chen's folder.
-        out: where checkpoint, log and weights go; a checkpoint found there is resumed.
-    """
-    stage, optim_config = recipe.vqvae, recipe.vqvae.optim
-    torch.set_num_threads(recipe.threads)
-    torch.manual_seed(recipe.seed)
-    knees, val = chen.load(data, "train"), chen.load(data, "val")
-    marked = np.flatnonzero(knees.has_landmarks)
-    from_marked = round(stage.landmark_share * optim_config.batch_size)
-    size = chen.CROP_SIZE
-
-    def batch(step: int) -> tuple[Tensor, Tensor, Tensor]:
-        rng = np.random.default_rng((recipe.seed, step))
-        chosen = np.concatenate(
-            [
-                rng.choice(marked, from_marked, replace=False),
-                _epoch_slice(len(knees.grade), step, optim_config.batch_size - from_marked, recipe.seed),
-            ]
-        )
-        pairs = [augment(knees.pixels[i], knees.landmarks[i], stage.augment, rng) for i in chosen]
+    def batch(step: int, rng: np.random.Generator) -> Batch:
+        chosen = draw(step, rng)
+        pairs = [augment(knees.pixels[i], knees.landmarks[i], config.augment, rng) for i in chosen]
         radiographs = torch.from_numpy(np.stack([pair[0] for pair in pairs]))[:, None]
         landmarks = torch.from_numpy(np.stack([pair[1] for pair in pairs]))
-        return radiographs, torch.from_numpy(knees.grade[chosen]), landmarks
-
-    module = channels_last(AutoencoderWithHeads(recipe))
-    average = Average(module, optim_config.ema_decay)
-    optim = optimiser(module, optim_config)
-    checkpoint = Checkpoint(out / "vqvae.checkpoint.pt", module, average, optim)
-    first = checkpoint.resume()
-    module.train()
-    began = time.monotonic()
-    for step, (radiographs, grades, landmarks) in enumerate(
-        prefetch(batch, first, optim_config.steps), start=first
-    ):
-        radiographs = radiographs.to(memory_format=torch.channels_last)
-        with torch.autocast("cpu", torch.bfloat16):
-            quantised = module.encoder.quantise(radiographs)
-            # Half a batch teaches the decoder enough, and costs half.
-            half = len(radiographs) // 2
-            decoded = module.decoder(quantised.latent[:half])
-            logits, points = module.classifier.logits(quantised.latent)
-        targets = soft_grades(grades, recipe.label_smoothing)
-        grade = grade_loss(logits, targets, recipe.classifier.ordinal_weight)
-        place = landmark_loss(points, landmarks, size)
-        shape = reconstruction_loss(decoded.float(), radiographs[:half])
-        loss = (
-            stage.reconstruction_weight * shape
-            + stage.beta * quantised.commitment
-            + stage.grade_weight * grade
-            + stage.landmark_weight * place
+        return (
+            radiographs.contiguous(memory_format=torch.channels_last),
+            torch.from_numpy(knees.grade[chosen]),
+            landmarks,
         )
-        descend(loss, module, optim, optim_config, step)
-        average.update(module, step)
-        if step % 20 == 0:
-            seconds = (time.monotonic() - began) / (step - first + 1)
-            log.info(
-                "step %d loss %.4f grade %.4f place %.3f shape %.4f commitment %.4f (%.2f s a step)",
-                *(step, *(t.item() for t in (loss, grade, place, shape, quantised.commitment)), seconds),
-            )
-        checkpoint.save(step + 1)
-        if (step + 1) % 360 == 0 or step + 1 == optim_config.steps:
-            log.info("step %d val %s", step + 1, json.dumps(evaluate(average.module, val)))
-    checkpoint.save(optim_config.steps, due_only=False)
-    path = out / "vqvae.pt"
-    torch.save(average.module.state_dict(), path)
-    return path
+
+    def terms(training: nn.Module, arrays: Batch) -> dict[str, Tensor]:
+        radiographs, grade, landmarks = arrays
+        seen: Seen = training(radiographs)
+        shape = reconstruction_loss(seen.decoded.float(), radiographs[: len(seen.decoded)])
+        return {
+            "reconstruction": config.reconstruction_weight * shape,
+            "commitment": config.beta * seen.commitment,
+            "grade": config.grade_weight * grade_loss(seen.logits.float(), grade, recipe.labels),
+            "landmarks": config.landmark_weight
+            * landmark_loss(seen.landmarks.float(), landmarks, recipe.crop_size),
+        }
+
+    stage = Stage(
+        name=NAME,
+        module=module,
+        optim=config.optim,
+        batch=batch,
+        terms=terms,
+        figures=lambda average: evaluate(average, val, session),
+        pictures=lambda average: pictures(average, val, session),
+        figures_every=config.figures_every,
+    )
+    trained = fit(session, stage)
+    assert isinstance(trained, AutoencoderWithHeads)
+    return trained
+
+
+class Drawing:
+    """Which knees a step sees: a share with landmarks, the others by shuffled passes (or by balance)."""
+
+    def __init__(self, knees: Knees, batch: int, landmark_share: float, recipe: Recipe):
+        self._marked = np.flatnonzero(knees.has_landmarks)
+        self._from_marked = min(round(landmark_share * batch), len(self._marked))
+        self._others = batch - self._from_marked
+        self._count, self._seed = len(knees), recipe.seed
+        balance = recipe.labels.balance
+        self._chances = draw_chances(knees.grade, balance) if balance else None
+
+    def __call__(self, step: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
+        """Rows of one step."""
+        marked = rng.choice(self._marked, self._from_marked, replace=False) if self._from_marked else _NONE
+        others = (
+            epoch_slice(self._count, step, self._others, self._seed)
+            if self._chances is None
+            else rng.choice(self._count, self._others, p=self._chances)
+        )
+        return np.concatenate([marked, others])
+
+
+def epoch_slice(count: int, step: int, batch: int, seed: int) -> npt.NDArray[np.int64]:
+    """The knees of one step: epochs are shuffled passes, cut into steps across their borders."""
+    places = np.arange(step * batch, (step + 1) * batch)
+    orders = {
+        epoch: np.random.default_rng((seed, 1, int(epoch))).permutation(count)
+        for epoch in np.unique(places // count)
+    }
+    return np.array([orders[place // count][place % count] for place in places], np.int64)
+
+
+def load_autoencoder(session: Session) -> AutoencoderWithHeads:
+    """The trained stage 1 of this run, in evaluation mode on the session's device."""
+    from train.loop import trained_weights
+
+    module = AutoencoderWithHeads(session.recipe)
+    module.load_state_dict(trained_weights(session.out, NAME))
+    return channels_last(module).eval().to(session.device)
+
+
+def radiograph_batches(
+    crops: npt.NDArray[np.uint8], session: Session, size: int = _BATCH
+) -> Iterator[Tensor]:
+    """Crops [N, S, S] as they are → equalised [B, 1, S, S] on the session's device."""
+    for start in range(0, len(crops), size):
+        standard = np.stack([equalise(crop.astype(np.uint16)) for crop in crops[start : start + size]])
+        part = torch.from_numpy(standard)[:, None].contiguous(memory_format=torch.channels_last)
+        yield part.to(session.device)
 
 
 @torch.no_grad()
-def evaluate(module: nn.Module, knees: chen.Knees, batch_size: int = 64) -> dict[str, float]:
+def evaluate(module: nn.Module, knees: Knees, session: Session) -> dict[str, float]:
     """Accuracy, quadratic kappa, landmark error (mm) and reconstruction L1 of the averaged weights."""
     assert isinstance(module, AutoencoderWithHeads)
     module.eval()
+    knees = knees.graded()
     grades, points, error = [], [], 0.0
-    for start in range(0, len(knees.grade), batch_size):
-        crops = [equalise(p.astype(np.uint16)) for p in knees.pixels[start : start + batch_size]]
-        radiographs = torch.from_numpy(np.stack(crops))[:, None].to(memory_format=torch.channels_last)
-        with torch.autocast("cpu", torch.bfloat16):
+    for radiographs in radiograph_batches(knees.pixels, session):
+        with session.fabric.autocast():
             latent, _ = module.encoder(radiographs)
             probabilities, landmarks = module.classifier(latent)
             decoded = module.decoder(latent)
         error += float((decoded.float() - radiographs).abs().mean(dim=(1, 2, 3)).sum())
-        grades.append(probabilities.float().numpy())
-        points.append(landmarks.numpy())
-    predicted = np.concatenate(grades).argmax(axis=1)
-    known = knees.has_landmarks & np.isfinite(knees.spacing[:, 0])
-    offset = (np.concatenate(points) - knees.landmarks)[known] * knees.spacing[known][:, None]
-    distance = np.linalg.norm(offset, axis=-1)
-    return {
+        grades.append(probabilities.float().cpu().numpy())
+        points.append(landmarks.float().cpu().numpy())
+    figures = grade_figures(np.concatenate(grades), np.concatenate(points), knees)
+    return figures | {"reconstruction_l1": round(error / len(knees), 4)}
+
+
+def grade_figures(
+    posterior: npt.NDArray[np.float32], landmarks: npt.NDArray[np.float32], knees: Knees
+) -> dict[str, float]:
+    """Accuracy, kappa, cross-entropy, and landmark errors in mm where they can be told."""
+    predicted = posterior.argmax(axis=1)
+    likelihood = posterior[np.arange(len(posterior)), knees.grade].clip(min=1e-9)
+    figures = {
         "accuracy": round(float((predicted == knees.grade).mean()), 4),
-        "kappa": round(cohen_kappa_score(knees.grade, predicted, weights="quadratic"), 4),
-        "landmark_median_mm": round(float(np.median(distance)), 3),
-        "landmark_outliers": round(float((distance >= 10).mean()), 4),
-        "reconstruction_l1": round(error / len(knees.grade), 4),
+        "kappa": round(float(cohen_kappa_score(knees.grade, predicted, weights="quadratic")), 4),
+        "cross_entropy": round(float(-np.log(likelihood).mean()), 4),
     }
+    if (known := knees.measured).any():
+        offset = (landmarks - knees.landmarks)[known] * knees.spacing[known][:, None]
+        distance = np.linalg.norm(offset, axis=-1)
+        figures["landmark_median_mm"] = round(float(np.median(distance)), 3)
+        figures["landmark_outliers"] = round(float((distance >= 10).mean()), 4)
+    return figures
 
 
-def _epoch_slice(count: int, step: int, batch: int, seed: int) -> np.ndarray:
-    """The knees of one step: epochs are shuffled passes, cut into steps across their borders."""
-    epoch, offset = divmod(step * batch, count)
-    order = np.random.default_rng((seed, 1, epoch)).permutation(count)
-    if offset + batch > count:
-        following = np.random.default_rng((seed, 1, epoch + 1)).permutation(count)
-        order = np.concatenate([order, following])
-    return order[offset : offset + batch]
+@torch.no_grad()
+def pictures(module: nn.Module, knees: Knees, session: Session) -> dict[str, Picture]:
+    """The first val knees above their reconstructions, and with the landmarks found."""
+    assert isinstance(module, AutoencoderWithHeads)
+    module.eval()
+    radiographs = next(radiograph_batches(knees.pixels[:_SHOWN], session))
+    latent, _ = module.encoder(radiographs)
+    _, landmarks = module.classifier(latent)
+    crops, decoded = (a.float().cpu().numpy()[:, 0] for a in (radiographs, module.decoder(latent)))
+    return {
+        "reconstructions": side_by_side(crops, decoded),
+        "landmarks": marked_crops(crops, landmarks.float().cpu().numpy()),
+    }

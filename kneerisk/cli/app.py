@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from kneerisk.cli import doctor, merge, prepare, score, simulate, stack, validate
+from kneerisk.cli import doctor, merge, prepare, score, simulate, stack, train, validate
 
 app = typer.Typer(
     help="Score cohorts of knee radiographs for the risk that knee osteoarthritis progresses within "
@@ -41,4 +41,5 @@ app.command("merge")(merge.merge)
 app.command("simulate")(simulate.simulate)
 app.command("prepare")(prepare.prepare)
 app.command("doctor")(doctor.doctor)
+app.add_typer(train.app, name="train")
 app.add_typer(stack.app, name="stack")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -75,3 +76,19 @@ def info(
         ]
     )
     typer.echo("\n" + stack.model_card())
+
+
+@app.command("import")
+def import_(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A stack's folder.", show_default=False)],
+    name: Annotated[
+        str | None, typer.Option(help="What to call it here; default: its own name.", show_default=False)
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace one of that name.")] = False,
+) -> None:
+    """Verify a stack and copy it among your own, so that --stack NAME finds it."""
+    from kneerisk.stack import own_root
+    from kneerisk.stack_write import import_stack
+
+    place = import_stack(folder, own_root(), name=name, overwrite=overwrite)
+    typer.echo(f"score with it: kneerisk score ./cohort --stack {place.name} --out risks.parquet")

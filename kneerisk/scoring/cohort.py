@@ -113,6 +113,7 @@ def open_rooms(
             novelty_threshold=calibration.novelty_threshold,
             micro_batch=stack.description.micro_batch,
             grade_zooms=stack.description.grade_zooms,
+            crop_size=stack.description.crop_size,
             keep_latents=wants_pictures,
             stage=clock.stage,
         )

@@ -69,6 +69,7 @@ class StackPredictor:
         novelty_threshold: above it a knee is flagged ``unusual-appearance``; ``None`` flags nothing.
         micro_batch: items a network call holds, always; a property of the stack, not of the machine.
         grade_zooms: of the crop, at which the grade now is read; a property of the stack too.
+        crop_size: pixels a side that the networks see; ``None`` where crops have that size already.
         keep_latents: keep z0 and ẑ12 in each prediction (previews and futures need them).
         stage: a clock for each named stage, entered around its work.
     """
@@ -81,6 +82,7 @@ class StackPredictor:
         novelty_threshold: float | None = None,
         micro_batch: int = 8,
         grade_zooms: Sequence[float] = (1.0,),
+        crop_size: int | None = None,
         keep_latents: bool = False,
         stage: Stage = lambda name: nullcontext(),
     ) -> None:
@@ -89,6 +91,7 @@ class StackPredictor:
         self._novelty_threshold = novelty_threshold
         self._micro_batch = micro_batch
         self._closer_looks = tuple(zoom for zoom in grade_zooms if zoom != 1)
+        self._crop_size = crop_size
         self._keep_latents = keep_latents
         self._stage = stage
 
@@ -131,7 +134,8 @@ class StackPredictor:
         return np.clip(self._run("decoder", {"latent": latents})["radiograph"][:, 0], 0.0, 1.0)
 
     def _input(self, crop: KneeCrop) -> FloatArray:
-        return equalise(upscaled(crop.pixels) if self._settings.upscale else crop.pixels)
+        pixels = crop.pixels if self._crop_size is None else resized(crop.pixels, self._crop_size)
+        return equalise(upscaled(pixels) if self._settings.upscale else pixels)
 
     def _encode_zoomed(self, pixels: FloatArray, zoom: float) -> FloatArray:
         """Equalised crops [N, 1, S, S] → their latents at another zoom."""
@@ -140,10 +144,11 @@ class StackPredictor:
 
     def _to_crop(self, landmarks: FloatArray, crop: KneeCrop) -> FloatArray:
         """Landmarks in the networks' input pixels → crop pixels."""
-        if not self._settings.upscale:
-            return landmarks
-        offset = (_UPSCALE - 1) * crop.pixels.shape[0] / 2
-        return np.asarray((landmarks + offset + 0.5) / _UPSCALE - 0.5, dtype=np.float32)
+        seen = self._crop_size or crop.pixels.shape[0]
+        centres = landmarks + 0.5
+        if self._settings.upscale:
+            centres = (centres + (_UPSCALE - 1) * seen / 2) / _UPSCALE
+        return np.asarray(centres * (crop.pixels.shape[0] / seen) - 0.5, dtype=np.float32)
 
     def _forecast(self, latent: FloatArray) -> FloatArray:
         """z0 [N, …] → ẑ12 [N · samples, …], a knee's futures side by side."""
@@ -187,6 +192,16 @@ class StackPredictor:
         if self._novelty_threshold is None or novelty <= self._novelty_threshold:
             return crop
         return replace(crop, qc_flags=(*crop.qc_flags, UNUSUAL_APPEARANCE))
+
+
+def resized(pixels: FloatArray, size: int) -> FloatArray:
+    """A crop [S, S] in 0..1 on ``size`` pixels a side."""
+    import cv2
+
+    if pixels.shape[0] == size:
+        return pixels
+    method = cv2.INTER_AREA if size < pixels.shape[0] else cv2.INTER_CUBIC
+    return np.clip(cv2.resize(pixels, (size, size), interpolation=method), 0.0, 1.0)
 
 
 def upscaled(pixels: FloatArray) -> FloatArray:

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kneerisk.errors import UsageError
-from train import chen, surrogate
+from train import data, surrogate
 from train.augment import AugmentConfig, augment
+from train.knees import Knees
 
 STILL = AugmentConfig(0, 0, 0, 0, 0, 0, 0, 0)
 RATES = np.array(
@@ -77,10 +78,10 @@ def knees(grades_by_participant):
         side += ["R", "L"]
         grade += [right, left]
     count = len(grade)
-    return chen.Knees(
-        file=[f"{n}" for n in range(count)],
+    return Knees(
         participant=np.array(participant),
         side=np.array(side),
+        month=np.zeros(count, np.int32),
         pixels=np.zeros((count, 224, 224), np.uint8),
         grade=np.array(grade),
         landmarks=np.zeros((count, 16, 2), np.float32),
@@ -108,7 +109,7 @@ def test_transition_rates_are_read_and_checked(tmp_path):
     header = "months,kl_now,p_kl0,p_kl1,p_kl2,p_kl3,p_kl4\n"
     rows = [f"12,{g}," + ",".join(str(p) for p in RATES[g]) + "\n" for g in range(5)]
     path.write_text(header + "".join(rows) + "24,0,1,0,0,0,0\n")
-    np.testing.assert_allclose(surrogate.transition_rates(path), RATES)
+    np.testing.assert_allclose(data.transition_rates(path), RATES)
     path.write_text(header + "".join(rows[:-1]))
     with pytest.raises(UsageError, match="12-month rates"):
-        surrogate.transition_rates(path)
+        data.transition_rates(path)

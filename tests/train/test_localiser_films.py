@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from train.chen import Knees
 from train.composites import render
+from train.knees import Knees
 from train.localiser import localiser_loss
 from train.samples import Mixture, Samples, look, render_samples, targets
 from train.simulated import simulated_film
@@ -23,9 +23,9 @@ def knees() -> Knees:
     pixels = np.full((4, 224, 224), 90, np.uint8)
     pixels[:, 118:134, 18:204] = 250
     return Knees(
-        file=[f"{n}.png" for n in range(4)],
         participant=np.array(["1", "1", "2", "2"]),
         side=np.array(["R", "L", "R", "L"]),
+        month=np.zeros(4, np.int32),
         pixels=pixels,
         grade=np.array([0, 1, 2, 4]),
         landmarks=np.full((4, 16, 2), np.nan, np.float32),
@@ -65,12 +65,12 @@ def test_simulated_films_list_their_knees() -> None:
 def test_rendered_samples_are_kept_for_the_next_sitting(knees: Knees, tmp_path: Path) -> None:
     mixture = Mixture(simulated=0.0)
     cache = tmp_path / "films.npz"
-    first = render_samples(knees, mixture, 4, 0, SIZE, cache)
+    first = render_samples(knees, mixture, 4, 0, SIZE, cache, "four films")
     assert cache.exists()
-    kept = render_samples(knees, mixture, 4, 0, SIZE, cache)
+    kept = render_samples(knees, mixture, 4, 0, SIZE, cache, "four films")
     np.testing.assert_array_equal(first.pixels, kept.pixels)
     np.testing.assert_array_equal(first.knees, kept.knees)
-    assert len(render_samples(knees, mixture, 3, 0, SIZE, cache).pixels) == 3
+    assert len(render_samples(knees, mixture, 3, 0, SIZE, cache, "three films").pixels) == 3
 
 
 def test_mirrored_looks_swap_the_side_and_reversed_ones_say_so() -> None:

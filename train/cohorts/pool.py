@@ -83,7 +83,8 @@ def _until_broken(items: Iterator[Item], setup: Setup, workers: int, lost: list[
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-_crop: Crop | None = None
+_crop: Crop | Exception | None = None
+"""In a worker: what crops, or why it cannot be opened."""
 
 
 def _start(setup: Setup) -> None:
@@ -92,7 +93,10 @@ def _start(setup: Setup) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    _crop = setup.open().__enter__()
+    try:
+        _crop = setup.open().__enter__()
+    except Exception as error:  # raised in here it would look like a worker that died
+        _crop = error
 
 
 def _end_with_parent() -> None:
@@ -104,5 +108,7 @@ def _end_with_parent() -> None:
 
 
 def _work(image: ReleaseImage) -> list[Cropped]:
+    if isinstance(_crop, Exception):
+        raise _crop
     assert _crop is not None
     return _crop(image)

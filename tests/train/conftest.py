@@ -1,0 +1,72 @@
+"""A small prepared cohort with visits, made without a radiograph in sight."""
+
+import json
+from pathlib import Path
+
+import h5py
+import numpy as np
+import polars as pl
+import pytest
+
+from train.cohorts.pairs import visit_pairs
+from train.cohorts.records import KneeKey
+from train.cohorts.write import FORMAT, schema
+
+SIZE = 96
+
+
+def write_cohort(
+    folder: Path,
+    *,
+    participants: int = 60,
+    months: tuple[int, ...] = (0, 12),
+    split: dict[str, str] | None = None,
+    rises: float = 0.4,
+) -> Path:
+    """Crops whose joint gap narrows with the grade; a share of the knees rises between visits."""
+    rng = np.random.default_rng(0)
+    keys, grades, crops = [], [], []
+    for person in range(participants):
+        for side in ("R", "L"):
+            grade = int(rng.integers(0, 5))
+            for month in months:
+                keys.append(KneeKey(f"{9000000 + person}", month, side))
+                grades.append(grade)
+                crop = rng.integers(60, 90, (SIZE, SIZE), dtype=np.uint8)
+                crop[20:44, 10:86] += 120
+                crop[44 + 2 * (4 - grade) + 1 : 76, 10:86] += 120
+                crops.append(crop)
+                grade += int(grade < 4 and rng.random() < rises)
+    folder.mkdir(parents=True)
+    pairs = visit_pairs(keys)
+    count = len(keys)
+    landmarks = np.full((count, 16, 2), np.nan, np.float32)
+    landmarks[::4] = np.stack(np.meshgrid(np.arange(4), np.arange(4)), -1).reshape(16, 2) * 20 + 15
+    with h5py.File(folder / "knees.h5", "w") as file:
+        file.attrs["format"] = FORMAT
+        file.attrs["provenance"] = json.dumps({"release": "folder", "stack": "compact"})
+        file.create_dataset("crops", data=np.stack(crops), chunks=(1, SIZE, SIZE))
+        file["landmarks"] = landmarks
+        file["spacing_mm"] = np.full((count, 2), 1.0, np.float32)
+        for name in ("current", "future", "months", "horizon"):
+            file[f"pairs/{name}"] = getattr(pairs, name)
+    columns = {
+        "participant_id": [key.participant_id for key in keys],
+        "visit_month": [key.visit_month for key in keys],
+        "side": [key.side for key in keys],
+        "kl_grade": grades,
+        "site": ["AB"[int(key.participant_id) % 2] for key in keys],
+        "split": [None if split is None else split.get(key.participant_id) for key in keys],
+        "h5_row": list(range(count)),
+    }
+    types = schema()
+    full = {name: columns.get(name, [None] * count) for name in types}
+    pl.DataFrame(full, schema=types).write_parquet(folder / "manifest.parquet")
+    (folder / "summary.json").write_text("{}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Sixty participants, two visits, two sites."""
+    return write_cohort(tmp_path_factory.mktemp("cohort") / "prepared")
