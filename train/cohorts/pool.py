@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from itertools import islice
 from typing import Protocol
 
@@ -83,6 +83,8 @@ def _until_broken(items: Iterator[Item], setup: Setup, workers: int, lost: list[
         pool.shutdown(wait=True, cancel_futures=True)
 
 
+_opened = ExitStack()
+"""In a worker: keeps open what crops; a context manager that is dropped closes."""
 _crop: Crop | Exception | None = None
 """In a worker: what crops, or why it cannot be opened."""
 
@@ -94,7 +96,7 @@ def _start(setup: Setup) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
-        _crop = setup.open().__enter__()
+        _crop = _opened.enter_context(setup.open())
     except Exception as error:  # raised in here it would look like a worker that died
         _crop = error
 
