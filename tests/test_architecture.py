@@ -32,7 +32,13 @@ CONFINED = {
     "rich": ("kneerisk.cli",),
     "pydicom": ("kneerisk.radiograph", "kneerisk.simulate"),
     # A manifest may be a Parquet file, and is read beside the other inputs.
-    "polars": ("kneerisk.scoring", "kneerisk.study", "kneerisk.radiograph.manifest", "train"),
+    "polars": (
+        "kneerisk.scoring",
+        "kneerisk.study",
+        "kneerisk.radiograph.manifest",
+        "kneerisk.simulate.truth",
+        "train",
+    ),
     "torch": ("engines", "kneerisk.models", "kneerisk.diffusion", "train"),
     "onnx": ("engines",),
     "onnxscript": ("engines",),

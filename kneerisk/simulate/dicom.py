@@ -37,13 +37,17 @@ def write_dicom(
     participant_id: str,
     syntax: Syntax | None = None,
     visit_date: str = "20040601",
+    series: str | None = None,
 ) -> None:
     """Write ``simulated`` to ``path`` as one CR or DX image.
 
     ``syntax`` overrides the look's transfer syntax; every one is lossless.  ``participant_id`` becomes the
-    PatientID, with ``SIM`` before it if need be.  MONOCHROME1 files hold the inverted pixels.
+    PatientID, with ``SIM`` before it if need be.  ``series`` overrides the SeriesDescription, for
+    pictures of something else.  MONOCHROME1 files hold the inverted pixels.
     """
-    data = dicom_bytes(simulated, participant_id=participant_id, syntax=syntax, visit_date=visit_date)
+    data = dicom_bytes(
+        simulated, participant_id=participant_id, syntax=syntax, visit_date=visit_date, series=series
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(data)
 
@@ -54,6 +58,7 @@ def dicom_bytes(
     participant_id: str,
     syntax: Syntax | None = None,
     visit_date: str = "20040601",
+    series: str | None = None,
 ) -> bytes:
     """What ``write_dicom`` writes."""
     from pydicom.dataset import FileMetaDataset
@@ -66,6 +71,10 @@ def dicom_bytes(
     if look.photometric == "MONOCHROME1":
         pixels = np.asarray((1 << look.bits) - 1 - pixels, np.uint16)
     dataset = _header(simulated, participant_id, visit_date)
+    if series is not None:
+        dataset.SeriesDescription = series
+        dataset.BodyPartExamined = "HAND" if "Hand" in series else "PELVIS" if "Pelvis" in series else "KNEE"
+        dataset.ViewPosition = "LL" if "Lateral" in series else "PA" if "PA" in series else "AP"
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = dataset.SOPClassUID
     meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID

@@ -1,4 +1,3 @@
-import csv
 import io
 from pathlib import Path
 
@@ -6,7 +5,6 @@ import numpy as np
 import pydicom
 import pytest
 
-from kneerisk.simulate.cohort import simulate_cohort
 from kneerisk.simulate.dicom import dicom_bytes, write_dicom
 from kneerisk.simulate.look import LOOKS, Syntax
 from kneerisk.simulate.radiograph import SimulatedRadiograph, simulate_radiograph
@@ -85,22 +83,3 @@ def test_single_view_names_its_side() -> None:
     dataset = pydicom.dcmread(io.BytesIO(dicom_bytes(simulated, participant_id="1")))
     assert dataset.ImageLaterality == "L"
     assert "Left" in dataset.SeriesDescription
-
-
-def test_cohort_has_a_file_a_participant_and_a_truth_row_a_knee(tmp_path: Path) -> None:
-    truth = simulate_cohort(tmp_path / "cohort", 2, seed=1)
-    with truth.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    assert [(r["participant_id"], r["side"]) for r in rows] == [
-        ("SIM0001", "R"),
-        ("SIM0001", "L"),
-        ("SIM0002", "R"),
-        ("SIM0002", "L"),
-    ]
-    for row in rows:
-        dataset = pydicom.dcmread(tmp_path / "cohort" / row["path"], stop_before_pixels=True)
-        assert dataset.PatientID == row["participant_id"]
-        assert 0 < float(row["lm_T4_x"]) < dataset.Columns
-        assert int(row["kl_0m"]) == int(float(row["severity"]))
-    with pytest.raises(ValueError, match="participants"):
-        simulate_cohort(tmp_path, 0)
