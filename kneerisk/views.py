@@ -1,4 +1,4 @@
-"""Several looks at one crop: the grade now is read at more than one zoom, and the posteriors are averaged.
+"""Looks at one crop: resized for a stack, upscaled at test time, or at several zooms, posteriors averaged.
 
 Ours, not the paper's.  How closely a crop is framed is partly chance; a mean over several frames depends less
 on it, and agrees with readers more often (MODEL_CARD has the figures).
@@ -13,6 +13,7 @@ import numpy as np
 from kneerisk.exposure import equalise
 from kneerisk.records import FloatArray
 
+UPSCALE = 2
 _LEVELS = 65535
 _LEAST = 1e-9
 
@@ -44,3 +45,28 @@ def mean_posterior(posteriors: Sequence[FloatArray]) -> FloatArray:
     logs = np.mean([np.log(np.maximum(p, _LEAST)) for p in posteriors], axis=0)
     mean = np.exp(logs - logs.max(axis=-1, keepdims=True))
     return np.asarray(mean / mean.sum(axis=-1, keepdims=True), dtype=np.float32)
+
+
+def resized(pixels: FloatArray, size: int) -> FloatArray:
+    """A crop [S, S] in 0..1 on ``size`` pixels a side."""
+    import cv2
+
+    if pixels.shape[0] == size:
+        return pixels
+    method = cv2.INTER_AREA if size < pixels.shape[0] else cv2.INTER_CUBIC
+    return np.clip(cv2.resize(pixels, (size, size), interpolation=method), 0.0, 1.0)
+
+
+def upscaled(pixels: FloatArray) -> FloatArray:
+    """The centre of the crop upscaled 2×: [S, S] → [S, S], half the field of view.
+
+    The paper upscales inputs 2× at test time, which its fully convolutional networks take as larger pictures.
+    Ours have a fixed input, so they see the central [S, S] of the 2S × 2S picture: the joint at twice the
+    size, its outer margins cut away. Ours, not the paper's; not comparable with rows scored without it.
+    """
+    import cv2
+
+    size = pixels.shape[0]
+    large = cv2.resize(pixels, (UPSCALE * size, UPSCALE * size), interpolation=cv2.INTER_CUBIC)
+    start = (UPSCALE - 1) * size // 2
+    return np.clip(large[start : start + size, start : start + size], 0.0, 1.0)

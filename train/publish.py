@@ -90,6 +90,7 @@ def publish(
     steps: int = 16,
     terms: str | None = None,
     card: str | None = None,
+    auxiliary: bool = True,
     overwrite: bool = False,
 ) -> Stack:
     """Write the stack folder, calibrate it on val, and fill its model card; whole, or not at all.
@@ -102,6 +103,7 @@ def publish(
         steps: sampler steps a future.
         terms: what the weights were trained on and what may be done with them, in words.
         card: the text of MODEL_CARD.md; ``None`` fills one from the figures measured here.
+        auxiliary: publish stage 1's own classifier for the grade now where it does better on val.
         overwrite: replace a folder that is there.
 
     Raises:
@@ -122,10 +124,10 @@ def publish(
     fit_novelty(encoder, data.knees["train"], session)
     looks = [encode_knees(encoder, val, session, zoom) for zoom in recipe.classifier.grade_zooms]
     grade = torch.from_numpy(val.grade).to(session.device)
-    auxiliary = modules.pop("auxiliary")
-    if cross_entropy(auxiliary, looks[0], grade) < cross_entropy(modules[NOW], looks[0], grade):
+    first = modules.pop("auxiliary")
+    if auxiliary and cross_entropy(first, looks[0], grade) < cross_entropy(modules[NOW], looks[0], grade):
         log.info("classifier_now: the auxiliary classifier does better on val and is published")
-        modules[NOW] = auxiliary
+        modules[NOW] = first
     for component in (NOW, LATER):
         module = modules[component]
         assert isinstance(module, Classifier)

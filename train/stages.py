@@ -70,14 +70,18 @@ def run(name: str, session: Session) -> None:
 
 
 def _log_to(path: Path, *, quiet: bool) -> None:
-    handlers: list[logging.Handler] = [] if quiet else [logging.StreamHandler(), logging.FileHandler(path)]
-    logging.basicConfig(
-        level=logging.WARNING if quiet else logging.INFO,
-        format="%(asctime)s %(message)s",
-        handlers=handlers or [logging.NullHandler()],
-        force=True,
-    )
-    for chatty in ("onnxscript", "onnx_ir", "torch", "lightning_fabric"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
-    # It warns once a component that torchvision, which no network here uses, is not installed.
+    """What the stages report, to the screen and into the run's folder; of one process of several."""
+    reports = logging.getLogger("train")
+    reports.propagate = False
+    reports.setLevel(logging.INFO)
+    for old in list(reports.handlers):
+        reports.removeHandler(old)
+        old.close()
+    if quiet:
+        reports.addHandler(logging.NullHandler())
+        return
+    for handler in (logging.StreamHandler(), logging.FileHandler(path, encoding="utf-8")):
+        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+        reports.addHandler(handler)
+    # The exporter warns once a component that torchvision, which no network here uses, is not installed.
     logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)

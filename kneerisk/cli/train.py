@@ -63,6 +63,12 @@ class Precision(StrEnum):
     FP32 = "fp32"
 
 
+class Suite(StrEnum):
+    """``--suite``."""
+
+    PAPER = "paper"
+
+
 AcceleratorOption = Annotated[Accelerator, typer.Option(help="Where it computes; several GPUs: torchrun.")]
 PrecisionOption = Annotated[Precision, typer.Option(help="Of the arithmetic; weights stay float32.")]
 DryRun = Annotated[
@@ -129,12 +135,8 @@ def publish(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a stack that is there.")] = False,
 ) -> None:
     """Calibrate a trained run on its val knees, measure it, and write it as a stack."""
-    from kneerisk.errors import UsageError
-
-    run = out / "recipe.yaml"
-    if not run.is_file():
-        raise UsageError(f"{out} holds no run: train one there first (kneerisk train all)")
-    session = _open(data, out, str(run), None, rates, Accelerator.AUTO, Precision.AUTO, 2.0, "publish")
+    run = str(_recipe_of(out))
+    session = _open(data, out, run, None, rates, Accelerator.AUTO, Precision.AUTO, 2.0, "publish")
     from train.publish import publish as write
 
     published = write(
@@ -150,6 +152,39 @@ def publish(
     typer.echo(f"{stack} is the stack {published.name}; its MODEL_CARD.md has the measured figures")
     typer.echo(f"score with it: kneerisk score ./cohort --stack {stack} --out risks.parquet")
     typer.echo(f"or keep it by name: kneerisk stack import {stack}")
+
+
+@app.command()
+def experiments(
+    data: Data,
+    out: Annotated[
+        Path, typer.Option(metavar="DIR", help="The run, its stages trained.", show_default=False)
+    ],
+    report: Annotated[
+        Path, typer.Option(metavar="DIR", help="Where the report and its variants go.", show_default=False)
+    ],
+    suite: Annotated[Suite, typer.Option(help="Which experiments.")] = Suite.PAPER,
+    rates: Rates = None,
+    accelerator: AcceleratorOption = Accelerator.AUTO,
+    precision: PrecisionOption = Precision.AUTO,
+    steps: Annotated[int, typer.Option(min=1, help="Sampler steps a future.")] = 16,
+) -> None:
+    """Train and measure the paper's experiments and ablations, and write a report of them."""
+    session = _open(data, out, str(_recipe_of(out)), None, rates, accelerator, precision, 2.0, suite.value)
+    from train.experiments import run_suite
+    from train.report import write_report
+
+    with _interruptible(report):
+        page = write_report(run_suite(session, report, steps=steps), session, report)
+    typer.echo(f"the report is {page}, and {page.with_suffix('.md')}")
+
+
+def _recipe_of(out: Path) -> Path:
+    from kneerisk.errors import UsageError
+
+    if not (out / "recipe.yaml").is_file():
+        raise UsageError(f"{out} holds no run: train one there first (kneerisk train all)")
+    return out / "recipe.yaml"
 
 
 def _open(

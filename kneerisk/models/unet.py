@@ -22,6 +22,8 @@ class UNetConfig:
     channels: int = 48
     multipliers: tuple[int, ...] = (1, 2, 3)
     blocks: int = 1
+    conditioned: bool = True
+    """Whether it sees the current latent; an ablation sees zeros in its place."""
 
     def __post_init__(self) -> None:
         if self.channels % 8:
@@ -91,7 +93,8 @@ class UNet(nn.Module):
         """z_t [B, C, h, w], z_0 [B, C, h, w], time [B] in 0..1 → v float32 [B, C, h, w]."""
         angles = time[:, None] * self.frequencies[None]
         embedding = self.embed(torch.cat([angles.sin(), angles.cos()], dim=1))
-        features = self.enter(torch.cat([noisy, current], dim=1))
+        seen = current if self.config.conditioned else current * 0.0
+        features = self.enter(torch.cat([noisy, seen], dim=1))
         skips = []
         blocks = self.config.blocks
         for index, block in enumerate(self.down):

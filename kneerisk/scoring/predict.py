@@ -21,14 +21,13 @@ from kneerisk.diffusion import draw_noise, sample
 from kneerisk.errors import Reason, UsageError
 from kneerisk.exposure import equalise
 from kneerisk.records import FloatArray, KneeCrop, KneePrediction, Refusal
-from kneerisk.views import mean_posterior, zoomed
+from kneerisk.views import UPSCALE, mean_posterior, resized, upscaled, zoomed
 
 Run = Callable[[Mapping[str, npt.NDArray[Any]]], Mapping[str, npt.NDArray[Any]]]
 """One component: named arrays [B, …] in, named arrays [B, …] out."""
 Stage = Callable[[str], AbstractContextManager[object]]
 
 UNUSUAL_APPEARANCE = "unusual-appearance"
-_UPSCALE = 2
 
 
 class Predictor(Protocol):
@@ -147,7 +146,7 @@ class StackPredictor:
         seen = self._crop_size or crop.pixels.shape[0]
         centres = landmarks + 0.5
         if self._settings.upscale:
-            centres = (centres + (_UPSCALE - 1) * seen / 2) / _UPSCALE
+            centres = (centres + (UPSCALE - 1) * seen / 2) / UPSCALE
         return np.asarray(centres * (crop.pixels.shape[0] / seen) - 0.5, dtype=np.float32)
 
     def _forecast(self, latent: FloatArray) -> FloatArray:
@@ -192,31 +191,6 @@ class StackPredictor:
         if self._novelty_threshold is None or novelty <= self._novelty_threshold:
             return crop
         return replace(crop, qc_flags=(*crop.qc_flags, UNUSUAL_APPEARANCE))
-
-
-def resized(pixels: FloatArray, size: int) -> FloatArray:
-    """A crop [S, S] in 0..1 on ``size`` pixels a side."""
-    import cv2
-
-    if pixels.shape[0] == size:
-        return pixels
-    method = cv2.INTER_AREA if size < pixels.shape[0] else cv2.INTER_CUBIC
-    return np.clip(cv2.resize(pixels, (size, size), interpolation=method), 0.0, 1.0)
-
-
-def upscaled(pixels: FloatArray) -> FloatArray:
-    """The centre of the crop upscaled 2×: [S, S] → [S, S], half the field of view.
-
-    The paper upscales inputs 2× at test time, which its fully convolutional networks take as larger pictures.
-    Ours have a fixed input, so they see the central [S, S] of the 2S × 2S picture: the joint at twice the
-    size, its outer margins cut away. Ours, not the paper's; not comparable with rows scored without it.
-    """
-    import cv2
-
-    size = pixels.shape[0]
-    large = cv2.resize(pixels, (_UPSCALE * size, _UPSCALE * size), interpolation=cv2.INTER_CUBIC)
-    start = (_UPSCALE - 1) * size // 2
-    return np.clip(large[start : start + size, start : start + size], 0.0, 1.0)
 
 
 def _length(piece: slice) -> int:

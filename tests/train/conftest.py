@@ -18,7 +18,7 @@ SIZE = 96
 def write_cohort(
     folder: Path,
     *,
-    participants: int = 60,
+    participants: int = 90,
     months: tuple[int, ...] = (0, 12),
     split: dict[str, str] | None = None,
     rises: float = 0.4,
@@ -68,5 +68,5 @@ def write_cohort(
 
 @pytest.fixture(scope="session")
 def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Sixty participants, two visits, two sites."""
+    """Ninety participants, two visits, two sites."""
     return write_cohort(tmp_path_factory.mktemp("cohort") / "prepared")

@@ -78,13 +78,13 @@ def test_a_run_keeps_the_splits_it_began_with(tmp_path):
 def test_knees_and_pairs_fall_into_their_participants_split(cohort, tmp_path):
     data = open_data(cohort, SplitConfig(val=0.3), 96, tmp_path)
     seen = [set(knees.participant) for knees in data.knees.values()]
-    assert sum(len(people) for people in seen) == len(set.union(*seen)) == 60
+    assert sum(len(people) for people in seen) == len(set.union(*seen)) == 90
     for split, pairs in data.pairs.items():
         knees = data.knees[split]
         assert (knees.participant[pairs.current] == knees.participant[pairs.future]).all()
         assert (knees.side[pairs.current] == knees.side[pairs.future]).all()
         assert (knees.month[pairs.future] - knees.month[pairs.current] == 12).all()
-    assert sum(len(pairs.current) for pairs in data.pairs.values()) == 120
+    assert sum(len(pairs.current) for pairs in data.pairs.values()) == 180
     assert data.has_futures
 
 

@@ -1,0 +1,151 @@
+"""From a prepared cohort to a published stack and the experiments, by the command line, at debug size."""
+
+import shutil
+from pathlib import Path
+
+import polars as pl
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from kneerisk.cli.app import app
+from kneerisk.simulate.dicom import write_dicom
+from kneerisk.simulate.radiograph import simulate_radiograph
+from kneerisk.stack import Stack
+
+runner = CliRunner()
+
+
+def run(*arguments: object) -> str:
+    result = runner.invoke(app, [str(a) for a in arguments], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+@pytest.fixture(scope="module")
+def trained(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("run") / "run"
+    run("train", "all", "--recipe", "debug", "--data", cohort, "--out", out)
+    return out
+
+
+@pytest.fixture(scope="module")
+def published(cohort: Path, trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    stack = tmp_path_factory.mktemp("stacks") / "tiny"
+    said = run("train", "publish", "--data", cohort, "--out", trained, "--stack", stack, "--steps", 2)
+    assert f"kneerisk stack import {stack}" in said
+    return stack
+
+
+def test_every_stage_leaves_weights_losses_and_pictures(trained: Path) -> None:
+    for name in ("vqvae", "diffusion", "classifier_now", "classifier_12m"):
+        assert (trained / f"{name}.pt").is_file()
+        assert len((trained / f"{name}.csv").read_text().splitlines()) in (7, 13)
+    assert list((trained / "pictures" / "vqvae").glob("reconstructions-*.png"))
+    assert list((trained / "pictures" / "diffusion").glob("forecasts-*.png"))
+    assert list((trained / "logs" / "vqvae").iterdir())
+
+
+def test_the_stack_says_what_it_was_trained_on(published: Path) -> None:
+    stack = Stack.load(published)
+    training = yaml.safe_load((published / "training.yaml").read_text())
+    assert training["recipe"]["name"] == "debug"
+    assert training["futures"] == "real second visits"
+    assert len(training["splits_sha256"]) == 64
+    card = stack.model_card()
+    assert training["splits_sha256"] in card
+    assert "no medical device" in card
+    assert "| KL accuracy | " in card
+    assert "this cohort's train and val participants" in stack.calibration()["population"]
+
+
+def test_radiographs_are_scored_with_it(published: Path, tmp_path: Path) -> None:
+    shown = simulate_radiograph(3, spacing_mm=0.6)
+    write_dicom(shown, tmp_path / "images" / "P1" / "film.dcm", participant_id="P1")
+    out = tmp_path / "risks.parquet"
+    run("score", tmp_path / "images", "--stack", published, "--out", out, "--no-progress")
+    table = pl.read_parquet(out)
+    assert table["status"].to_list() == ["ok", "ok"]
+    assert set(table["stack"]) == {"tiny-0.1.0"}
+    # The networks see 96 pixels of a crop of 224; landmarks come back in pixels of the film.
+    height, width = shown.pixels.shape
+    assert table["lm_now_T4_x"].is_between(0, width).all()
+    assert table["lm_now_T4_y"].is_between(0, height).all()
+
+
+def test_a_published_stack_is_imported_and_found_by_name(
+    published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KNEERISK_STACKS", str(tmp_path))
+    run("stack", "import", published, "--name", "mine")
+    assert Stack.load("mine").sha256 == Stack.load(published).sha256
+    again = runner.invoke(app, ["stack", "import", str(published), "--name", "mine"])
+    assert again.exit_code != 0
+    run("stack", "import", published, "--name", "mine", "--overwrite")
+
+
+def test_training_goes_on_from_a_published_stack(cohort: Path, published: Path, tmp_path: Path) -> None:
+    out = tmp_path / "tuned"
+    run("train", "vqvae", "--recipe", "debug", "--data", cohort, "--out", out, "--init", published)
+    other = runner.invoke(
+        app,
+        [
+            "train",
+            "vqvae",
+            "--recipe",
+            "debug",
+            "--data",
+            str(cohort),
+            "--out",
+            str(tmp_path / "no"),
+            "--init",
+            "compact",
+        ],
+    )
+    assert "its encoder does not fit the recipe" in str(other.exception)
+
+
+def test_the_experiments_report_what_the_data_allow(cohort: Path, trained: Path, tmp_path: Path) -> None:
+    report = tmp_path / "report"
+    run("train", "experiments", "--data", cohort, "--out", trained, "--report", report, "--steps", 2)
+    text = (report / "report.md").read_text()
+    for heading in (
+        "with and without the current latent",
+        "delta 0.5",
+        "upscaling, by transition",
+        "Landmark labels",
+    ):
+        assert heading in text
+    assert "<table>" in (report / "report.html").read_text()
+    assert (report / "reconstructions.png").stat().st_size > 1000
+    unet = Stack.load(report / "variants" / "without-z0" / "stack").component("unet")
+    assert unet.config["conditioned"] is False
+
+
+def test_a_stage_before_its_turn_is_named(cohort: Path, tmp_path: Path) -> None:
+    result = runner.invoke(
+        app,
+        ["train", "diffusion", "--recipe", "debug", "--data", str(cohort), "--out", str(tmp_path / "run")],
+    )
+    assert "train the stage vqvae first" in str(result.exception)
+
+
+def test_what_a_recipe_will_cost_is_told_before(tmp_path: Path) -> None:
+    said = run(
+        "train", "all", "--recipe", "reference", "--data", tmp_path, "--out", tmp_path / "x", "--dry-run"
+    )
+    assert "latents 8 x 32 x 32" in said
+    assert "36.78 M parameters" in " ".join(said.split())
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_stack_is_not_replaced_unasked(
+    cohort: Path, trained: Path, published: Path, tmp_path: Path
+) -> None:
+    place = tmp_path / "stack"
+    shutil.copytree(published, place)
+    result = runner.invoke(
+        app, ["train", "publish", "--data", str(cohort), "--out", str(trained), "--stack", str(place)]
+    )
+    assert "add --overwrite" in str(result.exception)
+    assert Stack.load(place).sha256 == Stack.load(published).sha256
