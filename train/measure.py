@@ -3,6 +3,7 @@
 ``grades``  KL accuracy, kappa and landmark errors of a table that ``kneerisk score`` wrote for the val PNGs
 ``copies``  the same knees inverted, mirrored and relabelled, re-exposed, at 8 and 16 bit: are the answers the
 same? ``steps``   sampler steps against the risks of 100 steps ``rebuilt`` reconstructions, graded
+``truth``   a table scored from a simulated cohort against that cohort's truth
 
 ``grades`` and ``copies`` run the command-line tool itself; the others run the stack's networks.
 Every knee here was used to choose (val), none to train.
@@ -27,9 +28,10 @@ from sklearn.metrics import cohen_kappa_score, roc_auc_score
 
 from kneerisk.calibration import Calibration
 from kneerisk.records import LANDMARKS
-from kneerisk.risk import risk_of_rise
+from kneerisk.risk import evidence_above, risk_of_rise
 from kneerisk.stack import Stack
 from train import chen
+from train.figures import auc_interval
 from train.forecast import Networks
 
 STEPS = (1, 2, 3, 4, 6, 8, 12, 16, 25, 100)
@@ -171,6 +173,52 @@ def rebuilt(stack: Stack, data: Path) -> dict[str, float]:
     }
 
 
+def truth(table: Path, cohort: Path, stack: Stack, participants: Path | None) -> list[dict[str, object]]:
+    """AUCs for the rise that the reader saw a year on: the true risk's, the best there is, and a table's.
+
+    Args:
+        table: what ``kneerisk score`` wrote for the cohort's images.
+        cohort: what ``kneerisk simulate`` wrote, with its ``truth.parquet``.
+        stack: what it was scored with; its calibration takes the reader's grade along.
+        participants: a run's ``splits.csv``, to keep to its test split.
+    """
+    known = pl.read_parquet(cohort / "truth.parquet").filter(pl.col("kl_read") < 4)
+    if participants is not None:
+        test = pl.read_csv(participants, schema_overrides={"participant_id": pl.String})
+        known = known.join(test.filter(pl.col("split") == "test"), on="participant_id", how="semi")
+    scored = pl.read_parquet(table).filter(pl.col("status") == "ok")
+    scored = scored.with_columns(pl.col("source_path").str.strip_prefix(f"{cohort}/").alias("image_path"))
+    both = known.join(scored, on=["image_path", "side"], how="inner", suffix="_table")
+    if both.is_empty():
+        raise SystemExit(f"no image of {table} stands in {cohort / 'truth.parquet'}")
+    rose = (both["kl_read_12m"] > both["kl_read"]).to_numpy()
+    now, later = (
+        both.select([f"kl_{when}_p{grade}" for grade in range(5)]).to_numpy() for when in ("now", "12m")
+    )
+    grade = both["kl_read"].to_numpy()
+    calibration = Calibration.from_mapping(stack.calibration())
+    scores = {
+        "true risk": both["simulated_risk_12m"].to_numpy(),
+        "risk_12m": both["risk_12m"].to_numpy(),
+        "risk_12m_calibrated": both["risk_12m_calibrated"].to_numpy(),
+        "risk_12m_given_grade": calibration.risk_given_grade(evidence_above(now, later, grade), grade),
+        "the reader's grade alone": np.asarray(calibration.rates)[grade],
+    }
+    who = both["participant_id"].to_numpy().astype(str)
+    aucs = {name: auc_interval(score, rose, who) for name, score in scores.items()}
+    best = aucs["true risk"].value - 0.5
+    return [
+        {
+            "score": name,
+            "knees": len(both),
+            "rises": int(rose.sum()),
+            "AUC (95 % interval)": str(auc),
+            "of the way from 0.5 to the true risk's": (auc.value - 0.5) / best,
+        }
+        for name, auc in aucs.items()
+    ]
+
+
 def _score(stack: str, inputs: Sequence[tuple[Path, dict[str, str]]], scratch: Path) -> pl.DataFrame:
     """Run ``kneerisk score`` over a manifest of these files; rows in their order."""
     manifest, out = scratch / "manifest.csv", scratch / "risks.parquet"
@@ -212,15 +260,20 @@ def _print(rows: Iterable[dict[str, object]]) -> None:
 def main() -> None:
     """Parse the command line and print one table."""
     parser = argparse.ArgumentParser(prog="python -m train.measure", description=__doc__)
-    parser.add_argument("what", choices=["grades", "copies", "steps", "rebuilt"])
+    parser.add_argument("what", choices=["grades", "copies", "steps", "rebuilt", "truth"])
     parser.add_argument("--stack", default="compact")
-    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--data", type=Path, required=True, help="Chen's folder; for truth, the cohort's")
     parser.add_argument("--count", type=int, default=100, help="knees of 'copies' and 'steps'")
+    parser.add_argument("--table", type=Path, help="truth: what kneerisk score wrote")
+    parser.add_argument("--splits", type=Path, help="truth: a run's splits.csv, to keep to its test split")
     arguments = parser.parse_args()
     if arguments.what == "grades":
         sys.stdout.write(json.dumps(grades(arguments.stack, arguments.data), indent=2) + "\n")
     elif arguments.what == "copies":
         _print(copies(arguments.stack, arguments.data, arguments.count))
+    elif arguments.what == "truth":
+        stack = Stack.load(arguments.stack)
+        _print(truth(arguments.table, arguments.data, stack, arguments.splits))
     elif arguments.what == "steps":
         _print(steps(Stack.load(arguments.stack), arguments.data, arguments.count))
     else:

@@ -40,6 +40,9 @@ _SURROGATE = """**Surrogates.** The cohort had no second radiographs to learn fr
 paired with itself, repositioned by a pixel or two and re-exposed; one that rises, with a knee of the higher
 grade laid onto its landmarks. The forecast has learnt what a higher grade looks like on this knee, not how
 knees change."""
+_NO_LANDMARKS = """
+- **Landmarks: nothing.** No knee of the training split had any; the `lm_…` and `jsw_…` columns of this stack
+  mean nothing."""
 _VISITS = """Pairs of radiographs of one knee about twelve months apart, both graded."""
 
 
@@ -61,6 +64,7 @@ def model_card(stack: Stack, session: Session, figures: Mapping[str, Mapping[str
         for split, knees in data.knees.items()
     )
     components = "\n".join(f"| {name} | {entry.terms} |" for name, entry in description.components.items())
+    landmarks = "" if data.knees["train"].has_landmarks.any() else _NO_LANDMARKS
     rates = ", ".join(f"{rate:.1%}" for rate in calibration.rates[:4])
     return f"""# Model card: the stack "{description.name}" {description.version}
 
@@ -101,7 +105,7 @@ In another population the number is off; recalibrate before reading it as a prob
 
 - Knees, views, detectors and readers unlike those of this cohort.
 - KL 1 is a noisy label, and mostly the least accurate grade.
-- Joint space width is a proxy from landmarks, **unvalidated**.
+- Joint space width is a proxy from landmarks, **unvalidated**.{landmarks}
 - No subgroup was examined.
 """
 
