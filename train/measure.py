@@ -192,6 +192,8 @@ def truth(table: Path, cohort: Path, stack: Stack, participants: Path | None) ->
     if both.is_empty():
         raise SystemExit(f"no image of {table} stands in {cohort / 'truth.parquet'}")
     rose = (both["kl_read_12m"] > both["kl_read"]).to_numpy()
+    if not 0 < rose.sum() < len(rose):
+        raise SystemExit(f"{rose.sum()} of {len(rose)} knees rise: there is nothing to tell apart")
     now, later = (
         both.select([f"kl_{when}_p{grade}" for grade in range(5)]).to_numpy() for when in ("now", "12m")
     )
