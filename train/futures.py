@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -103,10 +104,12 @@ def coded_knees(session: Session) -> CodedKnees:
     views = session.recipe.diffusion.views
     purpose = _purpose(session, views)
     path = session.out / _CODES_FILE
-    if (coded := load_arrays(path, CodedKnees, purpose)) is None:
+
+    def make() -> CodedKnees:
         log.info("encoding %d knees in %d views", len(knees), views)
-        coded = code_knees(load_autoencoder(session), knees, views, session)
-        _save(session, path, coded, purpose)
+        return code_knees(load_autoencoder(session), knees, views, session)
+
+    coded = _made_once(session, path, CodedKnees, purpose, make)
     assert isinstance(coded, CodedKnees)
     return coded
 
@@ -121,10 +124,12 @@ def open_futures(session: Session) -> Futures:
         return VisitFutures(coded, pairs, draw_chances(coded.grade[pairs.current], labels.balance))
     purpose = _purpose(session, coded.views, session.data.rates.moves.tolist())
     path = session.out / _SURROGATES_FILE
-    if (made := load_arrays(path, Surrogates, purpose)) is None:
+
+    def make() -> Surrogates:
         knees = session.data.knees["train"].graded()
-        made = make_surrogates(load_autoencoder(session), knees, coded, session)
-        _save(session, path, made, purpose)
+        return make_surrogates(load_autoencoder(session), knees, coded, session)
+
+    made = _made_once(session, path, Surrogates, purpose, make)
     assert isinstance(made, Surrogates)
     log.info("learning from surrogate futures of %d knees", len(coded.grade))
     return SurrogateFutures(coded, made, draw_chances(coded.grade, labels.balance))
@@ -137,7 +142,9 @@ def _purpose(session: Session, *parts: object) -> str:
     return fingerprint(session.recipe.seed, session.data.splits_sha256, stamp, *parts)
 
 
-def _save(session: Session, path: Path, record: object, purpose: str) -> None:
-    if session.fabric.is_global_zero:
-        save_arrays(path, record, purpose)
+def _made_once(session: Session, path: Path, kind: type, purpose: str, make: Callable[[], object]) -> object:
+    """What is cached at ``path`` for this purpose; the first process makes it where it is missing."""
+    if session.fabric.is_global_zero and load_arrays(path, kind, purpose) is None:
+        save_arrays(path, make(), purpose)
     session.fabric.barrier()
+    return load_arrays(path, kind, purpose)

@@ -26,7 +26,7 @@ from kneerisk.models import build
 from kneerisk.models.classifier import Classifier
 from kneerisk.models.vqvae import Encoder
 from kneerisk.radiograph.crop import FIELD_MM
-from kneerisk.stack import Stack, StackComponent, StackDescription
+from kneerisk.stack import Stack, StackComponent, StackDescription, available_stacks
 from kneerisk.stack_write import revise_stack, write_stack
 from train.classifier import LATER, NOW, encode_knees
 from train.coding import made_batches
@@ -244,8 +244,13 @@ def _localiser(session: Session, terms: str) -> tuple[nn.Module, StackComponent]
         module = build(LOCALISER, plain)
         module.load_state_dict(trained_weights(session.out, LOCALISER))
         return module, StackComponent(localiser_spec(config.localiser.size), terms, plain)
-    used = session.data.provenance.get("stack")
-    stack = Stack.load(str(used).partition("/")[0].partition(" ")[0] if used else "compact")
+    # Crops that came as they are were cut out by nobody: the shipped localiser finds such knees too.
+    used = str(session.data.provenance.get("stack") or "compact")
+    known = available_stacks()
+    named = next((name for name, folder in known.items() if Stack.load(folder).name == used), "compact")
+    stack = Stack.load(named)
+    if stack.name != used and used != "compact":
+        log.warning("the stack %s that cut the knees out is not here: publishing %s's localiser", used, named)
     entry = stack.component(LOCALISER)
     module = build(LOCALISER, dict(entry.config))
     load_initial(stack, {LOCALISER: module})

@@ -48,13 +48,15 @@ def open_session(
     resolved = load_recipe(recipe)
     initial = None if init is None else Stack.load(init)
     fabric = open_fabric(accelerator, precision)
-    if fabric.is_global_zero:
-        keep_recipe(resolved, out)
-    fabric.barrier()
+    if not fabric.is_global_zero:
+        fabric.barrier()  # the first process writes recipe and splits, the others find them
+    keep_recipe(resolved, out)
     _log_to(out / f"{log_name}.log", quiet=not fabric.is_global_zero)
     if fabric.device.type == "cpu":
-        torch.set_num_threads(resolved.threads)
+        torch.set_num_threads(max(1, resolved.threads // fabric.world_size))
     opened = open_data(data, resolved.split, resolved.crop_size, out, rates)
+    if fabric.is_global_zero:
+        fabric.barrier()
     return Session(resolved, opened, out, fabric, initial, checkpoint_seconds)
 
 

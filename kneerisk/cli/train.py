@@ -96,7 +96,8 @@ def _stage(name: str, summary: str) -> None:
 
         with _interruptible(out):
             run(name, session)
-        typer.echo(f"{name}: done; weights, losses and pictures are in {out}")
+        if session.fabric.is_global_zero:
+            typer.echo(f"{name}: done; weights, losses and pictures are in {out}")
 
     command.__doc__ = summary
     app.command(name, help=summary)(command)
