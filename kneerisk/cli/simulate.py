@@ -96,7 +96,8 @@ def _tell(layout: str, directory: Path, written: Written) -> None:
     if written.best_auc is not None:
         typer.echo(
             f"of {written.knees} knees that could rise, {written.rises} are read higher 12 months on; "
-            f"the true risk's own AUC for that is {written.best_auc:.3f}: the best that a study can hope for"
+            f"the true risk's own AUC for that is {written.best_auc:.3f}: the best that a study can hope for "
+            f"({written.image_auc:.3f} for what a radiograph can show)"
         )
     if layout == "plain":
         typer.echo(f"score them: kneerisk score {directory / 'manifest.csv'} --out risks.parquet")

@@ -93,6 +93,8 @@ class Written:
     """Knees that could rise, by the reader, at the first visit."""
     best_auc: float | None
     """Of the true risk for those rises; ``None`` without a rise."""
+    image_auc: float | None
+    """The same of the risk that severity alone tells: the most that a radiograph can."""
 
 
 def simulate_cohort(settings: CohortSettings) -> Iterator[Progress | Written]:
@@ -124,6 +126,7 @@ def _write(settings: CohortSettings) -> Iterator[Progress | Written]:
     }
     images = 0
     risks: list[float] = []
+    seen: list[float] = []
     rose: list[bool] = []
     with (
         closing(layout),
@@ -138,12 +141,15 @@ def _write(settings: CohortSettings) -> Iterator[Progress | Written]:
             for knee in one.person.visits[0].knees:
                 if knee.read < 4:
                     risks.append(knee.risk_12m)
+                    seen.append(knee.risk_12m_seen)
                     rose.append(knee.read_12m > knee.read)
             images += one.images
             yield Progress(done, settings.participants, images)
         layout.finish()
         place = truth.finish()
-    yield Written(place, settings.participants, images, sum(rose), len(rose), auc(risks, rose))
+    yield Written(
+        place, settings.participants, images, sum(rose), len(rose), auc(risks, rose), auc(seen, rose)
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,6 +262,7 @@ def _truth_rows(
             "simulated_grade": knee.grade,
             "simulated_grade_12m": knee.grade_12m,
             "simulated_risk_12m": knee.risk_12m,
+            "simulated_risk_12m_seen": knee.risk_12m_seen,
             "simulated_liability": history.liability,
             "simulated_replaced": knee.replaced,
             "kl_read": knee.read,

@@ -58,6 +58,8 @@ class KneeVisit:
     """True grade twelve months after this visit, whoever comes to see it."""
     risk_12m: float
     """P(true grade higher twelve months after this visit), exactly, given all that is hidden; 0 at KL 4."""
+    risk_12m_seen: float
+    """The same of a knee of average liability: all that severity, and so the radiograph, tells of it."""
     read: int
     """The main reader's grade."""
     read_12m: int
@@ -159,10 +161,10 @@ def _draw_knee(
     for month in months:
         severity = float(severity_of(wear[month]))
         grade, later = grade_of(severity), grade_of(float(severity_of(wear[month + 12])))
-        risk = 0.0
+        risk = seen = 0.0
         if grade < RISING:
-            expected = model.expected_jumps(first, liability, month, month + 12)
-            risk = float(chance_to_pass(wear_of(grade + 1) - wear[month], expected))
+            expected = model.expected_jumps(first, [liability, 0.0], month, month + 12)
+            risk, seen = map(float, chance_to_pass(wear_of(grade + 1) - wear[month], expected))
         pain = 4 + 5 * severity + 4 * liability + 8 * float(rng.normal())
         visits.append(
             KneeVisit(
@@ -171,6 +173,7 @@ def _draw_knee(
                 grade=grade,
                 grade_12m=later,
                 risk_12m=risk,
+                risk_12m_seen=seen,
                 read=main.read(grade),
                 read_12m=main.read(later),
                 read_again=second.read(grade),

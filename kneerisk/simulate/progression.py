@@ -8,10 +8,10 @@ jumps is
 
 with the knee's hidden liability standard normal over knees. Wear is cut into grades: grade g is
 ``WIDTHS[g]`` wide, so a knee late within its grade rises sooner, most of all at KL 1 to 3; KL 0 is narrow,
-for the radiograph of a healthy knee tells little of its future. Severity, what a radiograph shows, is wear
-with every grade stretched to width 1: its whole part is the true grade. At baseline most knees lie early in
-their grade and three in ten late, about to turn (``place_within``): no more than a radiograph can tell
-apart.
+for the radiograph of a healthy knee tells little of its future. Liabilities spread little: most of the risk
+that is not the grade's stands in the radiograph, so that a method can be seen to find it. Severity, what a
+radiograph shows, is wear with every grade stretched to width 1: its whole part is the true grade. At baseline
+most knees lie early in their grade and three in ten late, about to turn (``place_within``).
 
 **Exact risks.** With N jumps of mean 1 the chance of going at least ``d`` further is P(M < N) for a Poisson
 M of mean ``d``, so that
@@ -45,9 +45,9 @@ from kneerisk.simulate.shape import MAX_SEVERITY
 
 Array = npt.NDArray[np.float64]
 
-WIDTHS = (0.5, 3.0, 4.5, 5.5, 4.0)
+WIDTHS = (1.5, 4.0, 5.0, 6.0, 4.0)
 """Of grades 0 to 4, in mean jumps; that of 4 only says how fast severity nears its top."""
-SPREAD = 0.35
+SPREAD = 0.15
 """Standard deviation of the log pace between knees of one grade."""
 RISING = 4
 """Grades 0 to 3: those with somewhere to rise to."""
@@ -60,7 +60,7 @@ _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(25)
 def place_within(quantile: npt.ArrayLike) -> Array:
     """Quantiles in 0..1 of a grade's knees at baseline → places within the grade, 0 (just reached) to 1."""
     places = np.asarray(quantile, np.float64)
-    return np.asarray(np.interp(places, (0.0, 0.70, 0.71, 1.0), (0.22, 0.45, 0.78, 0.93)))
+    return np.asarray(np.interp(places, (0.0, 0.70, 0.71, 1.0), (0.15, 0.40, 0.84, 0.95)))
 
 
 def wear_of(severity: npt.ArrayLike) -> Array:

@@ -27,6 +27,7 @@ MEANINGS = {
     "simulated_grade": "true KL grade",
     "simulated_grade_12m": "true KL grade twelve months later",
     "simulated_risk_12m": "P(true grade higher twelve months later) given all that is hidden; 0 at KL 4",
+    "simulated_risk_12m_seen": "the same of a knee of average liability: what its severity alone tells",
     "simulated_liability": "hidden factor that speeds the knee's progression, standard normal over knees",
     "simulated_replaced": "the knee has been replaced by this visit",
     "kl_read": "the main reader's grade, whether or not the tables have it",

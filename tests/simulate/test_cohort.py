@@ -236,6 +236,7 @@ def test_the_command_says_what_was_written_and_the_best_auc(
     said = capsys.readouterr().out
     assert "simulated radiographs of 40 participants" in said
     assert "true risk's own AUC for that is 0." in said
+    assert "for what a radiograph can show" in said
     assert f"kneerisk prepare oai {out}" in said
     assert cli("simulate", out) == ExitCode.USAGE
     assert cli("simulate", tmp_path / "new", "--visits", "0,soon") == ExitCode.USAGE

@@ -88,7 +88,7 @@ def test_grades_at_baseline_come_in_the_shares_of_the_table() -> None:
 
 def test_a_knee_at_kl_4_has_no_risk_and_others_have_some() -> None:
     for knee in first_visits():
-        assert (knee.risk_12m == 0) == (knee.grade == 4)
+        assert (knee.risk_12m == 0) == (knee.risk_12m_seen == 0) == (knee.grade == 4)
         assert knee.risk_12m <= 1 and knee.grade_12m >= knee.grade == int(knee.severity)
 
 
@@ -131,3 +131,11 @@ def test_a_participant_is_the_same_in_any_cohort_and_the_lost_stay_lost() -> Non
     assert all(person.visits[0].attended for person in cohort())
     assert np.mean([person.visits[1].attended for person in cohort()]) == pytest.approx(0.87, abs=0.04)
     assert all(visit.attended for n in range(1, 30) for visit in draw_participant(1, n, MONTHS, 0.0).visits)
+
+
+def test_most_of_the_risk_can_be_seen_and_liability_adds_the_rest() -> None:
+    knees = [knee for knee in first_visits() if knee.grade == 2]
+    known = np.array([knee.risk_12m for knee in knees])
+    seen = np.array([knee.risk_12m_seen for knee in knees])
+    assert seen.mean() == pytest.approx(known.mean(), rel=0.05)
+    assert 0.9 < np.corrcoef(seen, known)[0, 1] < 0.999
