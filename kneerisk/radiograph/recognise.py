@@ -13,7 +13,7 @@ from kneerisk.records import Radiograph, Side
 
 _ASPECT = 1.3
 """Most that a crop may differ from a square."""
-_WIDTHS: Final = (WIDTH_IN_CROP - 0.1, 1.15)
+_WIDTHS: Final = (WIDTH_IN_CROP - 0.12, 1.15)
 """The joint's width as a share of a crop's: a knee fills its frame."""
 _OFF_MIDDLE = 0.14
 """Most that a crop's joint lies off the place where crops have it, as a share of the side."""
