@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import IO, Any, TypeVar
 
 from kneerisk.errors import KneeriskError, Reason, UsageError
+from kneerisk.locks import locked
 from kneerisk.records import RadiographRef, Refusal
 from kneerisk.scoring.rows import Row
 from kneerisk.scoring.table import replace_with, sync
@@ -188,7 +189,8 @@ def open_journal(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"{folder} cannot be made ({error.strerror}); choose another --out") from error
-    with _locked(folder):
+    busy = f"another kneerisk is at work in {folder.name}: wait for it, or choose another --out"
+    with locked(folder, busy):
         if overwrite:
             _empty(folder)
         listing = _stored_listing(folder, fingerprint)
@@ -268,24 +270,6 @@ def _empty(folder: Path) -> None:
             shutil.rmtree(entry)
         else:
             entry.unlink()
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """One run at a time: two would interleave their records."""
-    with (folder / "lock").open("a") as handle:
-        try:
-            import fcntl
-        except ImportError:  # no such locks on Windows
-            yield
-            return
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UsageError(
-                f"another kneerisk is at work in {folder.name}: wait for it, or choose another --out"
-            ) from None
-        yield
 
 
 def _line(record: Record) -> bytes:

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from kneerisk.errors import KneeriskError, UsageError
+from kneerisk.locks import locked
 from train.cohorts.crops import Cropped
 
 FOLDER = ".unfinished"
@@ -133,7 +134,7 @@ def open_staging(out: Path, marks: Mapping[str, Any]) -> Iterator[Staging]:
     """
     folder = out / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
-    with _locked(folder):
+    with locked(folder, f"another kneerisk prepares {folder.parent}: wait for it, or choose another --out"):
         run = folder / "run.json"
         if run.exists():
             before = json.loads(run.read_text(encoding="utf-8"))
@@ -158,23 +159,6 @@ def remove(out: Path) -> None:
     """The output is in place, or is to be begun anew."""
     if (out / FOLDER).is_dir():
         shutil.rmtree(out / FOLDER)
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    with (folder / "lock").open("a") as handle:
-        try:
-            import fcntl
-        except ImportError:  # no such locks on Windows
-            yield
-            return
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UsageError(
-                f"another kneerisk prepares {folder.parent}: wait for it, or choose another --out"
-            ) from None
-        yield
 
 
 def _parse(line: bytes) -> tuple[int, list[dict[str, Any]]] | None:
