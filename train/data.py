@@ -78,8 +78,8 @@ def open_data(
     with PreparedCohort(folder) as cohort:
         assigned = splits.assign(cohort.manifest, config)
         sha256 = splits.keep(assigned, out)
-        labels, pairs = cohort.labels(), cohort.graded_pairs(HORIZON)
-        split_of = np.array([assigned[person] for person in labels.participant])
+        pairs = cohort.graded_pairs(HORIZON)
+        split_of = np.array([assigned[person] for person in cohort.manifest["participant_id"]])
         place = np.full(len(split_of), -1)
         knees, split_pairs = {}, {}
         for split in splits.SPLITS:
@@ -87,15 +87,7 @@ def open_data(
             if not len(rows):
                 continue
             place[rows] = np.arange(len(rows))
-            knees[split] = Knees(
-                labels.participant[rows],
-                labels.side[rows],
-                labels.month[rows],
-                cohort.crops(rows),
-                labels.grade[rows],
-                labels.landmarks[rows],
-                labels.spacing[rows],
-            ).resized(size)
+            knees[split] = cohort.knees(rows).resized(size)
             held = split_of[pairs.current] == split
             split_pairs[split] = VisitPairs(
                 place[pairs.current[held]],

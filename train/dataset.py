@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -15,7 +14,7 @@ import numpy.typing as npt
 from kneerisk.errors import UsageError
 from train.cohorts.pairs import VisitPairs
 from train.cohorts.write import FORMAT, KNEES, MANIFEST, SUMMARY
-from train.knees import UNGRADED
+from train.knees import UNGRADED, Knees
 
 if TYPE_CHECKING:
     import polars as pl
@@ -23,28 +22,11 @@ if TYPE_CHECKING:
 Rows = Sequence[int] | npt.NDArray[np.integer[Any]]
 
 
-@dataclass(frozen=True)
-class Labels:
-    """What is known of the N knees and visits of a cohort, by row."""
-
-    participant: npt.NDArray[np.str_]
-    side: npt.NDArray[np.str_]
-    month: npt.NDArray[np.int32]
-    grade: npt.NDArray[np.int64]
-    """[N], 0 to 4; ``UNGRADED`` where unknown."""
-    site: npt.NDArray[np.str_]
-    """[N]; empty where unknown."""
-    landmarks: npt.NDArray[np.float32]
-    """[N, 16, 2] (x, y) in crop pixels; NaN where nobody marked them."""
-    spacing: npt.NDArray[np.float32]
-    """[N, 2] (x, y) in mm per crop pixel; NaN where unknown."""
-
-
 class PreparedCohort:
     """The folder that ``kneerisk prepare`` wrote, open for reading; a context manager.
 
-    Labels and pairs are held in memory, crops are read as they are asked for.  An open cohort belongs to one
-    process: open it anew in each worker of a loader.
+    Manifest and pairs are held in memory, knees are read as they are asked for.  An open cohort belongs to
+    one process.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -75,29 +57,26 @@ class PreparedCohort:
     def __len__(self) -> int:
         return len(self.manifest)
 
-    def labels(self) -> Labels:
-        """What is known of all rows."""
-        table = self.manifest
-        return Labels(
+    def knees(self, rows: Rows | None = None) -> Knees:
+        """The knees of some rows (default: all), in their order, in memory."""
+        chosen = np.arange(len(self)) if rows is None else np.asarray(rows, np.int64)
+        table = self.manifest[chosen]
+        pixels = np.empty((len(chosen), self.size, self.size), np.uint8)
+        for place, row in enumerate(chosen):
+            pixels[place] = self._crops[int(row)]
+        return Knees(
             participant=np.array(table["participant_id"].to_list()),
             side=np.array(table["side"].to_list()),
             month=table["visit_month"].to_numpy().astype(np.int32),
+            pixels=pixels,
             grade=table["kl_grade"].fill_null(UNGRADED).to_numpy().astype(np.int64),
-            site=np.array(table["site"].fill_null("").to_list()),
-            landmarks=self._file["landmarks"][:],
-            spacing=self._file["spacing_mm"][:],
+            landmarks=self._file["landmarks"][:][chosen],
+            spacing=self._file["spacing_mm"][:][chosen],
         )
-
-    def crops(self, rows: Rows) -> npt.NDArray[np.uint8]:
-        """Crops [n, S, S] of some rows, in their order, repeats and all; a read of one chunk each."""
-        found = np.empty((len(rows), self.size, self.size), np.uint8)
-        for place, row in enumerate(rows):
-            found[place] = self._crops[int(row)]
-        return found
 
     def graded_pairs(self, horizon: int) -> VisitPairs:
         """The pairs of one horizon (12, 24, 36 or 48 months) whose grades are both known."""
-        grade = self.labels().grade
+        grade = self.manifest["kl_grade"].fill_null(UNGRADED).to_numpy()
         pairs = self.pairs
         held = (
             (pairs.horizon == horizon)

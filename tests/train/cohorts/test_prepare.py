@@ -128,13 +128,13 @@ def test_no_radiograph_gives_a_knee(most: Path, tmp_path: Path, run: Prepare) ->
 def test_the_prepared_cohort_as_training_reads_it(oai: Path, tmp_path: Path, run: Prepare) -> None:
     run("oai", oai, tmp_path / "out")
     with PreparedCohort(tmp_path / "out") as cohort:
-        labels = cohort.labels()
+        labels = cohort.knees()
         assert len(cohort) == 5 and cohort.size == 224
         assert labels.grade.tolist() == [3, 1, UNGRADED, 2, 0]
         assert labels.spacing == pytest.approx(0.43)
-        two = cohort.crops([3, 0])
+        two = cohort.knees([3, 0]).pixels
         assert two.shape == (2, 224, 224) and two.dtype == np.uint8
-        assert (two[1] == cohort.crops([0])[0]).all() and (two[0] != two[1]).any()
+        assert (two[1] == labels.pixels[0]).all() and (two[0] != two[1]).any()
         assert cohort.pairs.current.tolist() == [0, 1] and cohort.pairs.future.tolist() == [2, 3]
         graded = cohort.graded_pairs(12)
         assert (graded.current.tolist(), graded.future.tolist()) == ([1], [3])
@@ -158,7 +158,7 @@ def test_landmarks_are_mapped_into_the_crops(oai: Path, tmp_path: Path, run: Pre
         "left out: no crop of this knee in the manifest": 1,
     }
     with PreparedCohort(tmp_path / "out") as cohort:
-        points = cohort.labels().landmarks
+        points = cohort.knees().landmarks
         assert cohort.manifest["has_landmarks"].to_list() == [True, True, False, True, False]
         assert points[0] == pytest.approx(np.tile([100.0, 70.0], (16, 1)))
         assert points[1] == pytest.approx(np.stack([np.full(16, 100.0), 60.0 + np.arange(16)], axis=1))
@@ -231,8 +231,8 @@ def test_simulated_radiographs_through_the_real_localiser(oai: Path, tmp_path: P
     *_, summary = prepare(PrepareSettings("oai", oai, tmp_path / "out", workers=1))
     assert isinstance(summary, dict) and summary["knees"] == 4
     with PreparedCohort(tmp_path / "out") as cohort:
-        labels = cohort.labels()
-        crops = cohort.crops(range(4))
+        labels = cohort.knees()
+        crops = labels.pixels
         to_source = cohort._file["to_source"][:]
     assert crops.reshape(4, -1).mean(axis=1) == pytest.approx(127.5, abs=1)  # ranks
     assert labels.spacing == pytest.approx(96 / 224, rel=0.02)
