@@ -21,7 +21,7 @@ from kneerisk.risk import risk_of_rise
 from kneerisk.stack import Stack
 from kneerisk.views import upscaled
 from train.cohorts.pairs import VisitPairs
-from train.figures import Interval, auc_interval, one_against_rest_auc, split_figures, split_forecast
+from train.figures import Interval, auc_interval, split_figures, split_forecast
 from train.forecast import Forecast, Networks
 from train.knees import Knees
 from train.publish import publish
@@ -40,8 +40,6 @@ _SHARED = (
     "classifier_12m.pt",
 )
 _MADE_BY = {"diffusion": ("diffusion.pt",), "classifier": ("classifier_now.pt", "classifier_12m.pt")}
-TRANSITIONS = ("stable low", "stable high", "progressing")
-"""Pairs of visits: 0 or 1 that stays; 3 or 4 that stays; any rise."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +102,6 @@ class Findings:
     outcomes: tuple[Outcome, ...]
     upscaling: tuple[Upscaling, ...]
     """Empty where the split has no graded pairs."""
-    reconstruction_auc: float | None
     pictures: npt.NDArray[np.float32]
     """[2, N, S, S]: first crops, equalised, and their reconstructions."""
     landmark_disagreement_px: float | None
@@ -125,11 +122,11 @@ def run_suite(session: Session, report: Path, *, steps: int = 16) -> Findings:
     for variant in VARIANTS:
         stack = _published(session, variant, report / "variants" / variant.name, steps)
         with Networks(stack) as networks:
-            figures = split_figures(networks, knees, pairs)
             forecast = split_forecast(networks, knees)
+            figures = split_figures(networks, forecast, knees, pairs)
             if variant.name == "base":
                 upscaling = _upscaling(networks, session, split)
-                pictures, reconstruction_auc = _reconstructions(networks, knees)
+                pictures = _reconstructions(networks, knees)
         figures["forecast_auc"] = _forecast_auc(forecast, session, split)
         outcomes.append(Outcome(variant, stack.folder, figures, forecast))
     marked = knees.has_landmarks
@@ -140,7 +137,6 @@ def run_suite(session: Session, report: Path, *, steps: int = 16) -> Findings:
         pairs,
         tuple(outcomes),
         upscaling,
-        reconstruction_auc,
         pictures,
         float(np.median(off)) if marked.any() else None,
     )
@@ -219,12 +215,8 @@ def _upscaling(networks: Networks, session: Session, split: str) -> tuple[Upscal
     )
 
 
-def _reconstructions(
-    networks: Networks, knees: Knees, shown: int = 6
-) -> tuple[npt.NDArray[np.float32], float | None]:
-    graded = knees.graded()
-    encoded = networks.encode(graded.pixels)
-    decoded = networks.run("decoder", {"latent": encoded["latent"]})["radiograph"][:, 0].clip(0, 1)
-    again = networks.grade(decoded, networks.encode(decoded)["latent"])["kl"]
-    crops = np.stack([equalise(crop.astype(np.uint16)) for crop in graded.pixels[:shown]])
-    return np.stack([crops, decoded[:shown]]), one_against_rest_auc(again, graded.grade)
+def _reconstructions(networks: Networks, knees: Knees, shown: int = 6) -> npt.NDArray[np.float32]:
+    """First graded crops, equalised, and their reconstructions, [2, N, S, S]."""
+    crops = knees.graded().pixels[:shown]
+    decoded = networks.run("decoder", {"latent": networks.encode(crops)["latent"]})["radiograph"][:, 0]
+    return np.stack([np.stack([equalise(crop.astype(np.uint16)) for crop in crops]), decoded.clip(0, 1)])

@@ -42,15 +42,16 @@ def measure(stack: Stack, session: Session) -> dict[str, dict[str, object]]:
     """Figures by split, on val and, where there is one, on test."""
     with Networks(stack) as networks:
         return {
-            split: split_figures(networks, session.data.knees[split], session.data.pairs[split])
-            for split in ("val", "test")
-            if split in session.data.knees
+            split: split_figures(networks, split_forecast(networks, knees), knees, session.data.pairs[split])
+            for split, knees in session.data.knees.items()
+            if split in ("val", "test")
         }
 
 
-def split_figures(networks: Networks, knees: Knees, pairs: VisitPairs) -> dict[str, object]:
+def split_figures(
+    networks: Networks, forecast: Forecast, knees: Knees, pairs: VisitPairs
+) -> dict[str, object]:
     """Grades, landmarks, graded reconstructions and risks of one split."""
-    forecast = split_forecast(networks, knees)
     graded = np.flatnonzero(knees.grade >= 0)
     figures: dict[str, object] = {
         "knees": len(graded),

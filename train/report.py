@@ -71,7 +71,7 @@ def _first_three(findings: Findings, base: Outcome, without_z0: Outcome, delta_0
         "| figure | the paper | ours |",
         "|---|---|---|",
         "| reconstructions graded, mean one-against-rest AUC | target > 0.70 "
-        f"| {_cell(findings.reconstruction_auc)} |",
+        f"| {_cell(base.figures.get('reconstructions_auc'))} |",
         f"| radiographs graded, the same | not said | {_cell(base.figures.get('kl_auc'))} |",
         "",
         "## 2. Diffusion with and without the current latent (z0)",
