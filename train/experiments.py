@@ -38,6 +38,7 @@ _SHARED = (
     "diffusion.pt",
     "classifier_now.pt",
     "classifier_12m.pt",
+    "localiser.pt",
 )
 _MADE_BY = {"diffusion": ("diffusion.pt",), "classifier": ("classifier_now.pt", "classifier_12m.pt")}
 

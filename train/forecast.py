@@ -45,11 +45,11 @@ def equalised(crops: npt.NDArray[np.uint8] | Array) -> list[Array]:
 class Networks:
     """The opened components of a stack; a context manager."""
 
-    def __init__(self, stack: Stack, backend: str = "cpu", precision: str = "auto"):
+    def __init__(self, stack: Stack, backend: str = "cpu", precision: str = "auto", device: str = "cpu"):
         self.stack = stack
         self._open = ExitStack()
         self.runners: Mapping[str, Runner] = {
-            name: self._open.enter_context(stack.open(name, backend, precision))  # type: ignore[arg-type]
+            name: self._open.enter_context(stack.open(name, backend, precision, device=device))  # type: ignore[arg-type]
             for name in stack.description.components
             if name != "localiser"
         }
@@ -86,11 +86,11 @@ class Networks:
     def future(self, latent: Array, steps: int, seed: int = 0) -> Array:
         """One sampled future of each latent, all from the seed's noise."""
         noise = np.repeat(draw_noise(seed, 1, latent.shape[1:]), len(latent), axis=0)
+        return sample(self.velocity, latent, noise, steps)
 
-        def velocity(noisy: Array, current: Array, time: Array) -> Array:
-            return self.run("unet", {"noisy": noisy, "current": current, "time": time})["velocity"]
-
-        return sample(velocity, latent, noise, steps)
+    def velocity(self, noisy: Array, current: Array, time: Array) -> Array:
+        """V float32 [B, C, h, w] by the U-Net, as the sampler calls it."""
+        return self.run("unet", {"noisy": noisy, "current": current, "time": time})["velocity"]
 
     def forecast(self, knees: Knees, steps: int, seed: int = 0) -> Forecast:
         """Everything of every knee."""

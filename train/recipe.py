@@ -122,6 +122,28 @@ class LocaliserStage:
 
 
 @dataclass(frozen=True)
+class DistilStage:
+    """A U-Net that forecasts in one or two steps, taught by a published stack's (:mod:`train.distil`)."""
+
+    optim: OptimConfig
+    steps: int = 1
+    """Calls of the student a future: 1 or 2."""
+    teacher_steps: int = 24
+    futures_a_knee: int = 2
+    """Noises from which the teacher forecasts each training knee."""
+    grade_weight: float = 1.0
+    """Weight of what the later classifier reads off the forecast, beside the latent's squared error."""
+    figures_every: int = 250
+    """Steps between looks at val."""
+
+    def __post_init__(self) -> None:
+        if self.steps not in (1, 2):
+            raise ValueError(f"steps must be 1 or 2, not {self.steps}")
+        if self.teacher_steps < 1 or self.futures_a_knee < 1:
+            raise ValueError("teacher_steps and futures_a_knee must be at least 1")
+
+
+@dataclass(frozen=True)
 class Recipe:
     """All that decides a stack, but the data."""
 
@@ -132,6 +154,8 @@ class Recipe:
     diffusion: DiffusionStage
     localiser: LocaliserStage | None = None
     """``None`` publishes the localiser of the stack that the knees were cut out with."""
+    distil: DistilStage | None = None
+    """How ``train distil`` makes a published stack faster."""
     crop_size: int = 224
     """Pixels a side of the crops that the networks see, a multiple of 8; the latent is an eighth of it."""
     labels: LabelConfig = field(default_factory=LabelConfig)

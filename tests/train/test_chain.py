@@ -1,13 +1,16 @@
 """From a prepared cohort to a published stack and the experiments, by the command line, at debug size."""
 
+import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 import yaml
 from typer.testing import CliRunner
 
+from engines.weights import WEIGHTS_NAME, read_weights
 from kneerisk.cli.app import app
 from kneerisk.simulate.dicom import write_dicom
 from kneerisk.simulate.radiograph import simulate_radiograph
@@ -107,6 +110,8 @@ def test_training_goes_on_from_a_published_stack(cohort: Path, published: Path, 
 
 def test_the_experiments_report_what_the_data_allow(cohort: Path, trained: Path, tmp_path: Path) -> None:
     report = tmp_path / "report"
+    # The recipe debug has no localiser; what a run has trained of one goes into each variant all the same.
+    (trained / "localiser.pt").write_bytes(b"of this run")
     run("train", "experiments", "--data", cohort, "--out", trained, "--report", report, "--steps", 2)
     text = (report / "report.md").read_text()
     for heading in (
@@ -118,8 +123,31 @@ def test_the_experiments_report_what_the_data_allow(cohort: Path, trained: Path,
         assert heading in text
     assert "<table>" in (report / "report.html").read_text()
     assert (report / "reconstructions.png").stat().st_size > 1000
+    assert (report / "variants" / "base" / "localiser.pt").is_file()
     unet = Stack.load(report / "variants" / "without-z0" / "stack").component("unet")
     assert unet.config["conditioned"] is False
+
+
+def test_a_published_stack_is_made_faster(cohort: Path, published: Path, tmp_path: Path) -> None:
+    fast, out = tmp_path / "fast", tmp_path / "run"
+    distil = ("train", "distil", "--stack", published, "--data", cohort, "--out", out, "--publish", fast)
+    run(*distil, "--recipe", "debug")
+    before, after = Stack.load(published), Stack.load(fast)
+    assert (before.description.steps, after.description.steps) == (2, 1)
+    changed = set()
+    for component in before.description.components:
+        old, new = (read_weights(stack.folder / WEIGHTS_NAME, component)[0] for stack in (before, after))
+        if not all(np.array_equal(old[name], new[name]) for name in old):
+            changed.add(component)
+    assert changed == {"unet"}
+    assert "## Fewer steps" in after.model_card()
+    rows = json.loads((out / "steps.json").read_text())
+    assert {row["sampled_by"] for row in rows} == {"teacher", "student"}
+    assert all(0 <= row["risk_p50"] <= row["risk_p99"] <= row["risk_max"] <= 1 for row in rows)
+    again = runner.invoke(app, [str(a) for a in (*distil, "--recipe", "debug")])
+    assert "exists" in str(again.exception)
+    other = runner.invoke(app, [str(a) for a in (*distil, "--recipe", "compact", "--overwrite")])
+    assert "was begun with another recipe" in str(other.exception)
 
 
 def test_a_stage_before_its_turn_is_named(cohort: Path, tmp_path: Path) -> None:

@@ -1,0 +1,42 @@
+"""Teaching a U-Net to forecast in fewer steps."""
+
+import numpy as np
+import pytest
+import torch
+
+from kneerisk.diffusion import sample
+from kneerisk.models.unet import UNet, UNetConfig
+from train.distil import few_steps
+from train.fidelity import compare_risks
+from train.recipe import DistilStage, OptimConfig
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+def test_a_student_is_trained_on_what_the_sampler_will_do_with_it(steps: int) -> None:
+    torch.manual_seed(0)
+    unet = UNet(UNetConfig(channels=8, multipliers=(1, 2))).eval()
+    torch.nn.init.normal_(unet.leave[2].weight, std=0.3)
+    noise, current = torch.randn(2, 3, 8, 4, 4)
+
+    def velocity(*arrays: np.ndarray) -> np.ndarray:
+        return unet(*(torch.from_numpy(array) for array in arrays)).detach().numpy()
+
+    with torch.no_grad():
+        ours = few_steps(unet, noise, current, steps).numpy()
+    np.testing.assert_allclose(ours, sample(velocity, current.numpy(), noise.numpy(), steps), atol=1e-5)
+    assert np.abs(ours + noise.numpy()).max() > 0.1
+
+
+def test_more_steps_than_two_are_no_student() -> None:
+    with pytest.raises(ValueError, match="steps must be 1 or 2"):
+        DistilStage(OptimConfig(steps=1), steps=3)
+
+
+def test_risks_are_compared_knee_by_knee() -> None:
+    p_now = np.float32([[1, 0, 0, 0, 0], [1, 0, 0, 0, 0]])
+    wanted = np.float32([[0.8, 0.2, 0, 0, 0], [0.5, 0.5, 0, 0, 0]])
+    later = np.float32([[0.8, 0.2, 0, 0, 0], [0.4, 0.6, 0, 0, 0]])
+    apart = compare_risks(p_now, later, wanted)
+    assert apart["risk_max"] == pytest.approx(0.1, abs=1e-6)
+    assert apart["risk_p50"] == pytest.approx(0.05, abs=1e-6)
+    assert apart["kl_12m_changed"] == pytest.approx(0.5)
