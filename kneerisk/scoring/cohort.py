@@ -204,6 +204,22 @@ def validate_images(
     yield found
 
 
+def knee_crops(inputs: InputSettings, networks: StackSettings, limit: int = 64) -> list[KneeCrop]:
+    """The first knees that a scoring run would find, cut out and not scored."""
+    from kneerisk.radiograph.scan import Skipped
+    from kneerisk.stack import Stack
+
+    crops: list[KneeCrop] = []
+    with _open_localiser(Stack.load(networks.stack), networks, inputs.invert) as localise:
+        images = enumerate(_scan(inputs, Skipped()))
+        for image in locate(images, _reader(inputs), localise, Walk(workers=1), Clock()):
+            if not isinstance(image, Known):
+                crops += [knee for knee in image.knees if isinstance(knee, KneeCrop)]
+            if len(crops) >= limit:
+                break
+    return crops[:limit]
+
+
 def _scan(inputs: InputSettings, skipped: Any) -> Iterator[Item]:
     from kneerisk.radiograph.scan import scan
 
