@@ -17,3 +17,7 @@ class BackendUnavailableError(EngineError):
 
 class ExportError(EngineError):
     """A module cannot become a weightless graph that shares the weights file."""
+
+
+class EngineMismatchError(EngineError):
+    """A cached engine is damaged, or was built for something else; the message names both sides."""

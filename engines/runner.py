@@ -12,7 +12,7 @@ import numpy as np
 from engines.errors import EngineError
 from engines.spec import Array, ComponentSpec
 
-Precision = Literal["fp32", "bf16"]
+Precision = Literal["fp32", "bf16", "fp16"]
 
 
 class Runner(ABC):

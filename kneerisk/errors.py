@@ -40,6 +40,12 @@ class NoEngineError(KneeriskError):
     exit_code = ExitCode.NO_ENGINE
 
 
+class EngineUnverifiedError(KneeriskError):
+    """An engine's answers are not those of float32."""
+
+    exit_code = ExitCode.ENGINE_UNVERIFIED
+
+
 class Reason(StrEnum):
     """Why a row was refused (the input is not to be scored) or failed (something broke)."""
 

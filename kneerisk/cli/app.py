@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from kneerisk.cli import doctor, merge, prepare, score, simulate, stack, train, validate
+from kneerisk.cli import compile as compile_command
+from kneerisk.cli import doctor, engines, merge, prepare, score, simulate, stack, train, validate
 
 app = typer.Typer(
     help="Score cohorts of knee radiographs for the risk that knee osteoarthritis progresses within "
@@ -40,6 +41,8 @@ app.command("validate")(validate.validate)
 app.command("merge")(merge.merge)
 app.command("simulate")(simulate.simulate)
 app.command("prepare")(prepare.prepare)
+app.command("compile")(compile_command.compile_)
 app.command("doctor")(doctor.doctor)
 app.add_typer(train.app, name="train")
 app.add_typer(stack.app, name="stack")
+app.add_typer(engines.app, name="engines")

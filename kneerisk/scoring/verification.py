@@ -7,8 +7,11 @@ chain.  Nothing here knows what the candidate is.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +21,7 @@ from engines.parity import Parity, compare
 from engines.runner import Runner
 from kneerisk.calibration import Calibration
 from kneerisk.diffusion import draw_noise
+from kneerisk.errors import UsageError
 from kneerisk.exposure import equalise
 from kneerisk.records import KneeCrop, KneePrediction
 from kneerisk.risk import risk_of_rise
@@ -25,6 +29,8 @@ from kneerisk.scoring.predict import ForecastSettings, StackPredictor
 from kneerisk.stack import Stack
 from kneerisk.views import resized
 
+_SIMULATED = 12
+"""Simulated radiographs, two knees each, where the user names none."""
 _SAME_LATENT = 1e-3
 """Latents are sums of a codebook's vectors: a position that moved by more than this has another code."""
 
@@ -130,6 +136,45 @@ def verify(
     one = next(iter(parities))
     failures = (*broken, *exceeded(chain, limits))
     return Verification(one.reference, one.candidate, parities, chain, limits, failures)
+
+
+def verify_against_torch(
+    stack: Stack, candidate: Mapping[str, Runner], data: Path | None, batches: Sequence[int]
+) -> Verification:
+    """Hold open runners against float32 torch.
+
+    Args:
+        stack: whose components they are.
+        candidate: as for :func:`verify`.
+        data: a folder of radiographs; ``None`` takes simulated ones.
+        batches: as for :func:`verify`.
+
+    Raises:
+        UsageError: the radiographs show no knee.
+    """
+    from kneerisk.scoring.cohort import FORECASTERS, knee_crops
+    from kneerisk.scoring.settings import InputSettings, StackSettings
+
+    with tempfile.TemporaryDirectory() as scratch, ExitStack() as kept:
+        folder = Path(scratch) if data is None else data
+        if data is None:
+            _simulate(folder)
+        crops = knee_crops(InputSettings((folder,), id_from="folder"), StackSettings(str(stack.folder)))
+        if not crops:
+            raise UsageError(f"{folder}: no knee was found there to verify on (kneerisk validate tells why)")
+        reference = {name: kept.enter_context(stack.open(name, "torch", "fp32")) for name in FORECASTERS}
+        return verify(
+            stack, reference, {name: candidate[name] for name in FORECASTERS}, crops, batches=batches
+        )
+
+
+def _simulate(folder: Path) -> None:
+    from kneerisk.simulate.dicom import write_dicom
+    from kneerisk.simulate.radiograph import simulate_radiograph
+
+    for number in range(_SIMULATED):
+        simulated = simulate_radiograph(number, spacing_mm=0.4)
+        write_dicom(simulated, folder / f"SIM{number}" / "film.dcm", participant_id=f"SIM{number}")
 
 
 def exceeded(chain: ChainAgreement, limits: Limits) -> list[str]:

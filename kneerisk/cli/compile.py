@@ -1,0 +1,142 @@
+"""``kneerisk compile``."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kneerisk.cli import options as o
+
+
+class FlavourChoice(StrEnum):
+    """``--flavour``."""
+
+    TENSORRT = "tensorrt"
+    RTX = "tensorrt-rtx"
+
+
+class EnginePrecision(StrEnum):
+    """``--precision`` of an engine."""
+
+    FP32 = "fp32"
+    FP16 = "fp16"
+    BF16 = "bf16"
+    FP8 = "fp8"
+    INT8 = "int8"
+
+
+class HardwareCompatibility(StrEnum):
+    """``--hw-compat``."""
+
+    NONE = "none"
+    SAME_CC = "same-cc"
+    AMPERE_PLUS = "ampere-plus"
+
+
+_BUILD, _CHECK = "Build", "Verification"
+
+
+def compile_(
+    stack: o.StackName = "compact",
+    flavour: Annotated[
+        FlavourChoice, typer.Option(help="TensorRT, or TensorRT-RTX, which builds without a GPU.")
+    ] = FlavourChoice.TENSORRT,
+    precision: Annotated[
+        EnginePrecision,
+        typer.Option(help="Of the large operations; softmax, norms and the codebook stay in float32."),
+    ] = EnginePrecision.FP16,
+    min_batch: Annotated[int, typer.Option(min=1, rich_help_panel=_BUILD)] = 1,
+    opt_batch: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="The batch it is fastest at; default: the stack's own.",
+            rich_help_panel=_BUILD,
+            show_default=False,
+        ),
+    ] = None,
+    max_batch: Annotated[int, typer.Option(min=1, rich_help_panel=_BUILD)] = 32,
+    gpu: Annotated[
+        str,
+        typer.Option(
+            metavar="current|portable|sm80,sm89,…",
+            help="For this machine's GPU, for any that TensorRT-RTX knows, or for the chips listed.",
+            rich_help_panel=_BUILD,
+        ),
+    ] = "current",
+    hw_compat: Annotated[
+        HardwareCompatibility,
+        typer.Option(help="TensorRT only: run on more chips, slower.", rich_help_panel=_BUILD),
+    ] = HardwareCompatibility.NONE,
+    timing_cache: Annotated[
+        bool,
+        typer.Option(
+            "--timing-cache/--no-timing-cache",
+            help="TensorRT only: keep what was timed for the next build.",
+            rich_help_panel=_BUILD,
+        ),
+    ] = True,
+    deterministic: Annotated[
+        bool,
+        typer.Option("--deterministic", help="TensorRT only: the same plan again.", rich_help_panel=_BUILD),
+    ] = False,
+    with_decoder: Annotated[
+        bool, typer.Option("--with-decoder", help="The decoder too, for previews.", rich_help_panel=_BUILD)
+    ] = False,
+    onnx_only: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Write the typed ONNX graphs there, and build nothing.",
+            rich_help_panel=_BUILD,
+            show_default=False,
+        ),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Build what the cache has, too.", rich_help_panel=_BUILD)
+    ] = False,
+    verify_data: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Radiographs to verify the engines on; default: simulated ones.",
+            rich_help_panel=_CHECK,
+            show_default=False,
+        ),
+    ] = None,
+    json: o.Json = False,
+) -> None:
+    """Compile a stack's networks to TensorRT engines, verify them where a GPU is, and keep them in the cache.
+
+    An engine is built once for its weights, shapes, precision, TensorRT version and GPU. One that was built
+    without a GPU is verified by the same command on the machine that will run it.
+    """
+    from kneerisk.cli import show
+    from kneerisk.compiled import CompileSettings, compile_stack
+
+    settings = CompileSettings(
+        stack=stack,
+        flavour=flavour.value,
+        precision=precision.value,
+        min_batch=min_batch,
+        opt_batch=opt_batch,
+        max_batch=max_batch,
+        gpu=gpu,
+        hardware_compatibility=hw_compat.value,
+        timing_cache=timing_cache,
+        deterministic=deterministic,
+        with_decoder=with_decoder,
+        onnx_only=onnx_only,
+        force=force,
+        verify_data=verify_data,
+    )
+    outcomes = []
+    for outcome in compile_stack(settings):
+        outcomes.append(outcome)
+        if not json:
+            typer.echo(outcome.in_words())
+    if json:
+        show.print_json([outcome.plain() for outcome in outcomes])
