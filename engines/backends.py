@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from engines.errors import BackendUnavailableError, EngineError
-from engines.runner import Runner
+from engines.runner import AskedPrecision, Runner
 from engines.spec import ComponentSpec
 from engines.weights import WEIGHTS_NAME
 
@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from torch import nn
 
 BACKENDS = ("cpu", "torch")
-"""``cpu`` is OpenVINO; ``torch`` runs the module itself with the same weights."""
+"""``cpu`` is OpenVINO; ``torch`` runs the module itself with the same weights.  Compiled engines are opened
+from their cache, by :class:`engines.tensorrt_backend.TensorRtRunner`."""
 
 
 def open_runner(
@@ -23,7 +24,7 @@ def open_runner(
     spec: ComponentSpec,
     *,
     backend: str = "cpu",
-    precision: Literal["auto", "bf16", "fp32"] = "auto",
+    precision: AskedPrecision = "auto",
     threads: int | None = None,
     module: Callable[[], nn.Module] | None = None,
     device: str = "cpu",
@@ -37,10 +38,15 @@ def open_runner(
     """
     if backend == "tensorrt":
         raise BackendUnavailableError(
-            "this version has no TensorRT backend: choose one of " + ", ".join(BACKENDS)
+            "a graph is not run by TensorRT as it is, only an engine compiled from it: choose one of "
+            + ", ".join(BACKENDS)
         )
     if backend not in BACKENDS:
         raise BackendUnavailableError(f"unknown backend {backend!r}: choose one of " + ", ".join(BACKENDS))
+    if precision == "fp16":
+        raise BackendUnavailableError(
+            f"the backend {backend} does not run in fp16, TensorRT engines do: ask for bf16, fp32 or auto"
+        )
     weights = graph.with_name(WEIGHTS_NAME)
     for path in (graph, weights):
         if not path.is_file():

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 
@@ -19,12 +21,14 @@ class Gpu:
 
 
 def find_gpu(device: str = "cuda:0") -> Gpu | None:
-    """The GPU that torch sees; ``None`` without one, or without torch."""
+    """The GPU that torch sees; ``None`` without one, or without torch, which loads only beside a driver."""
+    if shutil.which("nvidia-smi") is None and not Path("/dev/nvidiactl").exists():
+        return None
     try:
         import torch
     except ImportError:
         return None
-    if not torch.cuda.is_available():
+    if not device.startswith("cuda") or not torch.cuda.is_available():
         return None
     found: Any = torch.cuda.get_device_properties(device)
     return Gpu(found.name, f"sm{found.major}{found.minor}", found.multi_processor_count, torch.version.cuda)

@@ -13,6 +13,7 @@ from engines.errors import EngineError
 from engines.spec import Array, ComponentSpec
 
 Precision = Literal["fp32", "bf16", "fp16"]
+AskedPrecision = Literal["auto", "fp32", "bf16", "fp16"]
 
 
 class Runner(ABC):
@@ -25,6 +26,8 @@ class Runner(ABC):
         self.spec = spec
         self.backend = backend
         self.precision = precision
+        self.engine_key: str | None = None
+        """Of the compiled engine that runs; ``None`` where a graph or module runs as it is."""
         self._closed = False
 
     def run(self, arrays: Mapping[str, Array]) -> dict[str, Array]:

@@ -17,7 +17,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import yaml
 
@@ -28,7 +28,7 @@ from kneerisk.errors import NoEngineError, StackError
 if TYPE_CHECKING:
     from torch import nn
 
-    from engines.runner import Runner
+    from engines.runner import AskedPrecision, Runner
 
 FORMAT = 1
 RECIPE_FILE = "stack.yaml"
@@ -200,7 +200,7 @@ class Stack:
         self,
         component: str,
         backend: str = "cpu",
-        precision: Literal["auto", "bf16", "fp32"] = "auto",
+        precision: AskedPrecision = "auto",
         *,
         threads: int | None = None,
         device: str = "cpu",

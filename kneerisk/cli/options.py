@@ -44,6 +44,15 @@ class PrecisionChoice(StrEnum):
     AUTO = "auto"
     FP32 = "fp32"
     BF16 = "bf16"
+    FP16 = "fp16"
+
+
+class EnginePolicyChoice(StrEnum):
+    """``--engine-policy``."""
+
+    REQUIRE = "require"
+    BUILD = "build"
+    FALLBACK = "fallback"
 
 
 class OnErrorChoice(StrEnum):
@@ -89,11 +98,27 @@ StackName = Annotated[
     str, typer.Option("--stack", help="Name or folder of the stack of networks.", rich_help_panel=_STACK)
 ]
 Backend = Annotated[
-    BackendChoice, typer.Option(help="What runs the networks; auto is the CPU.", rich_help_panel=_STACK)
+    BackendChoice,
+    typer.Option(
+        help="What runs the networks; auto takes a GPU with verified engines, torch on a GPU, else the CPU.",
+        rich_help_panel=_STACK,
+    ),
 ]
 Precision = Annotated[
     PrecisionChoice,
-    typer.Option(help="Arithmetic; auto is bf16 where the chip has it.", rich_help_panel=_STACK),
+    typer.Option(
+        help="Arithmetic; auto is the fastest that was verified (fp16 is for TensorRT engines).",
+        rich_help_panel=_STACK,
+    ),
+]
+EnginePolicy = Annotated[
+    EnginePolicyChoice | None,
+    typer.Option(
+        help="Where a verified TensorRT engine is missing: stop (what --backend tensorrt does), build it, or "
+        "fall back to torch or the CPU (what auto does).",
+        rich_help_panel=_STACK,
+        show_default=False,
+    ),
 ]
 Device = Annotated[
     str, typer.Option(help="Device of the torch backend, such as cuda:0.", rich_help_panel=_STACK)

@@ -39,6 +39,7 @@ def score(
     invert: o.Invert = o.InvertChoice.AUTO,
     stack: o.StackName = "compact",
     backend: o.Backend = o.BackendChoice.AUTO,
+    engine_policy: o.EnginePolicy = None,
     precision: o.Precision = o.PrecisionChoice.AUTO,
     device: o.Device = "cpu",
     batch_size: Annotated[
@@ -95,6 +96,7 @@ def score(
     networks = StackSettings(
         stack=stack,
         backend=backend.value,
+        engine_policy=None if engine_policy is None else engine_policy.value,
         precision=precision.value,
         device=device,
         steps=steps,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
     from engines.runner import Runner
     from kneerisk.stack import Stack
+
+log = logging.getLogger(__name__)
 
 _PATHS = frozenset({"previews", "futures", "run_report"})
 FORECASTERS = ("encoder", "unet", "classifier_now", "classifier_12m")
@@ -98,6 +101,7 @@ def open_rooms(
     stack = Stack.load(networks.stack)
     wants_pictures = run.previews is not None or run.futures is not None
     names = (*FORECASTERS, *(("decoder",) if wants_pictures else ()))
+    networks = _resolved(stack, names, networks)
     settings = ForecastSettings(
         steps=networks.steps or stack.description.steps,
         samples=networks.samples or stack.description.samples,
@@ -128,7 +132,7 @@ def open_rooms(
                 "stack_sha256": stack.sha256,
                 "backend": unet.backend,
                 "precision": unet.precision,
-                "engine_key": None,
+                "engine_key": unet.engine_key,
                 "seed": settings.seed,
                 "steps": settings.steps,
                 "samples": settings.samples,
@@ -242,6 +246,26 @@ def _open_localiser(stack: Stack, networks: StackSettings, invert: Invert) -> It
         yield partial(KneeLocaliser(runner.run, size=radiograph.shape[-1]).localise, invert=invert)
 
 
+def _resolved(stack: Stack, names: Iterable[str], networks: StackSettings) -> StackSettings:
+    """The backend that ``auto`` means here; engines are built first where the policy says so."""
+    if networks.backend not in ("auto", "tensorrt"):
+        return networks
+    from kneerisk.engine_choice import choose
+
+    policy = networks.engine_policy
+    if policy is None:
+        policy = "fallback" if networks.backend == "auto" else "require"
+    if networks.backend == "tensorrt" and policy == "require":
+        return networks
+    choice = choose(stack, ("localiser", *names), networks.precision, policy)
+    log.info("--backend %s: %s, because %s", networks.backend, choice.backend, choice.why)
+    return replace(networks, backend=choice.backend, device=choice.device)
+
+
 def _open(stack: Stack, component: str, networks: StackSettings) -> Runner:
+    if networks.backend == "tensorrt":
+        from kneerisk.engine_choice import open_engine
+
+        return open_engine(stack, component, networks.precision, networks.device)
     backend = "cpu" if networks.backend == "auto" else networks.backend
     return stack.open(component, backend, networks.precision, device=networks.device)

@@ -47,7 +47,7 @@ class Findings:
 
 def examine() -> Findings:
     """Look at the machine; starts nothing, writes nothing, asks no network."""
-    return Findings((*_machine(), *_packages(), *_gpu(), *_stacks()))
+    return Findings((*_machine(), *_packages(), *_gpu(), *_tensorrt(), *_stacks()))
 
 
 def _machine() -> Iterator[Check]:
@@ -127,6 +127,35 @@ def _stacks() -> Iterator[Check]:
         else:
             yield Check(f"stack {name}", True, True, f"{stack.name}, {stack.sha256[:12]}, verified")
             yield _runs(name, stack)
+            yield _chosen(name, stack)
+
+
+def _chosen(name: str, stack: Stack) -> Check:
+    """What ``--backend auto`` takes for a stack, and why."""
+    from kneerisk.engine_choice import choose
+    from kneerisk.scoring.cohort import FORECASTERS
+
+    choice = choose(stack, ("localiser", *FORECASTERS))
+    return Check(f"--backend auto for {name}", True, False, f"{choice.backend}: {choice.why}")
+
+
+def _tensorrt() -> Iterator[Check]:
+    """The flavours that can build or run engines here, and the engines that are kept."""
+    from engines.cache import EngineCache
+    from engines.errors import BackendUnavailableError
+    from engines.tensorrt_flavour import Flavour, open_flavour
+
+    flavours: tuple[Flavour, ...] = ("tensorrt", "tensorrt-rtx")
+    for flavour in flavours:
+        try:
+            found = f"{open_flavour(flavour).version} (compiles engines)"
+        except BackendUnavailableError:
+            found = "not installed (only for kneerisk compile and --backend tensorrt)"
+        yield Check(flavour, True, False, found)
+    cache = EngineCache()
+    engines = list(cache.entries())
+    verified = sum(engine.verified for engine in engines)
+    yield Check("engines", True, False, f"{len(engines)} in {cache.root}, {verified} verified on a GPU")
 
 
 def _runs(name: str, stack: Stack) -> Check:

@@ -37,7 +37,9 @@ class StackSettings:
 
     stack: str = "compact"
     backend: str = "auto"
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    engine_policy: Literal["require", "build", "fallback"] | None = None
+    """Where a verified TensorRT engine is missing; ``None``: fall back with ``auto``, else require."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     device: str = "cpu"
     steps: int | None = None
     """``None``: the stack's own."""
