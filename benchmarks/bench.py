@@ -7,7 +7,8 @@ of the reading is hidden behind the networks, and the highest resident memory of
 
 - from full-size radiographs: simulated bilateral ones of about 2048 x 2494 pixels, JPEG-lossless DICOM;
 - from crops: the single knees of examples/cohort;
-- from as many crops as a large cohort has, against a hundred: memory must not grow with them.
+- from as many crops as a large cohort has, against a hundred: memory must not grow with them;
+- from the same crops by a naive reference (benchmarks/naive.py), and how far the two sets of risks differ.
 
 Images are repeated by the rows of a manifest, so thousands of them cost no disk; every row is read, decoded
 and scored.  A full run takes about half an hour, a quick one a few minutes.
@@ -20,6 +21,7 @@ import csv
 import json
 import os
 import platform
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -45,10 +47,11 @@ class Size:
     crops: int
     few: int
     many: int
+    naive: int
 
 
-FULL = Size(radiographs=100, crops=500, few=100, many=10_000)
-QUICK = Size(radiographs=16, crops=100, few=100, many=400)
+FULL = Size(radiographs=100, crops=500, few=100, many=10_000, naive=100)
+QUICK = Size(radiographs=16, crops=100, few=100, many=400, naive=20)
 
 
 @dataclass(frozen=True)
@@ -137,6 +140,40 @@ def measure(name: str, images: Sequence[Path], count: int, cpus: int, folder: Pa
     )
 
 
+@dataclass(frozen=True)
+class Against:
+    """The tool against the naive reference, on the same images."""
+
+    naive_knees_per_second: float
+    ratio: float
+    """Of knees a second, the tool's start-up and table included."""
+    risk_p50: float
+    risk_p99: float
+    risk_max: float
+    """|Δ raw risk| between the two."""
+
+
+def against_naive(crops: Sequence[Path], count: int, fast: Measured, folder: Path) -> Against:
+    """Run the reference on ``count`` crops and compare speed and risks with a run of the tool."""
+    import polars as pl
+
+    from benchmarks.naive import run_naive
+    from kneerisk.stack import Stack
+
+    manifest = folder / "naive.csv"
+    write_manifest(crops, count, manifest)
+    naive = run_naive(manifest, Stack.load("compact"))
+    table = pl.read_parquet(folder / f"{fast.name}.parquet").filter(pl.col("status") == "ok")
+    ours = dict(table.select("source_path", "risk_12m").iter_rows())
+    apart = [abs(risk - ours[path]) for path, risk in naive.risks.items() if path in ours]
+    p50, p99 = statistics.median(apart), sorted(apart)[int(0.99 * (len(apart) - 1))]
+    return Against(
+        round(naive.knees_per_second, 3),
+        round(fast.knees_per_second / naive.knees_per_second, 1),
+        *(round(value, 4) for value in (p50, p99, max(apart))),
+    )
+
+
 def show(result: Measured) -> None:
     """One run in words."""
     hidden = "" if result.reading_hidden is None else f", {result.reading_hidden:.0%} of reading hidden"
@@ -155,6 +192,7 @@ def main() -> None:
     parser.add_argument("--cpus", type=int, default=2, help="processors the scoring may use (default: 2)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures as JSON")
     options = parser.parse_args()
+    sys.path.insert(0, str(ROOT))
     size = QUICK if options.quick else FULL
     crops = sorted(p for p in COHORT.rglob("*") if p.stem[-1:] in "LR" and p.suffix in (".dcm", ".png"))
     results = []
@@ -169,7 +207,13 @@ def main() -> None:
         ):
             results.append(measure(name, images, count, options.cpus, folder))
             show(results[-1])
-    few, many = results[-2:]
+        against = against_naive(crops, size.naive, results[3], folder)
+    few, many = results[2:4]
+    print(
+        f"naive reference: {against.naive_knees_per_second:.2f} knees/s; kneerisk score on {many.images} "
+        f"crops is {against.ratio:.1f} times as fast; raw risks differ by {against.risk_p50:.4f} (median), "
+        f"{against.risk_max:.4f} (most)"
+    )
     print(
         f"memory: {few.peak_rss_mb:.0f} MB at {few.images} images, {many.peak_rss_mb:.0f} MB at {many.images}"
     )
@@ -179,6 +223,7 @@ def main() -> None:
             "quick": options.quick,
             "machine": machine,
             "runs": [asdict(result) for result in results],
+            "against_naive": asdict(against),
         }
         options.json.write_text(json.dumps(document, indent=2) + "\n")
 
