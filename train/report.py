@@ -83,6 +83,7 @@ def _first_three(findings: Findings, base: Outcome, without_z0: Outcome, delta_0
         ("AUC of the risk sum for a rise", "0.71 with", "risk_auc"),
         ("AUC of the forecast above the reader's grade", "not said", "forecast_auc"),
         ("AUC of the calibrated risk", "not said", "risk_calibrated_auc"),
+        ("AUC of the risk given the reader's grade", "not said", "risk_given_grade_auc"),
     ):
         yield f"| {words} | {paper} | {_risk(base, key)} | {_risk(without_z0, key)} |"
     yield from ("", "## 3. Classifiers with landmarks (delta 0.5) and without (delta 0)", "")
