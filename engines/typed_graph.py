@@ -49,11 +49,17 @@ def typed_graph(graph: Path, precision: Precision) -> onnx.ModelProto:
         precision: ``fp32``, ``fp16`` or ``bf16``.
 
     Raises:
-        BackendUnavailableError: another precision is asked for.
+        BackendUnavailableError: another precision is asked for, or onnx is not installed.
         EngineError: the graph cannot be read, or has parts that no type can be given to.
     """
-    import onnx
-    from google.protobuf.message import DecodeError
+    try:
+        import onnx
+        from google.protobuf.message import DecodeError
+    except ModuleNotFoundError as error:
+        raise BackendUnavailableError(
+            f"graphs are typed with onnx, which is not here ({error}): pip install 'kneerisk[rtx]' or "
+            "'kneerisk[gpu]'"
+        ) from error
 
     if precision not in ("fp32", "fp16", "bf16"):
         raise BackendUnavailableError(

@@ -1,6 +1,7 @@
 """``kneerisk compile`` and ``kneerisk engines``, with real builds for chips that are not here."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from typer.testing import CliRunner
 
 from kneerisk.cli.app import app
 from kneerisk.compiled import COMPONENTS
+from kneerisk.errors import ExitCode
 
 pytest.importorskip("tensorrt_rtx_bindings", reason="TensorRT-RTX builds engines without a GPU")
 RTX = ("compile", "--flavour", "tensorrt-rtx", "--gpu", "sm80,sm89,sm120")
@@ -29,6 +31,16 @@ def run(*arguments: object) -> str:
 def error_of(*arguments: object) -> tuple[int, str]:
     error = CliRunner().invoke(app, [str(a) for a in arguments]).exception
     return getattr(error, "exit_code", None), str(error)
+
+
+def test_compile_without_onnx_names_the_extra(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    code, message = error_of("compile", "--onnx-only", tmp_path / "graphs")
+    assert code == ExitCode.NO_ENGINE
+    assert "onnx" in message
+    assert "kneerisk[rtx]" in message
 
 
 def test_engines_are_built_once_listed_carried_and_removed(root: Path, tmp_path: Path) -> None:
