@@ -97,9 +97,10 @@ class ProductQuantiser(nn.Module):
         """Latent on the spheres [B, C, h, w] → nearest codes, int64 [B, codebooks, h, w]."""
         batch, _, height, width = latent.shape
         codebooks, _, channels = self.codebook.shape
-        vectors = latent.reshape(batch, codebooks, channels, height * width).transpose(2, 3)
-        likeness = vectors @ self.codebook.transpose(1, 2)  # on a sphere the nearest is the most alike
-        return likeness.argmax(dim=-1).reshape(batch, codebooks, height, width)
+        vectors = latent.reshape(batch, codebooks, channels, height * width)
+        likeness = self.codebook @ vectors  # on a sphere the nearest is the most alike
+        # The codes lie on the outer axis: runtimes then compare whole rows of positions at once.
+        return likeness.argmax(dim=2).reshape(batch, codebooks, height, width)
 
     def embed(self, indices: Tensor) -> Tensor:
         """Codes int64 [B, codebooks, h, w] → latent float32 [B, C, h, w]."""
