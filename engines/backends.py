@@ -26,13 +26,15 @@ def open_runner(
     backend: str = "cpu",
     precision: AskedPrecision = "auto",
     threads: int | None = None,
+    parallel: int = 1,
     module: Callable[[], nn.Module] | None = None,
     device: str = "cpu",
 ) -> Runner:
     """Open a component that :func:`engines.export.export_components` wrote; close it, or use a ``with``.
 
     ``auto`` precision is bf16 where the chip has it and fp32 elsewhere; the runner says which.  ``threads``
-    defaults to the backend's own choice.  The torch backend needs ``module``, which builds the network
+    defaults to the backend's own choice; ``parallel`` calls share them where the backend can (``cpu``), and
+    wait for each other where it cannot.  The torch backend needs ``module``, which builds the network
     without its weights, and may take another ``device``.  BackendUnavailableError where the backend or
     precision cannot run here; EngineError where the files are missing or do not fit.
     """
@@ -54,7 +56,7 @@ def open_runner(
     if backend == "cpu":
         from engines.openvino_backend import OpenVINORunner
 
-        return OpenVINORunner(graph, spec, precision=precision, threads=threads)
+        return OpenVINORunner(graph, spec, precision=precision, threads=threads, parallel=parallel)
     from engines.torch_backend import TorchRunner
 
     if module is None:

@@ -203,10 +203,12 @@ class Stack:
         precision: AskedPrecision = "auto",
         *,
         threads: int | None = None,
+        parallel: int = 1,
         device: str = "cpu",
     ) -> Runner:
         """Open one component: close the runner, or use it in a ``with``.
 
+        ``threads`` and ``parallel`` are those of :func:`engines.backends.open_runner`.
         NoEngineError where the backend or precision cannot run here; StackError where the component is
         missing or cannot be opened.  torch is imported for the backend ``torch`` alone.
         """
@@ -226,6 +228,7 @@ class Stack:
                 backend=backend,
                 precision="fp32" if entry.float32_only else precision,
                 threads=threads,
+                parallel=parallel,
                 module=module,
                 device=device,
             )

@@ -108,8 +108,8 @@ class KneeLocaliser:
         A radiograph and its mirrored copy then get the same knees, with sides swapped.
         """
         square, to_source = letterbox(pixels, self._size)
-        straight = self._run({"radiograph": square[None, None]})
-        mirrored = self._run({"radiograph": np.ascontiguousarray(square[None, None, :, ::-1])})
+        both = self._run({"radiograph": np.stack([square, square[:, ::-1]])[:, None]})
+        straight, mirrored = ({name: maps[i : i + 1] for name, maps in both.items()} for i in (0, 1))
         return mean_of_mirrored(straight, mirrored), to_source
 
     def _closer(self, pixels: FloatArray, knee: Found) -> Found:

@@ -1,4 +1,7 @@
-"""The chain over images: read (in threads, ahead) → localise → predict in batches → risk → records, in order.
+"""The chain over images: read and localise in threads, ahead → predict in batches → risk → records, in order.
+
+While the networks work on a batch, the threads decode, localise and standardise the images of the next: the
+slower of the two sides sets the pace.
 
 Nothing here knows a file format or a network: the rooms come as functions, and tests bring their own.
 """
@@ -26,6 +29,8 @@ from kneerisk.scoring.rows import Row, row_of_refusal, row_of_score
 Item = RadiographRef | Refusal
 Read = Callable[[RadiographRef], Radiograph | Refusal]
 Localise = Callable[[Radiograph], Sequence[KneeCrop | Refusal]]
+"""Called in threads, as ``Read`` is."""
+Views = Callable[[KneeCrop], FloatArray]
 
 _MAX_IMAGES_A_BATCH = 256
 """Images without a knee fill no batch; their rows reach the journal all the same."""
@@ -41,6 +46,8 @@ class Rooms:
     calibration: Calibration
     provenance: Mapping[str, Any]
     """The columns from ``stack`` to ``kneerisk_version``."""
+    parallel: int = 1
+    """Batches that the predictor takes at once, in threads."""
 
 
 class Keeper(Protocol):
@@ -60,6 +67,15 @@ class Walk:
 
 
 @dataclass(frozen=True, slots=True)
+class Knee:
+    """One knee, ready for the networks."""
+
+    crop: KneeCrop
+    views: FloatArray | None
+    """[V, S, S]: :meth:`kneerisk.scoring.predict.Predictor.views`; ``None`` where nothing is predicted."""
+
+
+@dataclass(frozen=True, slots=True)
 class Located:
     """An image whose knees were looked for."""
 
@@ -67,7 +83,7 @@ class Located:
     ref: RadiographRef
     state: FileState | None
     input_sha256: str | None
-    knees: Sequence[KneeCrop | Refusal]
+    knees: Sequence[Knee | Refusal]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +96,13 @@ class Known:
 @dataclass(frozen=True, slots=True)
 class _Fetched:
     state: FileState | None
-    found: Radiograph | Refusal | None
+    input_sha256: str | None = None
+    knees: Sequence[Knee | Refusal] | None = None
     """``None``: the earlier record holds."""
+
+    @classmethod
+    def refused(cls, state: FileState | None, refusal: Refusal) -> _Fetched:
+        return cls(state, refusal.input_sha256, [refusal])
 
 
 def locate(
@@ -91,8 +112,9 @@ def locate(
     walk: Walk,
     clock: Clock,
     earlier: Callable[[int], Record | None] = lambda index: None,
+    views: Views | None = None,
 ) -> Iterator[Located | Known]:
-    """Scan's items → their knees, in order; files are read in threads while the caller works.
+    """Scan's items → their knees, in order; threads read, localise and make ``views`` while the caller works.
 
     Whatever a file does, it costs its own row: an exception becomes an ``internal-error``, and a file that
     takes longer than ``walk.timeout`` is given up.
@@ -101,17 +123,25 @@ def locate(
     def fetch(job: tuple[int, Item]) -> _Fetched:
         index, item = job
         if isinstance(item, Refusal):
-            return _Fetched(None, item if earlier(index) is None else None)
+            return _Fetched.refused(None, item) if earlier(index) is None else _Fetched(None)
         with clock.stage("read"):
             state = FileState.of(item.path)
             if (before := earlier(index)) is not None and _is_unchanged(before, state, item.path):
-                return _Fetched(state, None)
+                return _Fetched(state)
             try:
-                return _Fetched(state, read(item))
+                found = read(item)
             except Exception as error:
-                return _Fetched(state, _unread(item, error))
+                found = _unread(item, error)
+        if isinstance(found, Refusal):
+            return _Fetched.refused(state, found)
+        with clock.stage("localise"):
+            knees = _localised(found, localise)
+        with clock.stage("standardise"):
+            return _Fetched(state, found.input_sha256, [_ready(knee, views) for knee in knees])
 
-    tasks = ordered_map(fetch, images, workers=walk.workers, ahead=2 * walk.workers + 2, timeout=walk.timeout)
+    # A batch's worth ahead: while the networks work on one batch the next fills up.
+    ahead = walk.batch_size + 2 * walk.workers
+    tasks = ordered_map(fetch, images, workers=walk.workers, ahead=ahead, timeout=walk.timeout)
     while True:
         with clock.stage("wait for files"):
             task = next(tasks, None)
@@ -120,15 +150,10 @@ def locate(
         index, item = task.item
         ref = item.ref if isinstance(item, Refusal) else item
         fetched = _result(task, ref, walk.timeout)
-        found = fetched.found
-        if found is None:
+        if fetched.knees is None:
             yield Known(index)
-        elif isinstance(found, Refusal):
-            yield Located(index, ref, fetched.state, found.input_sha256, [found])
         else:
-            with clock.stage("localise"):
-                knees = _localised(found, localise)
-            yield Located(index, ref, fetched.state, found.input_sha256, knees)
+            yield Located(index, ref, fetched.state, fetched.input_sha256, fetched.knees)
 
 
 def records(
@@ -138,46 +163,71 @@ def records(
     clock: Clock,
     keepers: Sequence[Keeper] = (),
 ) -> Iterator[list[Record] | Known]:
-    """Knees → scored records, a batch of images at a time, in order."""
-    batch: list[Located] = []
-    crops = 0
-    for image in located:
-        if isinstance(image, Known):
-            yield image
-            continue
+    """Knees → scored records, a batch of images at a time, in order.
+
+    ``rooms.parallel`` batches are on their way through the networks at once, and one more is ready for them.
+    """
+
+    def through_networks(batch: list[Located | Known]) -> list[KneeScore | Refusal]:
+        images = (image for image in batch if isinstance(image, Located))
+        with clock.stage("networks"):
+            return _scores(
+                [knee for image in images for knee in image.knees if isinstance(knee, Knee)], rooms
+            )
+
+    tasks = ordered_map(
+        through_networks,
+        _batches(located, walk.batch_size),
+        workers=rooms.parallel,
+        ahead=rooms.parallel + 1,
+        name="kneerisk-predict",
+    )
+    while True:
+        with clock.stage("wait for networks"):
+            task = next(tasks, None)
+        if task is None:
+            return
+        scores = iter(task.value())
+        done: list[Record] = []
+        for image in task.item:
+            if isinstance(image, Known):
+                yield image
+                continue
+            knees = [next(scores) if isinstance(knee, Knee) else knee for knee in image.knees]
+            _keep(image.index, [knee for knee in knees if isinstance(knee, KneeScore)], rooms, clock, keepers)
+            rows = [_row(knee, rooms.provenance) for knee in knees]
+            done.append(Record(image.index, image.input_sha256, image.state, rows))
+        if done:
+            yield done
+
+
+def _batches(images: Iterable[Located | Known], knees: int) -> Iterator[list[Located | Known]]:
+    """Images in order, as many at a time as have ``knees`` knees; those of an earlier run go along."""
+    batch: list[Located | Known] = []
+    found = 0
+    for image in images:
         batch.append(image)
-        crops += sum(isinstance(knee, KneeCrop) for knee in image.knees)
-        if crops >= walk.batch_size or len(batch) >= _MAX_IMAGES_A_BATCH:
-            yield _score_batch(batch, rooms, clock, keepers)
-            batch, crops = [], 0
+        if isinstance(image, Located):
+            found += sum(isinstance(knee, Knee) for knee in image.knees)
+        if found >= knees or len(batch) >= _MAX_IMAGES_A_BATCH:
+            yield batch
+            batch, found = [], 0
     if batch:
-        yield _score_batch(batch, rooms, clock, keepers)
+        yield batch
 
 
-def _score_batch(batch: list[Located], rooms: Rooms, clock: Clock, keepers: Sequence[Keeper]) -> list[Record]:
-    crops = [knee for image in batch for knee in image.knees if isinstance(knee, KneeCrop)]
-    with clock.stage("networks"):
-        scores = iter(_scores(crops, rooms))
-    result = []
-    for image in batch:
-        knees = [next(scores) if isinstance(knee, KneeCrop) else knee for knee in image.knees]
-        _keep(image.index, [knee for knee in knees if isinstance(knee, KneeScore)], rooms, clock, keepers)
-        rows = [_row(knee, rooms.provenance) for knee in knees]
-        result.append(Record(image.index, image.input_sha256, image.state, rows))
-    return result
-
-
-def _scores(crops: list[KneeCrop], rooms: Rooms) -> list[KneeScore | Refusal]:
-    """One outcome a crop. Should a batch break, its knees go one by one, so that only the culprit fails."""
-    if not crops:
+def _scores(knees: list[Knee], rooms: Rooms) -> list[KneeScore | Refusal]:
+    """One outcome a knee. Should a batch break, its knees go one by one, so that only the culprit fails."""
+    if not knees:
         return []
     try:
-        predictions = rooms.predictor.predict(crops)
+        views = [knee.views for knee in knees if knee.views is not None]
+        predictions = rooms.predictor.predict([knee.crop for knee in knees], views)
         return [p if isinstance(p, Refusal) else score(p, rooms.calibration) for p in predictions]
     except Exception as error:
-        if len(crops) == 1:
-            return [_broken(crops[0], error)]
-        return [outcome for crop in crops for outcome in _scores([crop], rooms)]
+        if len(knees) == 1:
+            return [_broken(knees[0].crop, error)]
+        return [outcome for knee in knees for outcome in _scores([knee], rooms)]
 
 
 def _keep(index: int, scores: list[KneeScore], rooms: Rooms, clock: Clock, keepers: Sequence[Keeper]) -> None:
@@ -208,7 +258,7 @@ def _result(task: Task[tuple[int, Item], _Fetched], ref: RadiographRef, timeout:
         return task.value()
     except TimeoutError:
         message = f"reading took longer than {timeout:g} s; raise --timeout, or look at the file and its disk"
-        return _Fetched(FileState.of(ref.path), Refusal(ref, Reason.TIMED_OUT, message))
+        return _Fetched.refused(FileState.of(ref.path), Refusal(ref, Reason.TIMED_OUT, message))
 
 
 def _unread(ref: RadiographRef, error: Exception) -> Refusal:
@@ -238,6 +288,15 @@ def _localised(radiograph: Radiograph, localise: Localise) -> Sequence[KneeCrop 
                 qc_flags=radiograph.qc_flags,
             )
         ]
+
+
+def _ready(knee: KneeCrop | Refusal, views: Views | None) -> Knee | Refusal:
+    if isinstance(knee, Refusal):
+        return knee
+    try:
+        return Knee(knee, None if views is None else views(knee))
+    except Exception as error:
+        return _broken(knee, error)
 
 
 def _broken(crop: KneeCrop, error: Exception) -> Refusal:

@@ -17,7 +17,7 @@ from kneerisk.calibration import Calibration
 from kneerisk.errors import ExitCode
 from kneerisk.records import KneeCrop, Radiograph, RadiographRef, Refusal
 from kneerisk.scoring import table
-from kneerisk.scoring.chain import Item, Known, Localise, Rooms, Walk, locate
+from kneerisk.scoring.chain import Item, Knee, Known, Localise, Rooms, Walk, locate
 from kneerisk.scoring.clock import Clock
 from kneerisk.scoring.predict import ForecastSettings, StackPredictor
 from kneerisk.scoring.run import Progress, score_images
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _PATHS = frozenset({"previews", "futures", "run_report"})
+_PARALLEL = 2
+"""Calls of a network at once, on a CPU: while one waits (for memory, for a layer's end) another computes."""
 FORECASTERS = ("encoder", "unet", "classifier_now", "classifier_12m")
 
 
@@ -126,6 +128,7 @@ def open_rooms(
             read=_reader(inputs),
             localise=resources.enter_context(_open_localiser(stack, networks, inputs.invert)),
             predictor=predictor,
+            parallel=min(runner.parallel for runner in runners.values()),
             calibration=calibration,
             provenance={
                 "stack": stack.name,
@@ -203,7 +206,7 @@ def validate_images(
             continue
         found.images += 1
         for knee in image.knees:
-            found.add(knee)
+            found.add(knee.crop if isinstance(knee, Knee) else knee)
         yield found
     yield found
 
@@ -218,7 +221,7 @@ def knee_crops(inputs: InputSettings, networks: StackSettings, limit: int = 64) 
         images = enumerate(_scan(inputs, Skipped()))
         for image in locate(images, _reader(inputs), localise, Walk(workers=1), Clock()):
             if not isinstance(image, Known):
-                crops += [knee for knee in image.knees if isinstance(knee, KneeCrop)]
+                crops += [knee.crop for knee in image.knees if isinstance(knee, Knee)]
             if len(crops) >= limit:
                 break
     return crops[:limit]
@@ -268,4 +271,5 @@ def _open(stack: Stack, component: str, networks: StackSettings) -> Runner:
 
         return open_engine(stack, component, networks.precision, networks.device)
     backend = "cpu" if networks.backend == "auto" else networks.backend
-    return stack.open(component, backend, networks.precision, device=networks.device)
+    parallel = min(_PARALLEL, os.cpu_count() or 1)
+    return stack.open(component, backend, networks.precision, parallel=parallel, device=networks.device)

@@ -43,6 +43,7 @@ def ordered_map(
     workers: int,
     ahead: int,
     timeout: float | None = None,
+    name: str = "kneerisk-read",
 ) -> Iterator[Task[T, R]]:
     """Apply ``function`` in threads; yield finished tasks in the order of ``items``.
 
@@ -52,6 +53,7 @@ def ordered_map(
         workers: threads.
         ahead: how many items may be under way or waiting to be taken, so that memory is bounded.
         timeout: seconds an item may run; its thread, which cannot be stopped, is left behind and replaced.
+        name: of the threads.
     """
     tasks: queue.SimpleQueue[Task[T, R] | None] = queue.SimpleQueue()
     pending: deque[Task[T, R]] = deque()
@@ -72,7 +74,7 @@ def ordered_map(
 
     def start_thread() -> None:
         # daemons: a decoder that hangs for good must not keep the process alive
-        threading.Thread(target=work, daemon=True, name="kneerisk-read").start()
+        threading.Thread(target=work, daemon=True, name=name).start()
 
     for _ in range(workers):
         start_thread()

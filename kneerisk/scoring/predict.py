@@ -33,8 +33,13 @@ UNUSUAL_APPEARANCE = "unusual-appearance"
 class Predictor(Protocol):
     """What the chain asks of a predictor: a stack's networks, or a stand-in."""
 
-    def predict(self, crops: Sequence[KneeCrop]) -> list[KneePrediction | Refusal]:
-        """One result a crop, in order."""
+    def views(self, crop: KneeCrop) -> FloatArray:
+        """What the encoder will see of a crop, [V, S, S]; called in threads, before its batch is full."""
+
+    def predict(
+        self, crops: Sequence[KneeCrop], views: Sequence[FloatArray]
+    ) -> list[KneePrediction | Refusal]:
+        """One result a crop, in order, from the crops' views; called in threads."""
 
     def decode(self, latents: FloatArray) -> FloatArray:
         """Latents [B, C, h, w] → pictures [B, S, S] in 0..1."""
@@ -94,15 +99,27 @@ class StackPredictor:
         self._keep_latents = keep_latents
         self._stage = stage
 
-    def predict(self, crops: Sequence[KneeCrop]) -> list[KneePrediction | Refusal]:
-        """One prediction a crop, in order; a Refusal where a network's answer is not finite."""
+    def views(self, crop: KneeCrop) -> FloatArray:
+        """The crop as the encoder sees it, float32 [V, S, S] in 0..1: as it is, then at each closer look."""
+        pixels = crop.pixels if self._crop_size is None else resized(crop.pixels, self._crop_size)
+        standard = equalise(upscaled(pixels) if self._settings.upscale else pixels)
+        return np.stack([standard, *(zoomed(standard, zoom) for zoom in self._closer_looks)])
+
+    def predict(
+        self, crops: Sequence[KneeCrop], views: Sequence[FloatArray]
+    ) -> list[KneePrediction | Refusal]:
+        """One prediction a crop, in order; a Refusal where a network's answer is not finite.
+
+        Args:
+            crops: the knees.
+            views: :meth:`views` of each.
+        """
         if not crops:
             return []
         with self._stage("encode"):
-            pixels = np.stack([self._input(crop) for crop in crops])[:, None]
-            encoded = self._run("encoder", {"radiograph": pixels})
-            others = [self._encode_zoomed(pixels, zoom) for zoom in self._closer_looks]
-        latent = encoded["latent"]
+            seen = np.stack(views, axis=1)  # [V, N, S, S]
+            encoded = self._run("encoder", {"radiograph": seen.reshape(-1, 1, *seen.shape[2:])})
+        latent, *others = np.split(encoded["latent"], len(seen))
         with self._stage("forecast"):
             future = self._forecast(latent)
         with self._stage("classify"):
@@ -131,15 +148,6 @@ class StackPredictor:
     def decode(self, latents: FloatArray) -> FloatArray:
         """Latents float32 [B, C, h, w] → pictures float32 [B, S, S], clipped to 0..1."""
         return np.clip(self._run("decoder", {"latent": latents})["radiograph"][:, 0], 0.0, 1.0)
-
-    def _input(self, crop: KneeCrop) -> FloatArray:
-        pixels = crop.pixels if self._crop_size is None else resized(crop.pixels, self._crop_size)
-        return equalise(upscaled(pixels) if self._settings.upscale else pixels)
-
-    def _encode_zoomed(self, pixels: FloatArray, zoom: float) -> FloatArray:
-        """Equalised crops [N, 1, S, S] → their latents at another zoom."""
-        seen = np.stack([zoomed(radiograph[0], zoom) for radiograph in pixels])[:, None]
-        return self._run("encoder", {"radiograph": seen})["latent"]
 
     def _to_crop(self, landmarks: FloatArray, crop: KneeCrop) -> FloatArray:
         """Landmarks in the networks' input pixels → crop pixels."""

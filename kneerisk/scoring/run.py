@@ -115,7 +115,7 @@ def _score(
 
     walk = Walk(run.workers, run.timeout, run.batch_size)
     ours = ((index, item) for index, item in journal.images() if index in indexes)
-    located = locate(ours, rooms.read, rooms.localise, walk, clock, earlier)
+    located = locate(ours, rooms.read, rooms.localise, walk, clock, earlier, rooms.predictor.views)
     done = rows = not_ok = reused = 0
     yield Progress(done, len(indexes), rows, not_ok, reused)
     for part in records(located, rooms, walk, clock, keepers):

@@ -284,7 +284,7 @@ def _predict(stack: Stack, runners: Mapping[str, Runner], crops: Sequence[KneeCr
         grade_zooms=description.grade_zooms,
         crop_size=description.crop_size,
     )
-    return predictor.predict(crops)
+    return predictor.predict(crops, [predictor.views(crop) for crop in crops])
 
 
 def _spearman(first: npt.NDArray[np.float64], second: npt.NDArray[np.float64]) -> float | None:

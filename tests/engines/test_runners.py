@@ -1,3 +1,5 @@
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
@@ -101,6 +103,19 @@ def test_outputs_belong_to_the_caller(exported) -> None:
         runner.run(exported.arrays("coder", 2, seed=1))
         for name, array in first.items():
             np.testing.assert_array_equal(array, kept[name])
+
+
+@pytest.mark.parametrize("backend", ["cpu", "torch"])
+def test_calls_from_many_threads_give_what_one_thread_gets(exported, backend: str) -> None:
+    inputs = [exported.arrays("forecaster", 2, seed=seed) for seed in range(12)]
+    with open_one(exported, "forecaster", backend=backend, precision="fp32", parallel=2) as runner:
+        assert runner.parallel == (2 if backend == "cpu" else 1)
+        alone = [runner.run(arrays) for arrays in inputs]
+        with ThreadPoolExecutor(6) as threads:
+            together = list(threads.map(runner.run, inputs))
+    for one, other in zip(alone, together, strict=True):
+        for name in one:
+            np.testing.assert_array_equal(one[name], other[name])
 
 
 @pytest.mark.parametrize("backend", ["cpu", "torch"])

@@ -135,22 +135,22 @@ def localise(radiograph: Radiograph) -> list[KneeCrop | Refusal]:
     ]
 
 
-def rooms(pause: float = 0.0, keep_latents: bool = False) -> Rooms:
+def rooms(pause: float = 0.0, keep_latents: bool = False, parallel: int = 2) -> Rooms:
     def paused_read(ref: RadiographRef) -> Radiograph | Refusal:
         time.sleep(pause)
         return read(ref)
 
     settings = ForecastSettings(PROVENANCE["steps"], PROVENANCE["samples"], PROVENANCE["seed"])
     predictor = StackPredictor(COMPONENTS, settings, keep_latents=keep_latents)
-    return Rooms(paused_read, localise, predictor, CALIBRATION, PROVENANCE)
+    return Rooms(paused_read, localise, predictor, CALIBRATION, PROVENANCE, parallel)
 
 
 def run(
-    folder: Path, settings: RunSettings, pause: float = 0.0, **changed: object
+    folder: Path, settings: RunSettings, pause: float = 0.0, parallel: int = 2, **changed: object
 ) -> list[Progress | Summary]:
     fingerprint = {**PROVENANCE, "inputs": [str(folder)], "shard": str(settings.shard), **changed}
     keep = settings.previews is not None or settings.futures is not None
-    return list(score_images(scan(folder), {}, rooms(pause, keep), settings, fingerprint, Clock()))
+    return list(score_images(scan(folder), {}, rooms(pause, keep, parallel), settings, fingerprint, Clock()))
 
 
 if __name__ == "__main__":

@@ -81,6 +81,14 @@ def test_batches_and_workers_change_no_row(
     assert table.read(tmp_path / "other.parquet").equals(reference)
 
 
+@pytest.mark.parametrize("parallel", [1, 5])
+def test_batches_on_their_way_at_once_change_no_row(
+    parallel: int, fake: ModuleType, cohort: Path, tmp_path: Path, reference: pl.DataFrame
+) -> None:
+    fake.run(cohort, RunSettings(tmp_path / "other.parquet", batch_size=2), parallel=parallel)
+    assert table.read(tmp_path / "other.parquet").equals(reference)
+
+
 def test_order_and_neighbours_change_no_row(
     fake: ModuleType, cohort: Path, tmp_path: Path, reference: pl.DataFrame
 ) -> None:
