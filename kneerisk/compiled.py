@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-COMPONENTS = ("localiser", "encoder", "unet", "classifier_now", "classifier_12m")
-
 
 @dataclass(frozen=True, slots=True)
 class CompileSettings:
@@ -102,7 +100,7 @@ def compile_stack(settings: CompileSettings, cache: EngineCache | None = None) -
     """
     stack = Stack.load(settings.stack)
     cache = cache or EngineCache()
-    names = (*COMPONENTS, "decoder") if settings.with_decoder else COMPONENTS
+    names = tuple(name for name in stack.description.components if settings.with_decoder or name != "decoder")
     try:
         if settings.onnx_only is not None:
             yield from _write_graphs(stack, names, settings, settings.onnx_only)

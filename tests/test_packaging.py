@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from kneerisk.models import COMPONENTS
+from kneerisk.stack import Stack
 
 ROOT = Path(__file__).parents[1]
 
@@ -55,7 +55,7 @@ def test_wheel_carries_the_packages_and_the_stack_and_nothing_else(wheel: Path) 
     }
     stack = "kneerisk/stacks/compact/"
     files = ("stack.yaml", "weights.safetensors", "calibration.json", "MODEL_CARD.md")
-    graphs = tuple(f"{component}.onnx" for component in COMPONENTS)
+    graphs = tuple(f"{component}.onnx" for component in Stack.load("compact").description.components)
     assert {name.removeprefix(stack) for name in names if name.startswith(stack)} == {*files, *graphs}
     assert "train/recipes/compact.yaml" in names
     assert {"LICENSE", "NOTICE"} <= {Path(name).name for name in names if ".dist-info/licenses/" in name}

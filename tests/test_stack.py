@@ -2,6 +2,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +71,38 @@ def test_what_was_written_is_what_is_read(made: Stack) -> None:
     assert Stack.load(made.folder) == made
     assert {p.name for p in made.folder.iterdir()} == {*made.files, "stack.yaml"}
     assert [p.name for p in made.folder.parent.iterdir()] == ["tiny"]  # nothing is left aside
+
+
+def with_student(**changes) -> StackDescription:
+    plain = describe()
+    unet = plain.components["unet"]
+    student = replace(unet, spec=replace(unet.spec, name="unet_distilled"))
+    components = {**plain.components, "unet_distilled": student}
+    return describe(**({"components": components, "distilled_steps": 1} | changes))
+
+
+def test_a_student_forecasts_only_from_what_it_was_taught() -> None:
+    student = with_student()
+    assert student.usual_steps() == 1
+    assert {student.usual_steps(**asked) for asked in ({"seed": 1}, {"samples": 2}, {"upscale": True})} == {4}
+    assert (student.forecaster(1), student.forecaster(4), student.forecaster(2)) == (
+        *("unet_distilled", "unet", "unet"),
+    )
+    assert StackDescription.from_dict(student.to_dict()) == student
+    plain = describe()
+    assert plain.usual_steps() == 4
+    assert plain.forecaster(1) == "unet"
+    assert "distilled_steps" not in plain.to_dict()
+
+
+@pytest.mark.parametrize(
+    "changes", [{"distilled_steps": None}, {"distilled_steps": 4}, {"distilled_steps": 0}]
+)
+def test_a_student_without_fewer_steps_is_refused(changes) -> None:
+    with pytest.raises(ValueError, match="distilled_steps"):
+        with_student(**changes)
+    with pytest.raises(ValueError, match="belong together"):
+        describe(distilled_steps=2)
 
 
 @pytest.mark.parametrize("component", ["unet", "decoder"])

@@ -1,9 +1,11 @@
 """Distillation: a U-Net that forecasts in one or two calls what a published stack's does in many.
 
-The teacher's sampler is deterministic once its noise is drawn, so its outcomes can be learnt by regression
-from noise and current latent (arXiv 2101.02388).  Beside the latent the student learns what the stack's
-later classifier reads off it, because the risk is what has to stay.  The student is a U-Net like its
-teacher, starts from the teacher's weights, and is sampled by the very same sampler in one or two steps.
+The teacher's sampler is deterministic once its noise is drawn, and scoring starts every knee from the same
+noise unless told otherwise.  From that noise the teacher's outcomes are a function of the current latent,
+which a student learns by regression (arXiv 2101.02388).  Beside the latent it learns what the stack's later
+classifier reads off it, because the risk is what has to stay.  The student is a U-Net like its teacher's,
+starts from the teacher's weights, and is sampled by the very same sampler in one or two steps.  A published
+stack holds both: scoring takes the student from the noise it was taught from, and the teacher from any other.
 """
 
 from __future__ import annotations
@@ -22,14 +24,18 @@ import torch.nn.functional as F
 import yaml
 from torch import Tensor, nn
 
-from kneerisk.diffusion import alpha_sigma, draw_noise, sample
+from kneerisk.diffusion import alpha_sigma, draw_noise, sampling_times
 from kneerisk.errors import UsageError
+from kneerisk.exposure import equalise
+from kneerisk.models.classifier import Classifier
 from kneerisk.models.unet import UNet
-from kneerisk.stack import Stack
+from kneerisk.stack import DISTILLED, Stack
 from kneerisk.stack_write import revise_stack, write_stack
-from train.coding import load_arrays, save_arrays
+from train.augment import augment
+from train.coding import VIEW, Radiograph, load_arrays, save_arrays, view_rng
 from train.fidelity import REFERENCE_STEPS, Judge, module_of, modules_of, open_networks, table_of_steps
-from train.loop import Batch, Stage, channels_last, dataclass_values, fit, seed_of
+from train.forecast import Array
+from train.loop import Batch, Stage, channels_last, dataclass_values, fit
 from train.publish import calibrate
 from train.recipe import DistilStage
 from train.session import Session, fingerprint
@@ -39,27 +45,19 @@ log = logging.getLogger(__name__)
 NAME = "distilled"
 _LESSONS_FILE = "lessons.npz"
 _SCORING_SEED = 0
+_LEAST = 1e-6
 
 
 @dataclass(frozen=True)
 class Lessons:
-    """What the teacher forecasts for N knees from M noises each."""
+    """What the teacher forecasts for N knees in V views."""
 
     current: npt.NDArray[np.float16]
-    """[N, C, h, w]."""
+    """[N, V, C, h, w]."""
     future: npt.NDArray[np.float16]
-    """[N, M, C, h, w]: from the noise that :func:`lesson_noise` draws."""
-
-
-def lesson_noise(seed: int, knee: int, number: int, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
-    """The noise float32 [C, h, w] of one lesson of a knee.
-
-    Lesson 0 starts from the noise that scoring gives every knee unless told otherwise, so that the student
-    is best where it is used most; every other lesson from a noise of its own, so that other seeds serve too.
-    """
-    drawn_from = _SCORING_SEED if number == 0 else seed_of(seed, NAME, knee, number)
-    noise: npt.NDArray[np.float32] = draw_noise(drawn_from, 1, shape)[0]
-    return noise
+    """[N, V, C, h, w]: from the noise that scoring gives every knee unless told otherwise."""
+    grade: npt.NDArray[np.float32]
+    """[N, V, 5]: P(KL) that the stack's later classifier reads off the future."""
 
 
 def train(session: Session) -> UNet:
@@ -71,29 +69,25 @@ def train(session: Session) -> UNet:
     stack, config = teacher_of(session)
     lessons = open_lessons(session, stack, config)
     student, classifier = (module_of(stack, name) for name in ("unet", "classifier_12m"))
-    assert isinstance(student, UNet)
+    assert isinstance(student, UNet) and isinstance(classifier, Classifier)
     classifier = channels_last(classifier).to(session.device).eval().requires_grad_(False)
-    knees, noises = lessons.future.shape[:2]
-    shape = lessons.current.shape[1:]
-    seed = session.recipe.seed
+    knees, views = lessons.current.shape[:2]
+    noise = torch.from_numpy(_scoring_noise(lessons.current.shape[2:]))
 
     def batch(step: int, rng: np.random.Generator) -> Batch:
-        pairs = [
-            (int(knee), int(rng.integers(noises)))
-            for knee in rng.integers(knees, size=config.optim.batch_size)
-        ]
-        noise = np.stack([lesson_noise(seed, knee, number, shape) for knee, number in pairs])
-        current = np.stack([lessons.current[knee] for knee, _ in pairs]).astype(np.float32)
-        future = np.stack([lessons.future[pair] for pair in pairs]).astype(np.float32)
-        return torch.from_numpy(noise), torch.from_numpy(current), torch.from_numpy(future)
+        size = config.optim.batch_size
+        chosen = rng.integers(knees, size=size), rng.integers(views, size=size)
+        current, future = (
+            torch.from_numpy(latents[chosen].astype(np.float32)).contiguous(memory_format=torch.channels_last)
+            for latents in (lessons.current, lessons.future)
+        )
+        return noise.expand_as(current), current, future, torch.from_numpy(lessons.grade[chosen])
 
     def terms(training: nn.Module, arrays: Batch) -> dict[str, Tensor]:
-        noise, current, future = arrays
+        noise, current, future, wanted = arrays
         forecast = few_steps(training, noise, current, config.steps)
-        with torch.no_grad():
-            wanted = classifier(future)[0].float().clamp_min(1e-6)
-        read = classifier(forecast)[0].float().clamp_min(1e-6)
-        apart = (wanted * (wanted.log() - read.log())).sum(dim=1).mean()
+        read = classifier.posterior(forecast).float().clamp_min(_LEAST)
+        apart = (wanted * (wanted.clamp_min(_LEAST).log() - read.log())).sum(dim=1).mean()
         return {"latent": F.mse_loss(forecast, future), "grade": config.grade_weight * apart}
 
     judge = Judge.of(session, stack)
@@ -132,6 +126,10 @@ def teacher_of(session: Session) -> tuple[Stack, DistilStage]:
             f"{stack.name} sees crops of {stack.description.crop_size} px, the recipe makes "
             f"{session.recipe.crop_size}: take a recipe of the stack's crop_size"
         )
+    if config.steps >= (steps := stack.description.steps):
+        raise UsageError(
+            f"{stack.name} forecasts in {steps} steps as it is: a student of {config.steps} saves none"
+        )
     return stack, config
 
 
@@ -141,7 +139,7 @@ def few_steps(unet: nn.Module, noise: Tensor, current: Tensor, steps: int) -> Te
     :func:`kneerisk.diffusion.sample` in torch, for 1 or 2 steps: then all its steps are of first order.
     """
     state = noise
-    for time, following in pairwise([1.0, 0.5, 0.0] if steps == 2 else [1.0, 0.0]):
+    for time, following in pairwise(sampling_times(steps)):
         (alpha, sigma), (alpha_next, sigma_next) = alpha_sigma(time), alpha_sigma(following)
         v: Tensor = unet(state, current, torch.full((len(state),), time, device=state.device)).float()
         clean = alpha * state - sigma * v
@@ -152,33 +150,44 @@ def few_steps(unet: nn.Module, noise: Tensor, current: Tensor, steps: int) -> Te
     raise AssertionError("the last time is 0")
 
 
+def _scoring_noise(shape: tuple[int, ...]) -> Array:
+    """What scoring starts every knee from unless told otherwise, float32 [1, C, h, w]."""
+    return draw_noise(_SCORING_SEED, 1, shape)
+
+
 def open_lessons(session: Session, stack: Stack, config: DistilStage) -> Lessons:
     """The teacher's forecasts of the training knees; made once a run (``lessons.npz``)."""
     path = session.out / _LESSONS_FILE
-    seed = session.recipe.seed
-    purpose = fingerprint(
-        seed, session.data.splits_sha256, stack.sha256, config.teacher_steps, config.futures_a_knee
-    )
+    knees, seed = session.data.knees["train"], session.recipe.seed
+    purpose = fingerprint(seed, session.data.splits_sha256, stack.sha256, config.teacher_steps, config.views)
+
+    def seen(index: int, view: int) -> Radiograph:
+        if view == 0:
+            return equalise(knees.pixels[index].astype(np.uint16))
+        rng = view_rng(seed, knees, index, view)
+        return augment(knees.pixels[index], knees.landmarks[index], VIEW, rng)[0]
 
     def make() -> Lessons:
-        knees = session.data.knees["train"]
         log.info(
-            "%s forecasts %d knees from %d noises each in %d steps",
-            *(stack.name, len(knees), config.futures_a_knee, config.teacher_steps),
+            "%s forecasts %d knees in %d views each in %d steps",
+            *(stack.name, len(knees), config.views, config.teacher_steps),
         )
+        made: list[tuple[npt.NDArray[np.float16], npt.NDArray[np.float16], Array]] = []
         with open_networks(stack, session) as networks:
-            current = networks.encode(knees.pixels)["latent"]
-            future = np.empty((len(current), config.futures_a_knee, *current.shape[1:]), np.float16)
-            for start in range(0, len(current), 256):
-                part = current[start : start + 256]
-                for number in range(config.futures_a_knee):
-                    noise = np.stack(
-                        [lesson_noise(seed, start + i, number, current.shape[1:]) for i in range(len(part))]
-                    )
-                    forecast = sample(networks.velocity, part, noise, config.teacher_steps)
-                    future[start : start + len(part), number] = forecast
-                log.info("forecast %d of %d knees", start + len(part), len(current))
-        return Lessons(current.astype(np.float16), future)
+            for start in range(0, len(knees), 64):
+                part = range(start, min(start + 64, len(knees)))
+                looks = [(index, view) for index in part for view in range(config.views)]
+                crops = np.stack([seen(*look) for look in looks])[:, None]
+                current = networks.run("encoder", {"radiograph": crops})["latent"]
+                future = networks.future(current, config.teacher_steps, _SCORING_SEED)
+                grade = networks.run("classifier_12m", {"latent": future})["kl"]
+                made.append((current.astype(np.float16), future.astype(np.float16), grade))
+                log.info("forecast %d of %d knees", part.stop, len(knees))
+        arrays = [
+            np.concatenate(parts).reshape(len(knees), config.views, *parts[0].shape[1:])
+            for parts in zip(*made, strict=True)
+        ]
+        return Lessons(*arrays)
 
     if session.fabric.is_global_zero and load_arrays(path, Lessons, purpose) is None:
         save_arrays(path, make(), purpose)
@@ -189,7 +198,7 @@ def open_lessons(session: Session, stack: Stack, config: DistilStage) -> Lessons
 
 
 def publish_student(session: Session, student: nn.Module, folder: Path, *, overwrite: bool = False) -> Stack:
-    """The teacher's stack with the student for its U-Net, calibrated anew on val and measured.
+    """The teacher's stack with the student beside its U-Net, calibrated anew on val and measured.
 
     A cohort without grades keeps the teacher's calibration.
 
@@ -200,7 +209,10 @@ def publish_student(session: Session, student: nn.Module, folder: Path, *, overw
         overwrite: replace one that is there.
     """
     teacher, config = teacher_of(session)
-    modules = {**modules_of(teacher), "unet": student.cpu()}
+    modules = {**modules_of(teacher), DISTILLED: student.cpu()}
+    unet = teacher.component("unet")
+    components = dict(teacher.description.components)
+    components[DISTILLED] = replace(unet, spec=replace(unet.spec, name=DISTILLED))
     training = yaml.safe_dump(
         {
             "distilled_from": {"stack": teacher.name, "sha256": teacher.sha256},
@@ -212,7 +224,12 @@ def publish_student(session: Session, student: nn.Module, folder: Path, *, overw
     )
     stack = write_stack(
         folder,
-        replace(teacher.description, name=folder.name.replace(".", "-"), steps=config.steps),
+        replace(
+            teacher.description,
+            name=folder.name.replace(".", "-"),
+            components=components,
+            distilled_steps=config.steps,
+        ),
         modules,
         calibration=teacher.calibration(),
         model_card=teacher.model_card(),
@@ -231,9 +248,9 @@ def _card(teacher: Stack, rows: list[dict[str, Any]]) -> str:
     lines = [
         "## Fewer steps",
         "",
-        f"The U-Net is a student of {teacher.name}'s: it forecasts in few steps. Val knees, against "
-        f"{REFERENCE_STEPS} steps of the teacher from the same noise (lessons start from seed 0's in part, "
-        "never from seed 1's):",
+        f"`{DISTILLED}` is a student of {teacher.name}'s U-Net, taught from seed 0's first noise: with one "
+        "sampled future a knee and seed 0 scoring takes it, else the U-Net itself. Val knees, against "
+        f"{REFERENCE_STEPS} steps of the U-Net from the same noise (seed 1's was in no lesson):",
         "",
         "| sampled by | steps | seed | abs. change of raw risk p50 / p99 / max | KL at 12 months changed | "
         "picture PSNR, dB | AUC change |",

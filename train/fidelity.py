@@ -104,6 +104,7 @@ def table_of_steps(
     above the grade now) for the rises that val's own pairs of visits show, missing where too few rise.
     """
     knees = session.data.knees["val"]
+    taught_by = teacher.description.forecaster
     rows = []
     with open_networks(teacher, session) as networks, open_networks(student, session) as quick:
         current = networks.encode(knees.pixels)["latent"]
@@ -114,8 +115,8 @@ def table_of_steps(
             pictures = networks.run("decoder", {"latent": future[:_JUDGED]})["radiograph"]
             reference_auc = _rise_auc(session, wanted)
             for who, used, steps in (
-                *(("teacher", networks, count) for count in counts),
-                ("student", quick, student.description.steps),
+                *(("teacher", networks, count) for count in counts if taught_by(count) == "unet"),
+                ("student", quick, student.description.usual_steps()),
             ):
                 forecast = used.future(current, steps, seed)
                 later = used.run("classifier_12m", {"latent": forecast})["kl"]

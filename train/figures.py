@@ -34,8 +34,8 @@ class Interval:
 
 
 def split_forecast(networks: Networks, knees: Knees, seed: int = 0) -> Forecast:
-    """Everything of every knee at the stack's own number of steps."""
-    return networks.forecast(knees, networks.stack.description.steps, seed)
+    """Everything of every knee, as scoring would forecast it unless asked otherwise."""
+    return networks.forecast(knees, networks.stack.description.usual_steps(seed=seed), seed)
 
 
 def measure(stack: Stack, session: Session) -> dict[str, dict[str, object]]:

@@ -84,13 +84,14 @@ class Networks:
         return self.run("encoder", {"radiograph": np.stack(equalised(crops))[:, None]})
 
     def future(self, latent: Array, steps: int, seed: int = 0) -> Array:
-        """One sampled future of each latent, all from the seed's noise."""
+        """One sampled future of each latent, all from the seed's noise, by the U-Net of so many steps."""
         noise = np.repeat(draw_noise(seed, 1, latent.shape[1:]), len(latent), axis=0)
-        return sample(self.velocity, latent, noise, steps)
+        unet = self.stack.description.forecaster(steps)
 
-    def velocity(self, noisy: Array, current: Array, time: Array) -> Array:
-        """V float32 [B, C, h, w] by the U-Net, as the sampler calls it."""
-        return self.run("unet", {"noisy": noisy, "current": current, "time": time})["velocity"]
+        def velocity(noisy: Array, current: Array, time: Array) -> Array:
+            return self.run(unet, {"noisy": noisy, "current": current, "time": time})["velocity"]
+
+        return sample(velocity, latent, noise, steps)
 
     def forecast(self, knees: Knees, steps: int, seed: int = 0) -> Forecast:
         """Everything of every knee."""

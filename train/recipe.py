@@ -126,11 +126,11 @@ class DistilStage:
     """A U-Net that forecasts in one or two steps, taught by a published stack's (:mod:`train.distil`)."""
 
     optim: OptimConfig
-    steps: int = 1
+    steps: int = 2
     """Calls of the student a future: 1 or 2."""
-    teacher_steps: int = 24
-    futures_a_knee: int = 2
-    """Noises from which the teacher forecasts each training knee."""
+    teacher_steps: int = 12
+    views: int = 3
+    """Of each training knee that the teacher forecasts: the crop as it is, and augmented ones."""
     grade_weight: float = 1.0
     """Weight of what the later classifier reads off the forecast, beside the latent's squared error."""
     figures_every: int = 250
@@ -139,8 +139,8 @@ class DistilStage:
     def __post_init__(self) -> None:
         if self.steps not in (1, 2):
             raise ValueError(f"steps must be 1 or 2, not {self.steps}")
-        if self.teacher_steps < 1 or self.futures_a_knee < 1:
-            raise ValueError("teacher_steps and futures_a_knee must be at least 1")
+        if self.teacher_steps < 1 or self.views < 1:
+            raise ValueError("teacher_steps and views must be at least 1")
 
 
 @dataclass(frozen=True)

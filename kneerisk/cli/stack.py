@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from kneerisk.cli import options as o
+
+if TYPE_CHECKING:
+    from kneerisk.stack import StackDescription
 
 app = typer.Typer(help="The stacks of networks that are here.", no_args_is_help=True)
 
@@ -70,12 +73,20 @@ def info(
             ("stack", f"{stack.name}: {description.summary}"),
             ("sha256", stack.sha256),
             ("crop", f"{description.crop_size} px, {description.field_of_view_mm:g} mm"),
-            ("defaults", f"{description.steps} steps, {description.samples} sampled futures"),
+            ("defaults", _defaults(description)),
             ("calibrated to", str(population)),
             *((name, entry.terms) for name, entry in description.components.items()),
         ]
     )
     typer.echo("\n" + stack.model_card())
+
+
+def _defaults(description: StackDescription) -> str:
+    futures = f"{description.samples} sampled futures"
+    if description.distilled_steps is None:
+        return f"{description.steps} steps, {futures}"
+    quick, full = description.distilled_steps, description.steps
+    return f"{quick} steps, distilled ({full} for other seeds, more samples or --upscale), {futures}"
 
 
 @app.command("import")

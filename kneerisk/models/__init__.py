@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import nn
 
-COMPONENTS = ("encoder", "unet", "classifier_now", "classifier_12m", "decoder", "localiser")
+COMPONENTS = ("encoder", "unet", "unet_distilled", "classifier_now", "classifier_12m", "decoder", "localiser")
 
 
 def build(component: str, config: Mapping[str, Any]) -> nn.Module:
@@ -28,7 +28,7 @@ def build(component: str, config: Mapping[str, Any]) -> nn.Module:
         from kneerisk.models.vqvae import Decoder, DecoderConfig
 
         return Decoder(DecoderConfig(**values))
-    if component == "unet":
+    if component in ("unet", "unet_distilled"):
         from kneerisk.models.unet import UNet, UNetConfig
 
         return UNet(UNetConfig(**values))

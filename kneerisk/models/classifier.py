@@ -75,14 +75,26 @@ class Classifier(nn.Module):
 
     def logits(self, latent: Tensor) -> tuple[Tensor, Tensor]:
         """Latent [B, C, h, w] → (grade logits [B, 5], landmarks [B, 16, 2] in crop pixels), float32."""
-        shallow = self.stem(latent)
-        middle = self.stages[1](self.stages[0](shallow))
-        deep = self.stages[3](self.stages[2](middle))
-        grade = self.grade(self.head(deep).mean(dim=(2, 3)))
+        shallow, middle, deep = self._features(latent)
         rising = torch.cat([self.rise1(deep), middle], dim=1)
         rising = self.rise3(torch.cat([self.rise2(rising), shallow], dim=1))
         landmarks = soft_argmax(self.heatmaps(rising).float(), self.config.crop_size)
-        return grade.float(), landmarks
+        return self._grade(deep), landmarks
+
+    def posterior(self, latent: Tensor) -> Tensor:
+        """Latent [B, C, h, w] → P(KL) float32 [B, 5], without the work of finding landmarks."""
+        _, _, deep = self._features(latent)
+        return (self._grade(deep) / self.temperature).softmax(dim=1)
+
+    def _features(self, latent: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The trunk at the latent's size, at half and at a quarter of it."""
+        shallow = self.stem(latent)
+        middle = self.stages[1](self.stages[0](shallow))
+        return shallow, middle, self.stages[3](self.stages[2](middle))
+
+    def _grade(self, deep: Tensor) -> Tensor:
+        grade: Tensor = self.grade(self.head(deep).mean(dim=(2, 3)))
+        return grade.float()
 
     def forward(self, latent: Tensor) -> tuple[Tensor, Tensor]:
         """Latent [B, C, h, w] → (P(KL) float32 [B, 5], landmarks float32 [B, 16, 2] in crop pixels)."""

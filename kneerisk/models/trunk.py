@@ -33,7 +33,7 @@ class SamePadConv(nn.Conv2d):
         """[B, C, H, W] → [B, C', ceil(H / stride), ceil(W / stride)]."""
         if self._pad is not None:
             input = F.pad(input, (*self._pad, *self._pad))
-        if self.training and self._train_in_float32 and input.device.type == "cpu":
+        if self._train_in_float32 and input.requires_grad and input.device.type == "cpu":
             with torch.autocast("cpu", enabled=False):
                 return super().forward(input.float()).to(input.dtype)
         return super().forward(input)

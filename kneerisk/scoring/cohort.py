@@ -29,14 +29,13 @@ if TYPE_CHECKING:
     import polars as pl
 
     from engines.runner import Runner
-    from kneerisk.stack import Stack
+    from kneerisk.stack import Stack, StackDescription
 
 log = logging.getLogger(__name__)
 
 _PATHS = frozenset({"previews", "futures", "run_report"})
 _PARALLEL = 2
 """Calls of a network at once, on a CPU: while one waits (for memory, for a layer's end) another computes."""
-FORECASTERS = ("encoder", "unet", "classifier_now", "classifier_12m")
 
 
 def score_cohort(
@@ -101,21 +100,18 @@ def open_rooms(
     from kneerisk.stack import Stack
 
     stack = Stack.load(networks.stack)
+    settings = _forecast_settings(stack.description, networks)
+    forecaster = stack.description.forecaster(settings.steps)
     wants_pictures = run.previews is not None or run.futures is not None
-    names = (*FORECASTERS, *(("decoder",) if wants_pictures else ()))
+    names = (*stack.description.networks(settings.steps), *(("decoder",) if wants_pictures else ()))
     networks = _resolved(stack, names, networks)
-    settings = ForecastSettings(
-        steps=networks.steps or stack.description.steps,
-        samples=networks.samples or stack.description.samples,
-        seed=networks.seed,
-        upscale=networks.upscale,
-    )
     calibration = Calibration.from_mapping(stack.calibration())
     with ExitStack() as resources:
         runners = {name: resources.enter_context(_open(stack, name, networks)) for name in names}
         predictor = StackPredictor(
             {name: runner.run for name, runner in runners.items()},
             settings,
+            forecaster=forecaster,
             novelty_threshold=calibration.novelty_threshold,
             micro_batch=stack.description.micro_batch,
             grade_zooms=stack.description.grade_zooms,
@@ -123,7 +119,7 @@ def open_rooms(
             keep_latents=wants_pictures,
             stage=clock.stage,
         )
-        unet = runners["unet"]  # the encoder may keep to fp32 whatever is asked
+        unet = runners[forecaster]  # the encoder may keep to fp32 whatever is asked
         yield Rooms(
             read=_reader(inputs),
             localise=resources.enter_context(_open_localiser(stack, networks, inputs.invert)),
@@ -143,6 +139,14 @@ def open_rooms(
                 "kneerisk_version": __version__,
             },
         )
+
+
+def _forecast_settings(description: StackDescription, networks: StackSettings) -> ForecastSettings:
+    samples = networks.samples or description.samples
+    usual = description.usual_steps(samples=samples, seed=networks.seed, upscale=networks.upscale)
+    return ForecastSettings(
+        steps=networks.steps or usual, samples=samples, seed=networks.seed, upscale=networks.upscale
+    )
 
 
 @dataclass(slots=True)

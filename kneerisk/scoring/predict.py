@@ -68,8 +68,9 @@ class StackPredictor:
     """Runs a stack's components over crops.
 
     Args:
-        components: ``encoder``, ``unet``, ``classifier_now``, ``classifier_12m`` and, to decode, ``decoder``.
+        components: ``encoder``, a U-Net, ``classifier_now``, ``classifier_12m`` and, to decode, ``decoder``.
         settings: how the future is sampled.
+        forecaster: the U-Net's name among the components.
         novelty_threshold: above it a knee is flagged ``unusual-appearance``; ``None`` flags nothing.
         micro_batch: items a network call holds, always; a property of the stack, not of the machine.
         grade_zooms: of the crop, at which the grade now is read; a property of the stack too.
@@ -83,6 +84,7 @@ class StackPredictor:
         components: Mapping[str, Run],
         settings: ForecastSettings,
         *,
+        forecaster: str = "unet",
         novelty_threshold: float | None = None,
         micro_batch: int = 8,
         grade_zooms: Sequence[float] = (1.0,),
@@ -92,6 +94,7 @@ class StackPredictor:
     ) -> None:
         self._components = components
         self._settings = settings
+        self._unet = components[forecaster]
         self._novelty_threshold = novelty_threshold
         self._micro_batch = micro_batch
         self._closer_looks = tuple(zoom for zoom in grade_zooms if zoom != 1)
@@ -166,7 +169,7 @@ class StackPredictor:
 
         def velocity(noisy: FloatArray, condition: FloatArray, time: FloatArray) -> FloatArray:
             arrays = {"noisy": noisy, "current": condition, "time": time}
-            return np.asarray(self._components["unet"](arrays)["velocity"], dtype=np.float32)
+            return np.asarray(self._unet(arrays)["velocity"], dtype=np.float32)
 
         parts = [
             sample(velocity, self._padded(current[s]), self._padded(noise[s]), self._settings.steps)[

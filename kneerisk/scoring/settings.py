@@ -42,7 +42,7 @@ class StackSettings:
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     device: str = "cpu"
     steps: int | None = None
-    """``None``: the stack's own."""
+    """``None``: the stack's own (:meth:`kneerisk.stack.StackDescription.usual_steps`)."""
     samples: int | None = None
     seed: int = 0
     upscale: bool = False

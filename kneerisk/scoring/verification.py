@@ -58,6 +58,8 @@ class Limits:
 class ChainAgreement:
     """The whole chain on N knees."""
 
+    steps: int
+    """Sampler steps."""
     knees: int
     risk_p50: float
     risk_p99: float
@@ -80,7 +82,8 @@ class Verification:
     candidate: str
     components: tuple[Parity, ...]
     """One a component and batch size."""
-    chain: ChainAgreement
+    chains: tuple[ChainAgreement, ...]
+    """End to end: in the stack's usual steps, then in those of its full sampler where they are others."""
     limits: Limits
     failures: tuple[str, ...] = field(default=())
     """What exceeds its limit, a line each; empty where the candidate passed."""
@@ -108,7 +111,8 @@ def verify(
 
     Args:
         stack: whose components both run.
-        reference: ``encoder``, ``unet``, ``classifier_now``, ``classifier_12m``; float32.
+        reference: ``encoder``, ``unet``, ``classifier_now``, ``classifier_12m`` and, where the stack has
+            one, ``unet_distilled``; float32.
         candidate: the same components.
         crops: knees, at least one.
         batches: batch sizes at which each component is compared; more knees than there are repeat.
@@ -126,7 +130,7 @@ def verify(
         for name, arrays in inputs.items()
         for size in dict.fromkeys(batches)
     )
-    chain = _chain(stack, reference, candidate, crops, inputs)
+    chains = tuple(_chain(stack, reference, candidate, crops, inputs, steps) for steps in _ways(stack))
     broken = [
         f"{parity.component}.{name}: {output.not_finite} values are not finite"
         for parity in parities
@@ -134,8 +138,9 @@ def verify(
         if output.not_finite
     ]
     one = next(iter(parities))
-    failures = (*broken, *exceeded(chain, limits))
-    return Verification(one.reference, one.candidate, parities, chain, limits, failures)
+    apart = [f"in {chain.steps} steps: {line}" for chain in chains for line in exceeded(chain, limits)]
+    failures = (*broken, *apart)
+    return Verification(one.reference, one.candidate, parities, chains, limits, failures)
 
 
 def verify_against_torch(
@@ -152,7 +157,7 @@ def verify_against_torch(
     Raises:
         UsageError: the radiographs show no knee.
     """
-    from kneerisk.scoring.cohort import FORECASTERS, knee_crops
+    from kneerisk.scoring.cohort import knee_crops
     from kneerisk.scoring.settings import InputSettings, StackSettings
 
     with tempfile.TemporaryDirectory() as scratch, ExitStack() as kept:
@@ -162,10 +167,14 @@ def verify_against_torch(
         crops = knee_crops(InputSettings((folder,), id_from="folder"), StackSettings(str(stack.folder)))
         if not crops:
             raise UsageError(f"{folder}: no knee was found there to verify on (kneerisk validate tells why)")
-        reference = {name: kept.enter_context(stack.open(name, "torch", "fp32")) for name in FORECASTERS}
-        return verify(
-            stack, reference, {name: candidate[name] for name in FORECASTERS}, crops, batches=batches
-        )
+        names = {name for steps in _ways(stack) for name in stack.description.networks(steps)}
+        reference = {name: kept.enter_context(stack.open(name, "torch", "fp32")) for name in names}
+        return verify(stack, reference, {name: candidate[name] for name in names}, crops, batches=batches)
+
+
+def _ways(stack: Stack) -> tuple[int, ...]:
+    """The numbers of steps that scoring takes by itself: the usual one first."""
+    return tuple(dict.fromkeys((stack.description.usual_steps(), stack.description.steps)))
 
 
 def _simulate(folder: Path) -> None:
@@ -204,9 +213,10 @@ def _inputs(
     times = np.linspace(1.0, 0.05, len(latent)).astype(np.float32)
     angle = (0.5 * np.pi * times)[:, None, None, None]
     noisy = (np.cos(angle) * latent + np.sin(angle) * noise).astype(np.float32)
+    forecast = {"noisy": noisy, "current": latent, "time": times}
     return {
         "encoder": {"radiograph": pixels},
-        "unet": {"noisy": noisy, "current": latent, "time": times},
+        **{stack.description.forecaster(steps): forecast for steps in _ways(stack)},
         "classifier_now": {"latent": latent},
         "classifier_12m": {"latent": latent},
     }
@@ -229,8 +239,9 @@ def _chain(
     candidate: Mapping[str, Runner],
     crops: Sequence[KneeCrop],
     inputs: Mapping[str, Mapping[str, npt.NDArray[Any]]],
+    steps: int,
 ) -> ChainAgreement:
-    expected, found = (_predict(stack, runners, crops) for runners in (reference, candidate))
+    expected, found = (_predict(stack, runners, crops, steps) for runners in (reference, candidate))
     both = [
         (a, b)
         for a, b in zip(expected, found, strict=True)
@@ -243,7 +254,7 @@ def _chain(
     if not both:
         worst = float("inf")
         return ChainAgreement(
-            len(crops), worst, worst, worst, worst, 1.0, float(moved.mean()), worst, None, len(crops)
+            steps, len(crops), worst, worst, worst, worst, 1.0, float(moved.mean()), worst, None, len(crops)
         )
     p_now, p_12m, marks = (
         [np.stack(values) for values in zip(*pairs, strict=True)]
@@ -262,6 +273,7 @@ def _chain(
     )
     shifted = np.linalg.norm(marks[1] - marks[0], axis=-1)
     return ChainAgreement(
+        steps=steps,
         knees=len(crops),
         risk_p50=float(np.quantile(apart, 0.5)),
         risk_p99=float(np.quantile(apart, 0.99)),
@@ -275,11 +287,14 @@ def _chain(
     )
 
 
-def _predict(stack: Stack, runners: Mapping[str, Runner], crops: Sequence[KneeCrop]) -> Sequence[object]:
+def _predict(
+    stack: Stack, runners: Mapping[str, Runner], crops: Sequence[KneeCrop], steps: int
+) -> Sequence[object]:
     description = stack.description
     predictor = StackPredictor(
         {name: runner.run for name, runner in runners.items()},
-        ForecastSettings(steps=description.steps),
+        ForecastSettings(steps=steps),
+        forecaster=description.forecaster(steps),
         micro_batch=description.micro_batch,
         grade_zooms=description.grade_zooms,
         crop_size=description.crop_size,

@@ -23,6 +23,15 @@ def test_grades_are_a_distribution_and_landmarks_lie_in_the_crop():
 
 
 @torch.no_grad()
+def test_grades_alone_are_those_that_come_with_landmarks():
+    torch.manual_seed(0)
+    module = build("classifier_12m", SMALL).eval()
+    module.temperature.fill_(1.7)
+    latent = torch.randn(3, 8, 28, 28)
+    torch.testing.assert_close(module.posterior(latent), module(latent)[0])
+
+
+@torch.no_grad()
 def test_a_higher_temperature_flattens_the_grades():
     torch.manual_seed(0)
     module = build("classifier_12m", SMALL).eval()

@@ -11,7 +11,7 @@ import pytest
 from engines.runner import Runner
 from engines.spec import Array
 from kneerisk.records import KneeCrop
-from kneerisk.scoring.cohort import FORECASTERS, knee_crops
+from kneerisk.scoring.cohort import knee_crops
 from kneerisk.scoring.settings import InputSettings, StackSettings
 from kneerisk.scoring.verification import ChainAgreement, Limits, exceeded, verify
 from kneerisk.stack import Stack
@@ -45,7 +45,10 @@ def stack() -> Stack:
 @pytest.fixture(scope="module")
 def runners(stack: Stack) -> Iterator[dict[str, Runner]]:
     with ExitStack() as kept:
-        yield {name: kept.enter_context(stack.open(name, "cpu", "fp32", threads=2)) for name in FORECASTERS}
+        description = stack.description
+        ways = (description.usual_steps(), description.steps)
+        names = {name for steps in ways for name in description.networks(steps)}
+        yield {name: kept.enter_context(stack.open(name, "cpu", "fp32", threads=2)) for name in names}
 
 
 def test_the_cohorts_first_knees_are_taken(crops: list[KneeCrop]) -> None:
@@ -56,9 +59,10 @@ def test_the_cohorts_first_knees_are_taken(crops: list[KneeCrop]) -> None:
 def test_the_same_networks_agree(stack: Stack, runners: dict[str, Runner], crops: list[KneeCrop]) -> None:
     same = verify(stack, runners, {name: Bent(r, dict) for name, r in runners.items()}, crops, batches=(2,))
     assert same.passed
-    assert same.chain.risk_max == 0
-    assert same.chain.rank_correlation == pytest.approx(1)
-    assert {parity.component for parity in same.components} == set(FORECASTERS)
+    assert [chain.steps for chain in same.chains][-1] == stack.description.steps
+    assert all(chain.risk_max == 0 for chain in same.chains)
+    assert all(chain.rank_correlation == pytest.approx(1) for chain in same.chains)
+    assert {parity.component for parity in same.components} == set(runners)
     assert same.candidate.startswith("bent")
 
 
@@ -92,7 +96,7 @@ def test_verifying_wants_knees(stack: Stack, runners: dict[str, Runner]) -> None
 
 
 def test_limits_are_the_least_that_fails() -> None:
-    fine = ChainAgreement(10, 0.0, 0.02, 0.1, 0.03, 0.01, 0.02, 1.0, 0.995, 0)
+    fine = ChainAgreement(8, 10, 0.0, 0.02, 0.1, 0.03, 0.01, 0.02, 1.0, 0.995, 0)
     assert exceeded(fine, Limits()) == []
     for name, worse in (("risk_p99", 0.021), ("grades_changed", 0.02), ("rank_correlation", 0.9)):
         assert len(exceeded(replace(fine, **{name: worse}), Limits())) == 1

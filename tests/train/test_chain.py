@@ -133,13 +133,16 @@ def test_a_published_stack_is_made_faster(cohort: Path, published: Path, tmp_pat
     distil = ("train", "distil", "--stack", published, "--data", cohort, "--out", out, "--publish", fast)
     run(*distil, "--recipe", "debug")
     before, after = Stack.load(published), Stack.load(fast)
-    assert (before.description.steps, after.description.steps) == (2, 1)
-    changed = set()
+    assert after.description.steps == before.description.steps == 2
+    assert after.description.usual_steps() == 1
+    assert set(after.description.components) - set(before.description.components) == {"unet_distilled"}
     for component in before.description.components:
         old, new = (read_weights(stack.folder / WEIGHTS_NAME, component)[0] for stack in (before, after))
-        if not all(np.array_equal(old[name], new[name]) for name in old):
-            changed.add(component)
-    assert changed == {"unet"}
+        assert all(np.array_equal(old[name], new[name]) for name in old)
+    taught, teacher = (
+        read_weights(after.folder / WEIGHTS_NAME, unet)[0] for unet in ("unet_distilled", "unet")
+    )
+    assert not all(np.array_equal(taught[name], teacher[name]) for name in teacher)
     assert "## Fewer steps" in after.model_card()
     rows = json.loads((out / "steps.json").read_text())
     assert {row["sampled_by"] for row in rows} == {"teacher", "student"}

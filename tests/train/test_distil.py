@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from kneerisk.diffusion import draw_noise, sample
+from kneerisk.diffusion import sample
 from kneerisk.models.unet import UNet, UNetConfig
-from kneerisk.scoring.predict import ForecastSettings
-from train.distil import few_steps, lesson_noise
+from train.distil import few_steps
 from train.fidelity import compare_risks
 from train.recipe import DistilStage, OptimConfig
 
@@ -26,14 +25,6 @@ def test_a_student_is_trained_on_what_the_sampler_will_do_with_it(steps: int) ->
         ours = few_steps(unet, noise, current, steps).numpy()
     np.testing.assert_allclose(ours, sample(velocity, current.numpy(), noise.numpy(), steps), atol=1e-5)
     assert np.abs(ours + noise.numpy()).max() > 0.1
-
-
-def test_the_first_lesson_starts_from_the_noise_of_scoring_and_others_from_their_own() -> None:
-    shape = (8, 4, 4)
-    of_scoring = draw_noise(ForecastSettings(steps=1).seed, 1, shape)[0]
-    np.testing.assert_array_equal(lesson_noise(3, 5, 0, shape), of_scoring)
-    others = [lesson_noise(3, knee, number, shape) for knee in (5, 6) for number in (1, 2)]
-    assert len({noise.tobytes() for noise in [of_scoring, *others]}) == 5
 
 
 def test_more_steps_than_two_are_no_student() -> None:
