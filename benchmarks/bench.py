@@ -6,9 +6,13 @@ Measured are knees a second end to end (start-up, scan and table included), the 
 of the reading is hidden behind the networks, and the highest resident memory of the process,
 
 - from full-size radiographs: simulated bilateral ones of about 2048 x 2494 pixels, JPEG-lossless DICOM;
-- from crops: the single knees of examples/cohort;
-- from as many crops as a large cohort has, against a hundred: memory must not grow with them;
-- from the same crops by a naive reference (benchmarks/naive.py), and how far the two sets of risks differ.
+- from crops, the single knees of examples/cohort: a hundred, and up to as many as a large cohort has, so that
+  start-up, and memory that grows, would show;
+
+against what bounds it: how fast the same files are read and decoded and nothing else, and how fast the
+networks would be at the processor's measured peak (benchmarks/networks.py, which also tells what keeps each
+from it, by backend and precision); and against a naive reference on the same crops (benchmarks/naive.py),
+with how far the two sets of risks differ.
 
 Images are repeated by the rows of a manifest, so thousands of them cost no disk; every row is read, decoded
 and scored.  A full run takes about half an hour, a quick one a few minutes.
@@ -27,15 +31,22 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from itertools import cycle, islice
+from itertools import cycle, groupby, islice
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import psutil
+
+if TYPE_CHECKING:
+    from benchmarks.networks import Network
 
 ROOT = Path(__file__).parents[1]
 COHORT = ROOT / "examples" / "cohort"
 POLL_SECONDS = 0.05
+DEFAULT = ("cpu", "auto")
+"""Backend and precision of a run that is asked for neither."""
 UNIQUE_RADIOGRAPHS = 8
 
 
@@ -44,14 +55,12 @@ class Size:
     """How many images each part scores."""
 
     radiographs: int
-    crops: int
-    few: int
-    many: int
+    crops: tuple[int, ...]
     naive: int
 
 
-FULL = Size(radiographs=100, crops=500, few=100, many=10_000, naive=100)
-QUICK = Size(radiographs=16, crops=100, few=100, many=400, naive=20)
+FULL = Size(radiographs=100, crops=(100, 1_000, 10_000), naive=100)
+QUICK = Size(radiographs=16, crops=(100, 400), naive=20)
 
 
 @dataclass(frozen=True)
@@ -65,9 +74,9 @@ class Measured:
     """Wall time of the process, from start to end."""
     knees_per_second: float
     stages: dict[str, float]
-    """Seconds by stage; files are read in threads beside the others."""
+    """Seconds by stage, over all threads: stages overlap."""
     reading_hidden: float | None
-    """Share of the reading time that the networks did not wait for."""
+    """Share of the time for reading, localising and standardising that the networks did not wait for."""
     peak_rss_mb: float
 
 
@@ -127,7 +136,8 @@ def measure(name: str, images: Sequence[Path], count: int, cpus: int, folder: Pa
         raise SystemExit(f"kneerisk score ended with {status} on {name}")
     summary = json.loads(report.read_text())["summary"]
     stages = {stage: round(spent, 2) for stage, spent in summary["stages"].items()}
-    reading, waiting = stages.get("read", 0.0), stages.get("wait for files", 0.0)
+    reading = sum(stages.get(stage, 0.0) for stage in ("read", "localise", "standardise"))
+    waiting = stages.get("wait for files", 0.0)
     return Measured(
         name=name,
         images=count,
@@ -174,6 +184,38 @@ def against_naive(crops: Sequence[Path], count: int, fast: Measured, folder: Pat
     )
 
 
+def reading_rate(images: Sequence[Path], cpus: int) -> float:
+    """Images a second that are read and decoded, and nothing else done, in as many threads."""
+    from kneerisk.radiograph.read import read
+    from kneerisk.records import RadiographRef
+
+    refs = [RadiographRef(image, image.name) for image in islice(cycle(images), max(16, len(images)))]
+    with ThreadPoolExecutor(cpus) as threads:
+        start = time.perf_counter()
+        list(threads.map(lambda ref: read(ref, spacing_mm=None, invert="auto"), refs))
+        return len(refs) / (time.perf_counter() - start)
+
+
+@dataclass(frozen=True)
+class Bound:
+    """What a run cannot be faster than, and how near it came."""
+
+    name: str
+    reading_knees_per_second: float
+    networks_knees_per_second: float
+    """At the measured peak of a matrix multiplication, in each network's precision."""
+    ratio: float
+    """Of the measured knees a second to the lower of the two."""
+
+
+def bound(run: Measured, images: Sequence[Path], networks: Sequence[Network], cpus: int) -> Bound:
+    """Bounds of a run on the default backend."""
+    reading = reading_rate(images, cpus) * run.knees / run.images
+    computing = 1000 / sum(n.ms * n.peak_share for n in networks if (n.backend, n.asked) == DEFAULT)
+    ratio = run.knees_per_second / min(reading, computing)
+    return Bound(run.name, round(reading, 1), round(computing, 1), round(ratio, 3))
+
+
 def show(result: Measured) -> None:
     """One run in words."""
     hidden = "" if result.reading_hidden is None else f", {result.reading_hidden:.0%} of reading hidden"
@@ -185,30 +227,73 @@ def show(result: Measured) -> None:
         print(f"    {stage:<16} {spent:8.2f} s  {1000 * spent / max(result.knees, 1):8.1f} ms a knee")
 
 
+def show_networks(networks: Sequence[Network]) -> None:
+    """The networks as a table, the sums of each backend and precision last."""
+    print(
+        f"{'network':<16} {'backend':<8} {'in':<5} {'calls':>5} {'GFLOP':>6} {'ms a knee':>9} {'of peak':>8}"
+        f" {'dense':>6} {'depthwise':>9} {'other':>6}"
+    )
+    for n in networks:
+        kinds = " " * 23
+        if n.dense is not None and n.depthwise is not None:
+            kinds = f"{n.dense:6.0%} {n.depthwise:9.0%} {1 - n.dense - n.depthwise:6.0%}"
+        print(
+            f"{n.name:<16} {n.backend:<8} {n.precision:<5} {n.calls:5d} {n.gflop:6.2f} {n.ms:9.2f} "
+            f"{n.peak_share:8.0%} {kinds}"
+        )
+    for group in totals(networks):
+        print(
+            f"{'all':<16} {group['backend']:<8} {group['precision']:<5} {'':5} {group['gflop']:6.2f} "
+            f"{group['ms']:9.2f} {group['peak_share']:8.0%}"
+        )
+
+
+def totals(networks: Sequence[Network]) -> list[dict[str, Any]]:
+    """A knee's networks together, in each way to run them; the share of the peak is the time's at peak."""
+    runs = [list(part) for _, part in groupby(networks, key=lambda n: (n.backend, n.asked))]
+    return [
+        {
+            "backend": run[0].backend,
+            "precision": run[0].asked,
+            "gflop": sum(n.gflop for n in run),
+            "ms": sum(n.ms for n in run),
+            "peak_share": sum(n.ms * n.peak_share for n in run) / sum(n.ms for n in run),
+        }
+        for run in runs
+    ]
+
+
 def main() -> None:
-    """Run the three parts, print them, and write them as JSON where asked."""
+    """Run all parts, print them, and write them as JSON where asked."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="fewer images: a first impression in minutes")
     parser.add_argument("--cpus", type=int, default=2, help="processors the scoring may use (default: 2)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures as JSON")
     options = parser.parse_args()
     sys.path.insert(0, str(ROOT))
+    from benchmarks.networks import measure_networks
+    from kneerisk.stack import Stack
+
     size = QUICK if options.quick else FULL
     crops = sorted(p for p in COHORT.rglob("*") if p.stem[-1:] in "LR" and p.suffix in (".dcm", ".png"))
-    results = []
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         radiographs = simulate_radiographs(folder / "radiographs")
-        for name, images, count in (
+        parts = [
             ("full-size", radiographs, size.radiographs),
-            ("crops", crops, size.crops),
-            ("memory-few", crops, size.few),
-            ("memory-many", crops, size.many),
-        ):
+            *((f"crops-{n}", crops, n) for n in size.crops),
+        ]
+        results = []
+        for name, images, count in parts:
             results.append(measure(name, images, count, options.cpus, folder))
             show(results[-1])
-        against = against_naive(crops, size.naive, results[3], folder)
-    few, many = results[2:4]
+        against = against_naive(crops, size.naive, results[-1], folder)
+        networks = list(measure_networks(Stack.load("compact"), options.cpus))
+        bounds = [
+            bound(run, images, networks, options.cpus)
+            for run, (_, images, _) in zip(results, parts, strict=True)
+        ]
+    few, many = results[1], results[-1]
     print(
         f"naive reference: {against.naive_knees_per_second:.2f} knees/s; kneerisk score on {many.images} "
         f"crops is {against.ratio:.1f} times as fast; raw risks differ by {against.risk_p50:.4f} (median), "
@@ -217,6 +302,12 @@ def main() -> None:
     print(
         f"memory: {few.peak_rss_mb:.0f} MB at {few.images} images, {many.peak_rss_mb:.0f} MB at {many.images}"
     )
+    show_networks(networks)
+    for limit in bounds:
+        print(
+            f"{limit.name}: reading alone {limit.reading_knees_per_second:.0f} knees/s, networks at peak "
+            f"{limit.networks_knees_per_second:.0f} knees/s: {limit.ratio:.0%} of the lower is reached"
+        )
     if options.json:
         machine = {"python": platform.python_version(), "cpus": options.cpus, "machine": platform.machine()}
         document = {
@@ -224,6 +315,9 @@ def main() -> None:
             "machine": machine,
             "runs": [asdict(result) for result in results],
             "against_naive": asdict(against),
+            "networks": [asdict(network) for network in networks],
+            "networks_together": totals(networks),
+            "bounds": [asdict(limit) for limit in bounds],
         }
         options.json.write_text(json.dumps(document, indent=2) + "\n")
 

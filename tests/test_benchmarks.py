@@ -1,6 +1,9 @@
 """The naive reference scores the same stack: the same answers, only slower."""
 
 import csv
+from collections import Counter
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -43,3 +46,64 @@ def test_the_reference_scores_the_examples(tmp_path: Path, monkeypatch: pytest.M
     assert found.knees_per_second > 0
     assert len(found.risks) == 2
     assert all(0 <= risk <= 1 for risk in found.risks.values())
+
+
+def test_networks_are_counted_as_often_as_scoring_calls_them() -> None:
+    from benchmarks.networks import calls_a_knee
+    from kneerisk.scoring.cohort import knee_crops
+    from kneerisk.scoring.predict import ForecastSettings, StackPredictor
+    from kneerisk.scoring.settings import InputSettings, StackSettings
+    from kneerisk.stack import Stack
+
+    stack = Stack.load("compact")
+    description = stack.description
+    steps = description.usual_steps()
+    called: Counter[str] = Counter()
+    with ExitStack() as kept:
+
+        def counted(name: str) -> Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]:
+            runner = kept.enter_context(stack.open(name))
+
+            def run(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+                called[name] += len(next(iter(arrays.values())))
+                return runner.run(arrays)
+
+            return run
+
+        predictor = StackPredictor(
+            {name: counted(name) for name in description.networks(steps)},
+            ForecastSettings(steps),
+            forecaster=description.forecaster(steps),
+            micro_batch=1,
+            grade_zooms=description.grade_zooms,
+        )
+        (crop,) = knee_crops(
+            InputSettings((ROOT / "examples" / "cohort",), id_from="folder"), StackSettings(), limit=1
+        )
+        predictor.predict([crop], [predictor.views(crop)])
+    assert called == {name: calls for name, calls in calls_a_knee(stack).items() if name != "localiser"}
+
+
+def test_the_time_of_layers_is_shared_out() -> None:
+    from benchmarks.networks import gflop_an_item, layer_shares
+    from kneerisk.stack import Stack
+
+    stack = Stack.load("compact")
+    dense, depthwise = layer_shares(stack, "localiser", "fp32")
+    assert depthwise == 0
+    assert 0.2 < dense < 1
+    # The decoder's first layer alone: 28 x 28 positions, 3 x 3 x 8 inputs, 64 outputs, two operations each.
+    assert gflop_an_item(stack, "decoder") > 28 * 28 * 9 * 8 * 64 * 2 / 1e9
+
+
+def test_a_knees_networks_together_reach_the_share_of_the_peak_that_their_time_does() -> None:
+    from benchmarks.bench import totals
+    from benchmarks.networks import Network
+
+    fast = Network("a", "cpu", "auto", "bf16", 1, 3.0, 10.0, 0.9, None, None)
+    slow = Network("b", "cpu", "auto", "fp32", 1, 1.0, 30.0, 0.1, None, None)
+    other = Network("a", "torch", "auto", "bf16", 1, 3.0, 20.0, 0.45, None, None)
+    together, alone = totals([fast, slow, other])
+    assert (together["ms"], together["gflop"]) == (40.0, 4.0)
+    assert together["peak_share"] == pytest.approx((10 * 0.9 + 30 * 0.1) / 40)
+    assert alone["peak_share"] == pytest.approx(0.45)
