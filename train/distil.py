@@ -15,7 +15,7 @@ import logging
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -35,7 +35,8 @@ from train.augment import augment
 from train.coding import VIEW, Radiograph, load_arrays, save_arrays, view_rng
 from train.fidelity import REFERENCE_STEPS, Judge, module_of, modules_of, open_networks, table_of_steps
 from train.forecast import Array
-from train.loop import Batch, Stage, channels_last, dataclass_values, fit
+from train.loop import Batch, Stage, dataclass_values, fit
+from train.losses import landmark_loss
 from train.publish import calibrate
 from train.recipe import DistilStage
 from train.session import Session, fingerprint
@@ -58,19 +59,62 @@ class Lessons:
     """[N, V, C, h, w]: from the noise that scoring gives every knee unless told otherwise."""
     grade: npt.NDArray[np.float32]
     """[N, V, 5]: P(KL) that the stack's later classifier reads off the future."""
+    landmarks: npt.NDArray[np.float32]
+    """[N, V, 16, 2], read likewise, in crop pixels."""
 
 
-def train(session: Session) -> UNet:
+class Student(nn.Module):
+    """A U-Net that forecasts in few steps; a classifier that reads its and the teacher's forecasts alike."""
+
+    def __init__(self, unet: UNet, classifier: Classifier, steps: int):
+        super().__init__()
+        self.unet = unet
+        self.classifier = classifier
+        self.steps = steps
+
+    def train(self, mode: bool = True) -> Student:
+        """The classifier keeps its norms' statistics and drops nothing out: its answers are compared."""
+        super().train(mode)
+        self.classifier.eval()
+        return self
+
+    def forecast(self, noise: Tensor, current: Tensor) -> Tensor:
+        """Latents twelve months on, float32 [B, C, h, w]."""
+        return few_steps(self.unet, noise, current, self.steps)
+
+    def forward(self, noise: Tensor, current: Tensor, future: Tensor) -> Reading:
+        """Forecast, and read the forecast and the teacher's ``future``, all latents [B, C, h, w]."""
+        forecast = self.forecast(noise, current)
+        grade, landmarks = self.classifier(forecast)
+        return Reading(forecast, grade, landmarks, self.classifier.posterior(future))
+
+
+class Reading(NamedTuple):
+    """What a student says of B knees."""
+
+    forecast: Tensor
+    """[B, C, h, w]."""
+    grade: Tensor
+    """[B, 5]: P(KL) of its own forecast."""
+    landmarks: Tensor
+    """[B, 16, 2] of its own forecast, in crop pixels."""
+    teachers_grade: Tensor
+    """[B, 5]: P(KL) of the teacher's forecast."""
+
+
+def train(session: Session) -> Student:
     """Distil the stack that the session starts from; returns the student's averaged weights.
+
+    Four things are learnt at once: the teacher's latent; to read the same grades off the student's forecast
+    as off the teacher's (the U-Net learns what matters to a grade, the classifier not to mind what does not);
+    to read off the teacher's forecast what the published classifier reads; and its landmarks.
 
     Raises:
         UsageError: there is no stack to distil, the recipe has no such stage, or the sizes differ.
     """
     stack, config = teacher_of(session)
     lessons = open_lessons(session, stack, config)
-    student, classifier = (module_of(stack, name) for name in ("unet", "classifier_12m"))
-    assert isinstance(student, UNet) and isinstance(classifier, Classifier)
-    classifier = channels_last(classifier).to(session.device).eval().requires_grad_(False)
+    student = new_student(stack, config)
     knees, views = lessons.current.shape[:2]
     noise = torch.from_numpy(_scoring_noise(lessons.current.shape[2:]))
 
@@ -81,14 +125,19 @@ def train(session: Session) -> UNet:
             torch.from_numpy(latents[chosen].astype(np.float32)).contiguous(memory_format=torch.channels_last)
             for latents in (lessons.current, lessons.future)
         )
-        return noise.expand_as(current), current, future, torch.from_numpy(lessons.grade[chosen])
+        read = (torch.from_numpy(array[chosen]) for array in (lessons.grade, lessons.landmarks))
+        return noise.expand_as(current), current, future, *read
 
     def terms(training: nn.Module, arrays: Batch) -> dict[str, Tensor]:
-        noise, current, future, wanted = arrays
-        forecast = few_steps(training, noise, current, config.steps)
-        read = classifier.posterior(forecast).float().clamp_min(_LEAST)
-        apart = (wanted * (wanted.clamp_min(_LEAST).log() - read.log())).sum(dim=1).mean()
-        return {"latent": F.mse_loss(forecast, future), "grade": config.grade_weight * apart}
+        noise, current, future, grade, landmarks = arrays
+        said = training(noise, current, future)
+        return {
+            "latent": F.mse_loss(said.forecast, future),
+            "grade": config.grade_weight * _divergence(said.teachers_grade, said.grade),
+            "kept": config.kept_weight * _divergence(grade, said.teachers_grade),
+            "landmarks": config.landmark_weight
+            * landmark_loss(said.landmarks, landmarks, stack.description.crop_size),
+        }
 
     judge = Judge.of(session, stack)
     stage = Stage(
@@ -97,14 +146,31 @@ def train(session: Session) -> UNet:
         optim=config.optim,
         batch=batch,
         terms=terms,
-        figures=lambda average: judge.figures(
-            lambda noise, current: few_steps(average, noise, current, config.steps)
-        ),
+        figures=lambda average: _figures(judge, average),
         figures_every=config.figures_every,
     )
     trained = fit(session, stage)
-    assert isinstance(trained, UNet)
+    assert isinstance(trained, Student)
     return trained
+
+
+def new_student(stack: Stack, config: DistilStage) -> Student:
+    """One that starts from the stack's own student, or else from its U-Net; and its later classifier."""
+    known = DISTILLED if DISTILLED in stack.description.components else "unet"
+    unet, classifier = module_of(stack, known), module_of(stack, "classifier_12m")
+    assert isinstance(unet, UNet) and isinstance(classifier, Classifier)
+    return Student(unet, classifier, config.steps)
+
+
+def _figures(judge: Judge, average: nn.Module) -> dict[str, float]:
+    assert isinstance(average, Student)
+    return judge.figures(average.forecast, average.classifier)
+
+
+def _divergence(wanted: Tensor, found: Tensor) -> Tensor:
+    """Mean Kullback-Leibler divergence of distributions [B, 5] from the wanted ones."""
+    wanted, found = (p.float().clamp_min(_LEAST) for p in (wanted, found))
+    return (wanted * (wanted.log() - found.log())).sum(dim=1).mean()
 
 
 def teacher_of(session: Session) -> tuple[Stack, DistilStage]:
@@ -172,7 +238,7 @@ def open_lessons(session: Session, stack: Stack, config: DistilStage) -> Lessons
             "%s forecasts %d knees in %d views each in %d steps",
             *(stack.name, len(knees), config.views, config.teacher_steps),
         )
-        made: list[tuple[npt.NDArray[np.float16], npt.NDArray[np.float16], Array]] = []
+        made: list[tuple[npt.NDArray[Any], ...]] = []
         with open_networks(stack, session) as networks:
             for start in range(0, len(knees), 64):
                 part = range(start, min(start + 64, len(knees)))
@@ -180,8 +246,9 @@ def open_lessons(session: Session, stack: Stack, config: DistilStage) -> Lessons
                 crops = np.stack([seen(*look) for look in looks])[:, None]
                 current = networks.run("encoder", {"radiograph": crops})["latent"]
                 future = networks.future(current, config.teacher_steps, _SCORING_SEED)
-                grade = networks.run("classifier_12m", {"latent": future})["kl"]
-                made.append((current.astype(np.float16), future.astype(np.float16), grade))
+                read = networks.run("classifier_12m", {"latent": future})
+                latents = current.astype(np.float16), future.astype(np.float16)
+                made.append((*latents, read["kl"], read["landmarks"]))
                 log.info("forecast %d of %d knees", part.stop, len(knees))
         arrays = [
             np.concatenate(parts).reshape(len(knees), config.views, *parts[0].shape[1:])
@@ -197,10 +264,11 @@ def open_lessons(session: Session, stack: Stack, config: DistilStage) -> Lessons
     return lessons
 
 
-def publish_student(session: Session, student: nn.Module, folder: Path, *, overwrite: bool = False) -> Stack:
+def publish_student(session: Session, student: Student, folder: Path, *, overwrite: bool = False) -> Stack:
     """The teacher's stack with the student beside its U-Net, calibrated anew on val and measured.
 
-    A cohort without grades keeps the teacher's calibration.
+    The student's classifier takes the place of the stack's later one: it reads both U-Nets' forecasts.  A
+    cohort without grades keeps the teacher's calibration.
 
     Args:
         session: that the student was trained in.
@@ -209,7 +277,9 @@ def publish_student(session: Session, student: nn.Module, folder: Path, *, overw
         overwrite: replace one that is there.
     """
     teacher, config = teacher_of(session)
-    modules = {**modules_of(teacher), DISTILLED: student.cpu()}
+    student = student.cpu()
+    taught = {DISTILLED: student.unet, "classifier_12m": student.classifier}
+    modules = {**modules_of(teacher), **taught}
     unet = teacher.component("unet")
     components = dict(teacher.description.components)
     components[DISTILLED] = replace(unet, spec=replace(unet.spec, name=DISTILLED))
@@ -238,7 +308,7 @@ def publish_student(session: Session, student: nn.Module, folder: Path, *, overw
     )
     if all((session.data.knees["val"].grade == grade).any() for grade in range(4)):
         stack = calibrate(stack, session)
-    rows = table_of_steps(session, teacher, stack)
+    rows = table_of_steps(session, stack)
     (session.out / "steps.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
     return revise_stack(stack, model_card=f"{teacher.model_card().rstrip()}\n\n{_card(teacher, rows)}\n")
 

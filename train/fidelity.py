@@ -41,8 +41,8 @@ class Judge:
     """[N, C, h, w]."""
     p_now: npt.NDArray[np.float32]
     """[N, 5]."""
-    classifier: nn.Module
-    """Of a forecast latent."""
+    published: npt.NDArray[np.float32]
+    """[N, 5]: P(KL) that the stack's own classifier reads off ``future``."""
 
     @classmethod
     def of(cls, session: Session, stack: Stack) -> Judge:
@@ -53,27 +53,32 @@ class Judge:
             current = networks.encode(crops)["latent"]
             p_now = networks.grade(crops, current)["kl"]
             future = networks.future(current, REFERENCE_STEPS)
+            published = networks.run("classifier_12m", {"latent": future})["kl"]
         noise = np.repeat(draw_noise(0, 1, current.shape[1:]), len(current), axis=0)
-        device = session.device
-        tensors = [torch.from_numpy(array).to(device) for array in (current, noise, future)]
-        classifier = module_of(stack, "classifier_12m").to(device).eval()
-        return cls(tensors[0], tensors[1], tensors[2], p_now, classifier)
+        tensors = [torch.from_numpy(array).to(session.device) for array in (current, noise, future)]
+        return cls(tensors[0], tensors[1], tensors[2], p_now, published)
 
     @torch.no_grad()
-    def figures(self, forecast_of: Callable[[Tensor, Tensor], Tensor]) -> dict[str, float]:
-        """How far the latents and raw risks of (noise, current) → forecast are from the reference's."""
+    def figures(
+        self, forecast_of: Callable[[Tensor, Tensor], Tensor], classifier: nn.Module
+    ) -> dict[str, float]:
+        """How far the latents and raw risks of (noise, current) → forecast are from the reference's.
+
+        Both are read by ``classifier``; ``kept_p99`` tells how far it moves the reference's risks itself.
+        """
         parts = [
             forecast_of(noise, current)
             for noise, current in zip(torch.split(self.noise, 64), torch.split(self.current, 64), strict=True)
         ]
         forecast = torch.cat(parts)
         later, wanted = (
-            torch.cat([self.classifier(z)[0] for z in torch.split(latents, 64)]).float().cpu().numpy()
+            torch.cat([classifier(z)[0] for z in torch.split(latents, 64)]).float().cpu().numpy()
             for latents in (forecast, self.future)
         )
         apart = compare_risks(self.p_now, later, wanted)
         rmse = float((forecast - self.future).square().mean().sqrt())
-        return {"latent_rmse": rmse, **apart}
+        kept = compare_risks(self.p_now, wanted, self.published)["risk_p99"]
+        return {"latent_rmse": rmse, **apart, "kept_p99": kept}
 
 
 def compare_risks(
@@ -96,17 +101,19 @@ def compare_risks(
 
 
 def table_of_steps(
-    session: Session, teacher: Stack, student: Stack, counts: tuple[int, ...] = (1, 2, 4, 8, 16)
+    session: Session, stack: Stack, counts: tuple[int, ...] = (1, 2, 4, 8, 16)
 ) -> list[dict[str, Any]]:
-    """Forecasts in few steps against the teacher's in many, on val: a row for each way to sample.
+    """A stack's forecasts in few steps, by its U-Net and by its student, against its U-Net's in many, on val.
 
-    ``psnr_db`` compares the decoded pictures; ``auc_change`` is the change of the AUC of P(KL at 12 months
-    above the grade now) for the rises that val's own pairs of visits show, missing where too few rise.
+    A row for each way to sample.  ``psnr_db`` compares the decoded pictures; ``auc_change`` is the change of
+    the AUC of P(KL at 12 months above the grade now) for the rises that val's own pairs of visits show,
+    missing where too few rise.
     """
     knees = session.data.knees["val"]
-    taught_by = teacher.description.forecaster
+    description = stack.description
+    ways = sorted({*counts, description.usual_steps()})
     rows = []
-    with open_networks(teacher, session) as networks, open_networks(student, session) as quick:
+    with open_networks(stack, session) as networks:
         current = networks.encode(knees.pixels)["latent"]
         p_now = networks.grade(knees.pixels, current)["kl"]
         for seed in (0, 1):
@@ -114,16 +121,17 @@ def table_of_steps(
             wanted = networks.run("classifier_12m", {"latent": future})["kl"]
             pictures = networks.run("decoder", {"latent": future[:_JUDGED]})["radiograph"]
             reference_auc = _rise_auc(session, wanted)
-            for who, used, steps in (
-                *(("teacher", networks, count) for count in counts if taught_by(count) == "unet"),
-                ("student", quick, student.description.usual_steps()),
-            ):
-                forecast = used.future(current, steps, seed)
-                later = used.run("classifier_12m", {"latent": forecast})["kl"]
-                drawn = used.run("decoder", {"latent": forecast[:_JUDGED]})["radiograph"]
+            for steps in ways:
+                forecast = networks.future(current, steps, seed)
+                later = networks.run("classifier_12m", {"latent": forecast})["kl"]
+                drawn = networks.run("decoder", {"latent": forecast[:_JUDGED]})["radiograph"]
                 auc = _rise_auc(session, later)
                 error = float(np.mean((drawn.clip(0, 1) - pictures.clip(0, 1)) ** 2))
-                row: dict[str, Any] = {"sampled_by": who, "steps": steps, "seed": seed}
+                row: dict[str, Any] = {
+                    "sampled_by": description.forecaster(steps),
+                    "steps": steps,
+                    "seed": seed,
+                }
                 row |= compare_risks(p_now, later, wanted)
                 row["psnr_db"] = round(10 * np.log10(1 / max(error, 1e-12)), 2)
                 row["auc_change"] = None if auc is None or reference_auc is None else auc - reference_auc

@@ -131,8 +131,11 @@ class DistilStage:
     teacher_steps: int = 12
     views: int = 3
     """Of each training knee that the teacher forecasts: the crop as it is, and augmented ones."""
-    grade_weight: float = 1.0
-    """Weight of what the later classifier reads off the forecast, beside the latent's squared error."""
+    grade_weight: float = 4.0
+    """Of reading the same grade off both forecasts, beside the latent's squared error."""
+    kept_weight: float = 1.0
+    """Of reading off the teacher's forecast what the published classifier reads."""
+    landmark_weight: float = 0.25
     figures_every: int = 250
     """Steps between looks at val."""
 

@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from kneerisk.diffusion import sample
+from kneerisk.models.classifier import Classifier, ClassifierConfig
 from kneerisk.models.unet import UNet, UNetConfig
-from train.distil import few_steps
+from train.distil import Student, few_steps
 from train.fidelity import compare_risks
 from train.recipe import DistilStage, OptimConfig
 
@@ -25,6 +26,21 @@ def test_a_student_is_trained_on_what_the_sampler_will_do_with_it(steps: int) ->
         ours = few_steps(unet, noise, current, steps).numpy()
     np.testing.assert_allclose(ours, sample(velocity, current.numpy(), noise.numpy(), steps), atol=1e-5)
     assert np.abs(ours + noise.numpy()).max() > 0.1
+
+
+def test_a_students_classifier_is_taught_as_it_will_be_used() -> None:
+    torch.manual_seed(0)
+    classifier = Classifier(ClassifierConfig(latent_channels=8, dropout=0.5)).eval()
+    student = Student(UNet(UNetConfig(channels=8, multipliers=(1, 2))), classifier, 1).train()
+    noise, current, future = torch.randn(3, 2, 8, 28, 28)
+    before = {name: value.clone() for name, value in classifier.named_buffers()}
+    said = student(noise, current, future)
+    assert all(torch.equal(before[name], value) for name, value in classifier.named_buffers())
+    torch.testing.assert_close(said.teachers_grade, classifier(future)[0])
+    torch.testing.assert_close(said.grade, classifier(said.forecast)[0])
+    torch.testing.assert_close(said.forecast, few_steps(student.unet, noise, current, 1))
+    (said.grade[0, 0] + said.landmarks.sum()).backward()
+    assert all(parameter.grad is not None for parameter in classifier.parameters())
 
 
 def test_more_steps_than_two_are_no_student() -> None:
