@@ -37,6 +37,7 @@ class OpenVINORunner(Runner):
         chosen = _choose_precision(core, precision)
         settings: dict[str, Any] = {
             "PERFORMANCE_HINT": "LATENCY" if parallel == 1 else "THROUGHPUT",
+            "ENABLE_CPU_PINNING": False,  # two networks would share one processor and leave another idle
             "NUM_STREAMS": parallel,  # the THROUGHPUT hint alone runs every synchronous call on one thread
             "INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16"}[chosen],
         }

@@ -63,7 +63,7 @@ class Walk:
 
     workers: int
     timeout: float | None = None
-    batch_size: int = 16
+    batch_size: int = 32
 
 
 @dataclass(frozen=True, slots=True)
