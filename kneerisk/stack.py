@@ -77,6 +77,8 @@ class StackDescription:
     components: Mapping[str, StackComponent]
     distilled_steps: int | None = None
     """Steps in which the component ``unet_distilled`` forecasts; ``None`` where the stack has none."""
+    usual_forecaster: str = "unet"
+    """The U-Net that forecasts unless asked otherwise: ``unet_distilled`` where that is near enough."""
 
     def __post_init__(self) -> None:
         if not self.name.replace("-", "_").isidentifier():
@@ -95,6 +97,10 @@ class StackDescription:
             raise ValueError(f"distilled_steps {self.distilled_steps!r} must lie below steps, {self.steps}")
         if (self.distilled_steps is None) != (DISTILLED not in self.components):
             raise ValueError(f"distilled_steps and the component {DISTILLED} belong together")
+        if self.usual_forecaster not in ("unet", DISTILLED) or (
+            self.usual_forecaster == DISTILLED and self.distilled_steps is None
+        ):
+            raise ValueError(f"usual_forecaster {self.usual_forecaster!r} is no U-Net of this stack")
         for name, component in self.components.items():
             if name != component.spec.name:
                 raise ValueError(f"components: {name!r} comes with the spec of {component.spec.name!r}")
@@ -108,9 +114,9 @@ class StackDescription:
         """Sampler steps unless the user asks for others.
 
         The distilled U-Net was taught from the first noise of seed 0, on crops as they are: whatever else is
-        forecast takes the full sampler's steps.
+        forecast takes the full sampler's steps, and so does everything where it is not the usual forecaster.
         """
-        taught = samples == 1 and seed == 0 and not upscale
+        taught = samples == 1 and seed == 0 and not upscale and self.usual_forecaster == DISTILLED
         return self.distilled_steps if taught and self.distilled_steps is not None else self.steps
 
     def forecaster(self, steps: int) -> str:
@@ -125,7 +131,7 @@ class StackDescription:
         """Plain values for YAML."""
         values: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
         if self.distilled_steps is None:
-            del values["distilled_steps"]
+            del values["distilled_steps"], values["usual_forecaster"]
         values["latent_shape"] = list(self.latent_shape)
         values["grade_zooms"] = list(self.grade_zooms)
         values["components"] = {
@@ -142,7 +148,7 @@ class StackDescription:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Read what :meth:`to_dict` gave; ValueError names a key that is missing, unknown or wrong."""
-        known = {f.name for f in fields(cls)} - ({"distilled_steps"} - set(values))
+        known = {f.name for f in fields(cls)} - ({"distilled_steps", "usual_forecaster"} - set(values))
         _same_keys("stack.yaml", known, values)
         components = {}
         for name, entry in values["components"].items():

@@ -78,7 +78,8 @@ def with_student(**changes) -> StackDescription:
     unet = plain.components["unet"]
     student = replace(unet, spec=replace(unet.spec, name="unet_distilled"))
     components = {**plain.components, "unet_distilled": student}
-    return describe(**({"components": components, "distilled_steps": 1} | changes))
+    usual = {"distilled_steps": 1, "usual_forecaster": "unet_distilled"}
+    return describe(**({"components": components, **usual} | changes))
 
 
 def test_a_student_forecasts_only_from_what_it_was_taught() -> None:
@@ -89,6 +90,7 @@ def test_a_student_forecasts_only_from_what_it_was_taught() -> None:
         *("unet_distilled", "unet", "unet"),
     )
     assert StackDescription.from_dict(student.to_dict()) == student
+    assert with_student(usual_forecaster="unet").usual_steps() == 4
     plain = describe()
     assert plain.usual_steps() == 4
     assert plain.forecaster(1) == "unet"
@@ -101,6 +103,8 @@ def test_a_student_forecasts_only_from_what_it_was_taught() -> None:
 def test_a_student_without_fewer_steps_is_refused(changes) -> None:
     with pytest.raises(ValueError, match="distilled_steps"):
         with_student(**changes)
+    with pytest.raises(ValueError, match="no U-Net of this stack"):
+        describe(usual_forecaster="unet_distilled")
     with pytest.raises(ValueError, match="belong together"):
         describe(distilled_steps=2)
 

@@ -267,8 +267,9 @@ def open_lessons(session: Session, stack: Stack, config: DistilStage) -> Lessons
 def publish_student(session: Session, student: Student, folder: Path, *, overwrite: bool = False) -> Stack:
     """The teacher's stack with the student beside its U-Net, calibrated anew on val and measured.
 
-    The student's classifier takes the place of the stack's later one: it reads both U-Nets' forecasts.  A
-    cohort without grades keeps the teacher's calibration.
+    The student's classifier takes the place of the stack's later one: it reads both U-Nets' forecasts.  The
+    student is what scoring takes unless asked otherwise where it holds ``usual_below``; else it is there for
+    those who ask for its steps.  A cohort without grades keeps the teacher's calibration.
 
     Args:
         session: that the student was trained in.
@@ -299,6 +300,7 @@ def publish_student(session: Session, student: Student, folder: Path, *, overwri
             name=folder.name.replace(".", "-"),
             components=components,
             distilled_steps=config.steps,
+            usual_forecaster="unet",
         ),
         modules,
         calibration=teacher.calibration(),
@@ -306,21 +308,31 @@ def publish_student(session: Session, student: Student, folder: Path, *, overwri
         training=training,
         overwrite=overwrite,
     )
-    if all((session.data.knees["val"].grade == grade).any() for grade in range(4)):
-        stack = calibrate(stack, session)
     rows = table_of_steps(session, stack)
     (session.out / "steps.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
-    return revise_stack(stack, model_card=f"{teacher.model_card().rstrip()}\n\n{_card(teacher, rows)}\n")
+    apart = next(row["risk_p99"] for row in rows if (row["sampled_by"], row["seed"]) == (DISTILLED, 0))
+    near = apart < config.usual_below
+    log.info("p99 |Δ raw risk| %.4f: scoring %s the student by default", apart, "takes" if near else "leaves")
+    stack = revise_stack(stack, usual_forecaster=DISTILLED if near else "unet")
+    if all((session.data.knees["val"].grade == grade).any() for grade in range(4)):
+        stack = calibrate(stack, session)
+    return revise_stack(
+        stack, model_card=f"{teacher.model_card().rstrip()}\n\n{_card(teacher, rows, usual=near)}\n"
+    )
 
 
-def _card(teacher: Stack, rows: list[dict[str, Any]]) -> str:
+def _card(teacher: Stack, rows: list[dict[str, Any]], *, usual: bool) -> str:
     """The table of steps as a section of a model card."""
+    taken = (
+        "With one sampled future a knee and seed 0 scoring takes it, else the U-Net itself."
+        if usual
+        else "Scoring takes it where its number of steps is asked for, else the U-Net itself."
+    )
     lines = [
         "## Fewer steps",
         "",
-        f"`{DISTILLED}` is a student of {teacher.name}'s U-Net, taught from seed 0's first noise: with one "
-        "sampled future a knee and seed 0 scoring takes it, else the U-Net itself. Val knees, against "
-        f"{REFERENCE_STEPS} steps of the U-Net from the same noise (seed 1's was in no lesson):",
+        f"`{DISTILLED}` is a student of {teacher.name}'s U-Net, taught from seed 0's first noise. {taken}",
+        f"Val knees, against {REFERENCE_STEPS} steps of the U-Net, same noise (seed 1's was in no lesson):",
         "",
         "| sampled by | steps | seed | abs. change of raw risk p50 / p99 / max | KL at 12 months changed | "
         "picture PSNR, dB | AUC change |",

@@ -111,7 +111,7 @@ def table_of_steps(
     """
     knees = session.data.knees["val"]
     description = stack.description
-    ways = sorted({*counts, description.usual_steps()})
+    ways = sorted({*counts, description.steps, description.distilled_steps or description.steps})
     rows = []
     with open_networks(stack, session) as networks:
         current = networks.encode(knees.pixels)["latent"]

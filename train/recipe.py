@@ -136,6 +136,8 @@ class DistilStage:
     kept_weight: float = 1.0
     """Of reading off the teacher's forecast what the published classifier reads."""
     landmark_weight: float = 0.25
+    usual_below: float = 0.02
+    """The student forecasts by default where the 99th percentile of |Δ raw risk| on val is below this."""
     figures_every: int = 250
     """Steps between looks at val."""
 

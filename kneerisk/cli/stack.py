@@ -86,6 +86,8 @@ def _defaults(description: StackDescription) -> str:
     if description.distilled_steps is None:
         return f"{description.steps} steps, {futures}"
     quick, full = description.distilled_steps, description.steps
+    if description.usual_steps() == full:
+        return f"{full} steps ({quick} where asked for, by a distilled U-Net), {futures}"
     return f"{quick} steps, distilled ({full} for other seeds, more samples or --upscale), {futures}"
 
 

@@ -173,8 +173,10 @@ def verify_against_torch(
 
 
 def _ways(stack: Stack) -> tuple[int, ...]:
-    """The numbers of steps that scoring takes by itself: the usual one first."""
-    return tuple(dict.fromkeys((stack.description.usual_steps(), stack.description.steps)))
+    """The numbers of steps that the stack's U-Nets are for: the usual one first."""
+    description = stack.description
+    quick = description.distilled_steps or description.steps
+    return tuple(dict.fromkeys((description.usual_steps(), description.steps, quick)))
 
 
 def _simulate(folder: Path) -> None:

@@ -134,7 +134,7 @@ def test_a_published_stack_is_made_faster(cohort: Path, published: Path, tmp_pat
     run(*distil, "--recipe", "debug")
     before, after = Stack.load(published), Stack.load(fast)
     assert after.description.steps == before.description.steps == 2
-    assert after.description.usual_steps() == 1
+    assert after.description.distilled_steps == 1
     assert set(after.description.components) - set(before.description.components) == {"unet_distilled"}
     changed = set()
     for component in before.description.components:
@@ -148,6 +148,8 @@ def test_a_published_stack_is_made_faster(cohort: Path, published: Path, tmp_pat
     assert not all(np.array_equal(taught[name], teacher[name]) for name in teacher)
     assert "## Fewer steps" in after.model_card()
     rows = json.loads((out / "steps.json").read_text())
+    near = next(row["risk_p99"] for row in rows if row["steps"] == 1 and row["seed"] == 0) < 0.02
+    assert after.description.usual_steps() == (1 if near else 2)
     assert {row["sampled_by"] for row in rows if row["steps"] == 1} == {"unet_distilled"}
     assert {row["sampled_by"] for row in rows if row["steps"] > 1} == {"unet"}
     assert all(0 <= row["risk_p50"] <= row["risk_p99"] <= row["risk_max"] <= 1 for row in rows)
