@@ -1,6 +1,6 @@
 """Speed and memory of scoring on this machine, as a user meets them: ``kneerisk score`` in its own process.
 
-Usage: python benchmarks/bench.py [--quick] [--cpus 2] [--json FILE]
+Usage: python benchmarks/bench.py [--quick] [--cpus 2] [--steps N] [--json FILE]
 
 Measured are knees a second end to end (start-up, scan and table included), the time of each stage, how much
 of the reading is hidden behind the networks, and the highest resident memory of the process,
@@ -103,7 +103,7 @@ def write_manifest(images: Sequence[Path], count: int, path: Path) -> None:
         writer.writerows([image, f"{i:06d}"] for i, image in enumerate(islice(cycle(images), count)))
 
 
-def measure(name: str, images: Sequence[Path], count: int, cpus: int, folder: Path) -> Measured:
+def measure(name: str, images: Sequence[Path], count: int, cpus: int, steps: int, folder: Path) -> Measured:
     """Score ``count`` images in a new process on ``cpus`` processors, watching its memory."""
     manifest, report, out = folder / f"{name}.csv", folder / f"{name}.json", folder / f"{name}.parquet"
     write_manifest(images, count, manifest)
@@ -118,6 +118,8 @@ def measure(name: str, images: Sequence[Path], count: int, cpus: int, folder: Pa
         "--run-report",
         report,
         "--quiet",
+        "--steps",
+        steps,
     ]
     start = time.perf_counter()
     process = subprocess.Popen([*map(str, command)], cwd=ROOT)
@@ -269,11 +271,14 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="fewer images: a first impression in minutes")
     parser.add_argument("--cpus", type=int, default=2, help="processors the scoring may use (default: 2)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures as JSON")
+    parser.add_argument("--steps", type=int, help="sampler steps (default: the stack's)")
     options = parser.parse_args()
     sys.path.insert(0, str(ROOT))
     from benchmarks.networks import measure_networks
     from kneerisk.stack import Stack
 
+    stack = Stack.load("compact")
+    steps = options.steps or stack.description.usual_steps()
     size = QUICK if options.quick else FULL
     crops = sorted(p for p in COHORT.rglob("*") if p.stem[-1:] in "LR" and p.suffix in (".dcm", ".png"))
     with tempfile.TemporaryDirectory() as scratch:
@@ -285,15 +290,16 @@ def main() -> None:
         ]
         results = []
         for name, images, count in parts:
-            results.append(measure(name, images, count, options.cpus, folder))
+            results.append(measure(name, images, count, options.cpus, steps, folder))
             show(results[-1])
         against = against_naive(crops, size.naive, results[-1], folder)
-        networks = list(measure_networks(Stack.load("compact"), options.cpus))
+        networks = list(measure_networks(stack, options.cpus, steps))
         bounds = [
             bound(run, images, networks, options.cpus)
             for run, (_, images, _) in zip(results, parts, strict=True)
         ]
     few, many = results[1], results[-1]
+    print(f"sampler steps: {steps}")
     print(
         f"naive reference: {against.naive_knees_per_second:.2f} knees/s; kneerisk score on {many.images} "
         f"crops is {against.ratio:.1f} times as fast; raw risks differ by {against.risk_p50:.4f} (median), "
@@ -312,6 +318,7 @@ def main() -> None:
         machine = {"python": platform.python_version(), "cpus": options.cpus, "machine": platform.machine()}
         document = {
             "quick": options.quick,
+            "steps": steps,
             "machine": machine,
             "runs": [asdict(result) for result in results],
             "against_naive": asdict(against),

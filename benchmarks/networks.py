@@ -64,19 +64,19 @@ def peak_gflops(precision: str, threads: int, size: int = 2048) -> float:
     return 2 * size**3 / best / 1e9
 
 
-def calls_a_knee(stack: Stack) -> dict[str, int]:
+def calls_a_knee(stack: Stack, steps: int) -> dict[str, int]:
     """Network → items a knee: two looks of the localiser, every zoom, every step."""
     description = stack.description
-    zooms, steps = len(description.grade_zooms), description.usual_steps()
+    zooms = len(description.grade_zooms)
     encoder, unet, now, later = description.networks(steps)
     return {"localiser": 2, encoder: zooms, unet: steps, now: zooms, later: 1}
 
 
-def measure_networks(stack: Stack, threads: int) -> Iterator[Network]:
+def measure_networks(stack: Stack, threads: int, steps: int) -> Iterator[Network]:
     """Each network in each of ``RUNS``, at the stack's micro-batch, two calls at once where that can be."""
     peaks: dict[str, float] = {}
     for backend, asked in RUNS:
-        for name, calls in calls_a_knee(stack).items():
+        for name, calls in calls_a_knee(stack, steps).items():
             batch = 2 if name == "localiser" else stack.description.micro_batch
             with stack.open(name, backend, asked, threads=threads, parallel=min(2, threads)) as runner:
                 ms = calls * ms_an_item(runner, batch)
