@@ -59,6 +59,8 @@ class OpenVINORunner(Runner):
         for _ in range(parallel):
             self._free.put([part.create_infer_request() for part in compiled])
         super().__init__(spec, "cpu", chosen, parallel=parallel)
+        # OpenVINO's bindings set themselves up in their first call, and hang where two threads make it.
+        self._infer({array.name: np.zeros((1, *array.shape), array.dtype) for array in spec.inputs})
 
     def _infer(self, arrays: dict[str, Array]) -> dict[str, Array]:
         requests = self._free.get()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -133,7 +134,7 @@ def table_of_steps(
                     "seed": seed,
                 }
                 row |= compare_risks(p_now, later, wanted)
-                row["psnr_db"] = round(10 * np.log10(1 / max(error, 1e-12)), 2)
+                row["psnr_db"] = round(10 * math.log10(1 / max(error, 1e-12)), 2)
                 row["auc_change"] = None if auc is None or reference_auc is None else auc - reference_auc
                 log.info("%s", row)
                 rows.append(row)

@@ -1,4 +1,7 @@
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -116,6 +119,31 @@ def test_calls_from_many_threads_give_what_one_thread_gets(exported, backend: st
     for one, other in zip(alone, together, strict=True):
         for name in one:
             np.testing.assert_array_equal(one[name], other[name])
+
+
+def test_first_calls_from_two_threads_do_not_hang(exported) -> None:
+    script = (
+        "import sys, threading, numpy as np\n"
+        "from pathlib import Path\n"
+        "from engines import ArraySpec, ComponentSpec, open_runner\n"
+        "sys.setswitchinterval(1e-6)\n"
+        "arrays = lambda shapes: tuple(ArraySpec(name, tuple(shape)) for name, shape in shapes)\n"
+        f"spec = ComponentSpec('coder', arrays({shapes_of(exported.specs['coder'].inputs)!r}), "
+        f"arrays({shapes_of(exported.specs['coder'].outputs)!r}))\n"
+        f"with open_runner(Path({str(exported.graph('coder'))!r}), spec, parallel=2) as runner:\n"
+        "    given = {a.name: np.zeros((2, *a.shape), np.float32) for a in spec.inputs}\n"
+        "    ready = threading.Barrier(2)\n"
+        "    call = lambda: (ready.wait(), runner.run(given))\n"
+        "    threads = [threading.Thread(target=call) for _ in range(2)]\n"
+        "    [thread.start() for thread in threads]\n"
+        "    [thread.join() for thread in threads]\n"
+    )
+    for _ in range(4):
+        subprocess.run([sys.executable, "-c", script], check=True, timeout=60, cwd=Path(__file__).parents[2])
+
+
+def shapes_of(arrays) -> list[tuple[str, list[int]]]:
+    return [(array.name, list(array.shape)) for array in arrays]
 
 
 @pytest.mark.parametrize("backend", ["cpu", "torch"])
