@@ -47,7 +47,7 @@ def score(
         typer.Option(
             help="Knees that go through the networks together; no row depends on it.", rich_help_panel=_STACK
         ),
-    ] = 32,
+    ] = 16,
     steps: Annotated[
         int | None, typer.Option(help="Sampler steps; default: the stack's.", rich_help_panel=_STACK)
     ] = None,

@@ -63,7 +63,7 @@ class Walk:
 
     workers: int
     timeout: float | None = None
-    batch_size: int = 32
+    batch_size: int = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +165,7 @@ def records(
 ) -> Iterator[list[Record] | Known]:
     """Knees → scored records, a batch of images at a time, in order.
 
-    ``rooms.parallel`` batches are on their way through the networks at once, and one more is ready for them.
+    ``rooms.parallel`` batches are on their way through the networks at once, and others wait ready.
     """
 
     def through_networks(batch: list[Located | Known]) -> list[KneeScore | Refusal]:
@@ -179,7 +179,7 @@ def records(
         through_networks,
         _batches(located, walk.batch_size),
         workers=rooms.parallel,
-        ahead=rooms.parallel + 1,
+        ahead=2 * rooms.parallel + 1,
         name="kneerisk-predict",
     )
     while True:

@@ -103,7 +103,7 @@ class RunSettings:
     """Threads that read files."""
     timeout: float | None = None
     """Seconds a file may take to read."""
-    batch_size: int = 32
+    batch_size: int = 16
     """Knees that go through the networks together; no row depends on it."""
     previews: Path | None = None
     futures: Path | None = None
