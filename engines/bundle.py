@@ -105,13 +105,17 @@ def _checked(folder: str, content: dict[str, bytes], file: Path) -> tuple[Engine
 
 
 def chosen(engines: Iterable[CachedEngine], names: Sequence[str]) -> list[CachedEngine]:
-    """The engines whose folder's name starts with one of the names; all without names.
+    """The engines that a name stands for: a component, or a folder's name up to any dash; all without names.
 
     Raises:
         EngineError: a name is no engine's.
     """
     there = list(engines)
     for name in names:
-        if not any(engine.folder.name.startswith(name) for engine in there):
+        if not any(_is_named(engine, name) for engine in there):
             raise EngineError(f"no engine {name!r}: kneerisk engines list shows what is here")
-    return [e for e in there if not names or any(e.folder.name.startswith(name) for name in names)]
+    return [engine for engine in there if not names or any(_is_named(engine, name) for name in names)]
+
+
+def _is_named(engine: CachedEngine, name: str) -> bool:
+    return f"{engine.folder.name}-".startswith(f"{name}-")

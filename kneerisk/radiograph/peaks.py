@@ -13,7 +13,7 @@ from kneerisk.records import FloatArray, Side
 
 Maps = Mapping[str, npt.NDArray[np.float32]]
 RunLocaliser = Callable[[Maps], Maps]
-"""``radiograph`` [1, 1, S, S] → ``centres``, ``width``, ``implant``, ``inverted`` of
+"""``radiograph`` [N, 1, S, S] → ``centres``, ``width``, ``implant``, ``inverted`` of
 :class:`models.localiser`."""
 
 KNEE_SCORE = 0.35

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from pathlib import Path
 
 import numpy as np
@@ -80,15 +79,13 @@ def test_side_from_a_name(name: str, side: str | None) -> None:
 
 
 def sees_a_left_knee(score: float) -> RunLocaliser:
-    """A network that sees a left knee in the middle, and a right one in the mirror image it is shown next."""
-    looks = itertools.count()
+    """A network that sees a left knee in the middle, and a right one in the mirror image shown beside."""
 
     def run(inputs: Maps) -> Maps:
-        straight = next(looks) % 2 == 0
-        centres = np.zeros((1, 2, 64, 64), np.float32)
-        centres[0, 1 if straight else 0, 36, 32 if straight else 31] = score
-        width = np.full((1, 1, 64, 64), WIDTH_IN_CROP, np.float32)
-        return {"centres": centres, "width": width, "implant": 0 * width, "inverted": np.zeros(1, np.float32)}
+        centres = np.zeros((2, 2, 64, 64), np.float32)
+        centres[0, 1, 36, 32] = centres[1, 0, 36, 31] = score
+        width = np.full((2, 1, 64, 64), WIDTH_IN_CROP, np.float32)
+        return {"centres": centres, "width": width, "implant": 0 * width, "inverted": np.zeros(2, np.float32)}
 
     return run
 
