@@ -3,9 +3,9 @@
 The teacher's sampler is deterministic once its noise is drawn, and scoring starts every knee from the same
 noise unless told otherwise.  From that noise the teacher's outcomes are a function of the current latent,
 which a student learns by regression (arXiv 2101.02388).  Beside the latent it learns what the stack's later
-classifier reads off it, because the risk is what has to stay.  The student is a U-Net like its teacher's,
+classifier reads off it, because the risk is what has to stay.  The student is a U-Net like its teacher,
 starts from the teacher's weights, and is sampled by the very same sampler in one or two steps.  A published
-stack holds both: scoring takes the student from the noise it was taught from, and the teacher from any other.
+stack holds both (see :meth:`kneerisk.stack.StackDescription.usual_steps` for which forecasts when).
 """
 
 from __future__ import annotations
