@@ -67,6 +67,8 @@ _OTHER_SUFFIXES = frozenset(
         *("mp4", "avi", "mov", "mkv"),
     )
 )
+_RUN_SUFFIX = ".kneerisk"
+"""Of the folder that scoring keeps its journal in, beside a table that may lie among its radiographs."""
 _SYSTEM_NAMES = frozenset({"dicomdir", "thumbs.db", "desktop.ini", "__macosx", "__pycache__"})
 
 
@@ -80,6 +82,8 @@ def why_skip(name: str) -> str | None:
     """Why an entry of a folder is passed over by its name alone."""
     if name.startswith("."):
         return "hidden"
+    if name.endswith(_RUN_SUFFIX):
+        return "a scoring run's own files"
     return "a system file" if name.casefold() in _SYSTEM_NAMES else None
 
 

@@ -13,6 +13,7 @@ from kneerisk.radiograph import flags
 from kneerisk.radiograph.scan import Skipped, scan
 from kneerisk.radiograph.sniff import describe, sniff, sop_instance_uid
 from kneerisk.records import RadiographRef, Refusal
+from kneerisk.scoring.journal import folder_of
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"\0" * 40
 
@@ -45,6 +46,15 @@ def test_a_folder_is_walked_in_order_and_what_is_no_image_is_counted(tmp_path):
         "a text file": 1,
     }
     assert ("contents.csv", "no image by its name (.csv)") in skipped.listed
+
+
+def test_the_journal_of_a_run_among_its_radiographs_is_no_image(tmp_path):
+    out = tmp_path / "risks.parquet"
+    put(tmp_path, "a/1.png")
+    put(folder_of(out), "lock", "listing.jsonl", data=b"")
+    skipped = Skipped()
+    assert sources(scan([tmp_path], skipped=skipped)) == ["a/1.png"]
+    assert skipped.counts == {"a scoring run's own files": 1}
 
 
 def test_files_that_should_be_images_are_rows(tmp_path):
