@@ -11,8 +11,13 @@ from kneerisk.records import LANDMARKS
 
 Array = npt.NDArray[np.float64]
 
-_LATERAL = (("T0", "T1", "T2", "T3"), ("F0", "F1", "F2"))
-_MEDIAL = (("T5", "T6", "T7", "T8"), ("F4", "F5", "F6"))
+
+def _places(*names: str) -> list[int]:
+    return [LANDMARKS.index(name) for name in names]
+
+
+_LATERAL = _places("T0", "T1", "T2", "T3"), _places("F0", "F1", "F2")
+_MEDIAL = _places("T5", "T6", "T7", "T8"), _places("F4", "F5", "F6")
 """Tibial and femoral points of a compartment. T4 (between the spines) and F3 (the notch) bound neither."""
 _STEPS = 64
 
@@ -45,8 +50,8 @@ def joint_space(points_mm: npt.ArrayLike) -> tuple[JointSpace, JointSpace]:
     return medial, lateral
 
 
-def _compartment(points: Array, tibial: tuple[str, ...], femoral: tuple[str, ...]) -> JointSpace:
-    tibia, femur = (_sorted_by_x(points[[LANDMARKS.index(n) for n in names]]) for names in (tibial, femoral))
+def _compartment(points: Array, tibial: list[int], femoral: list[int]) -> JointSpace:
+    tibia, femur = _sorted_by_x(points[tibial]), _sorted_by_x(points[femoral])
     left, right = max(tibia[0, 0], femur[0, 0]), min(tibia[-1, 0], femur[-1, 0])
     if not right > left:
         return JointSpace(float("nan"), float("nan"))

@@ -104,9 +104,9 @@ def _flags(*groups: tuple[str, ...]) -> list[str]:
 def _landmark_values(prefix: str, suffix: str, landmarks: FloatArray, crop: KneeCrop) -> Row:
     points = landmarks_in_source(landmarks, crop).astype(np.float64)
     values: Row = {}
-    for name, (x, y) in zip(LANDMARKS, points, strict=True):
-        values[f"{prefix}_{name}_x"] = round(float(x), _PIXEL_DIGITS)
-        values[f"{prefix}_{name}_y"] = round(float(y), _PIXEL_DIGITS)
+    for name, (x, y) in zip(LANDMARKS, points.tolist(), strict=True):
+        values[f"{prefix}_{name}_x"] = round(x, _PIXEL_DIGITS)
+        values[f"{prefix}_{name}_y"] = round(y, _PIXEL_DIGITS)
     if crop.spacing_mm is not None:
         row_mm, column_mm = crop.spacing_mm
         medial, lateral = joint_space(points * (column_mm, row_mm))

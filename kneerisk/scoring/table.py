@@ -58,9 +58,8 @@ def frame(rows: Sequence[Row], extra: Sequence[str] = ()) -> pl.DataFrame:
     """Rows → a frame of the table's schema."""
     import polars as pl
 
-    return pl.DataFrame(
-        [{name: row.get(name) for name in schema(extra)} for row in rows], schema=schema(extra), orient="row"
-    )
+    types = schema(extra)
+    return pl.DataFrame([{name: row.get(name) for name in types} for row in rows], schema=types, orient="row")
 
 
 def metadata(run: Mapping[str, Any], calibration: Mapping[str, Any], extra: Sequence[str] = ()) -> Metadata:

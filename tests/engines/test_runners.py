@@ -99,6 +99,20 @@ def test_a_row_does_not_depend_on_its_neighbours_at_a_fixed_size(exported, preci
         np.testing.assert_array_equal(alone[name], values[6:7])
 
 
+@pytest.mark.parametrize("name", ["coder", "forecaster"])
+@pytest.mark.parametrize("precision", ["fp32", "auto"])
+def test_a_network_of_large_layers_takes_a_call_item_by_item(
+    exported, name: str, precision: str, monkeypatch
+) -> None:
+    arrays = exported.arrays(name, 3)
+    monkeypatch.setattr("engines.openvino_backend._LARGEST_LAYER", 1)
+    with open_one(exported, name, precision=precision) as runner:
+        together = runner.run(arrays)
+        alone = [runner.run({key: array[i : i + 1] for key, array in arrays.items()}) for i in range(3)]
+    for key, values in together.items():
+        np.testing.assert_array_equal(values, np.concatenate([one[key] for one in alone]))
+
+
 def test_outputs_belong_to_the_caller(exported) -> None:
     with open_one(exported, "coder", precision="fp32") as runner:
         first = runner.run(exported.arrays("coder", 2, seed=0))
