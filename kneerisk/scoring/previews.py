@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -105,6 +106,12 @@ def in_greys_of(equalised: FloatArray, pixels: FloatArray) -> FloatArray:
     return np.interp(equalised, ranks, ordered).astype(np.float32)
 
 
+def drawable(words: str) -> str:
+    """Words with their accents taken off: the font that Pillow brings has none, and draws a box instead."""
+    parts = unicodedata.normalize("NFD", words)
+    return "".join(letter for letter in parts if not unicodedata.combining(letter))
+
+
 class _Pen:
     """Draws in the picture's own coordinates."""
 
@@ -117,7 +124,7 @@ class _Pen:
 
     def fitted(self, x: float, y: float, words: str, size: int, colour: Colour, width: float) -> None:
         """Text that is cut where it would run over ``width``."""
-        font = self._font(size)
+        font, words = self._font(size), drawable(words)
         while len(words) > 1 and font.getlength(words) > width * _SCALE:
             words = words[:-2] + "…"
         self.text(x, y, words, size, colour)
