@@ -134,6 +134,7 @@ def train(session: Session) -> Student:
         return {
             "latent": F.mse_loss(said.forecast, future),
             "grade": config.grade_weight * _divergence(said.teachers_grade, said.grade),
+            "risk": config.risk_weight * _cumulative_error(said.teachers_grade, said.grade),
             "kept": config.kept_weight * _divergence(grade, said.teachers_grade),
             "landmarks": config.landmark_weight
             * landmark_loss(said.landmarks, landmarks, stack.description.crop_size),
@@ -171,6 +172,15 @@ def _divergence(wanted: Tensor, found: Tensor) -> Tensor:
     """Mean Kullback-Leibler divergence of distributions [B, 5] from the wanted ones."""
     wanted, found = (p.float().clamp_min(_LEAST) for p in (wanted, found))
     return (wanted * (wanted.log() - found.log())).sum(dim=1).mean()
+
+
+def _cumulative_error(wanted: Tensor, found: Tensor) -> Tensor:
+    """Mean squared error of P(grade > k), summed over k, of distributions [B, 5].
+
+    Unlike the divergence it does not grow where a chance is small: it minds what moves a risk, wherever.
+    """
+    apart = (wanted.float() - found.float()).cumsum(dim=1)
+    return apart.square().sum(dim=1).mean()
 
 
 def teacher_of(session: Session) -> tuple[Stack, DistilStage]:
@@ -317,8 +327,15 @@ def publish_student(session: Session, student: Student, folder: Path, *, overwri
     if all((session.data.knees["val"].grade == grade).any() for grade in range(4)):
         stack = calibrate(stack, session)
     return revise_stack(
-        stack, model_card=f"{teacher.model_card().rstrip()}\n\n{_card(teacher, rows, usual=near)}\n"
+        stack, model_card=with_section(teacher.model_card(), _card(teacher, rows, usual=near))
     )
+
+
+def with_section(card: str, section: str) -> str:
+    """A model card that ends in ``section``, in place of an earlier one of the same heading at its end."""
+    heading = section.splitlines()[0]
+    before = f"\n{card}".split(f"\n{heading}\n")[0]
+    return f"{before.strip()}\n\n{section}\n"
 
 
 def _card(teacher: Stack, rows: list[dict[str, Any]], *, usual: bool) -> str:

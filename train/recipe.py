@@ -133,6 +133,8 @@ class DistilStage:
     """Of each training knee that the teacher forecasts: the crop as it is, and augmented ones."""
     grade_weight: float = 4.0
     """Of reading the same grade off both forecasts, beside the latent's squared error."""
+    risk_weight: float = 0.0
+    """Of the same chances that the grade exceeds 0, 1, 2 and 3: what the risk sums."""
     kept_weight: float = 1.0
     """Of reading off the teacher's forecast what the published classifier reads."""
     landmark_weight: float = 0.25

@@ -7,7 +7,7 @@ import torch
 from kneerisk.diffusion import sample
 from kneerisk.models.classifier import Classifier, ClassifierConfig
 from kneerisk.models.unet import UNet, UNetConfig
-from train.distil import Student, few_steps
+from train.distil import Student, _cumulative_error, few_steps, with_section
 from train.fidelity import compare_risks
 from train.recipe import DistilStage, OptimConfig
 
@@ -41,6 +41,20 @@ def test_a_students_classifier_is_taught_as_it_will_be_used() -> None:
     torch.testing.assert_close(said.forecast, few_steps(student.unet, noise, current, 1))
     (said.grade[0, 0] + said.landmarks.sum()).backward()
     assert all(parameter.grad is not None for parameter in classifier.parameters())
+
+
+def test_the_risk_term_minds_how_far_a_chance_moved_up_the_grades() -> None:
+    wanted = torch.tensor([[0.7, 0.3, 0.0, 0.0, 0.0]])
+    one_up, three_up = torch.tensor([[0.6, 0.4, 0, 0, 0]]), torch.tensor([[0.6, 0.3, 0, 0.1, 0]])
+    assert _cumulative_error(wanted, wanted) == 0
+    assert _cumulative_error(wanted, one_up).item() == pytest.approx(0.01)
+    assert _cumulative_error(wanted, three_up).item() == pytest.approx(0.03)
+
+
+def test_a_stack_distilled_again_keeps_one_section_of_steps() -> None:
+    once = with_section("# Card\n\nKnees.\n", "## Fewer steps\n\n2 steps: 0.04")
+    assert once == "# Card\n\nKnees.\n\n## Fewer steps\n\n2 steps: 0.04\n"
+    assert with_section(once, "## Fewer steps\n\n2 steps: 0.03") == once.replace("0.04", "0.03")
 
 
 def test_more_steps_than_two_are_no_student() -> None:
