@@ -14,16 +14,17 @@ from engines.runner import Precision, Runner
 from engines.spec import Array, ComponentSpec
 
 _WAVES = ("Sin", "Cos")
-_LARGEST_LAYER = 4 << 20
-"""Bytes of a layer's output, over all items of a call, that a core's caches still hold in good part."""
+_LARGEST_LAYER = 2 << 20
+"""Bytes of an item's largest layer output, about what a core's cache holds: above it, items go one by one."""
 
 
 class OpenVINORunner(Runner):
     """A graph compiled for the CPU, for every batch size at once; nothing is written to disk.
 
     ``parallel`` calls share the threads out: each then waits less for the others at the end of a layer, and
-    whatever else the machine has to do delays one call, not all.  A call of many items goes through a network
-    of large layers in pieces, each through all layers while the caches hold what lies between them.
+    whatever else the machine has to do delays one call, not all.  The items of a call go through a network of
+    large layers one by one, each through all layers while the caches hold what lies between them; never in
+    pieces of several, of which the last could be smaller and round its items differently.
     """
 
     def __init__(
@@ -59,7 +60,7 @@ class OpenVINORunner(Runner):
                 )
         except RuntimeError as error:
             raise EngineError(f"{graph.name}: OpenVINO {ov.__version__} cannot open it: {error}") from error
-        self._piece = max(1, _LARGEST_LAYER // _largest_layer(model, {"fp32": 4, "bf16": 2}[chosen]))
+        self._one_by_one = _largest_layer(model, {"fp32": 4, "bf16": 2}[chosen]) > _LARGEST_LAYER
         self._free: queue.SimpleQueue[list[Any]] = queue.SimpleQueue()
         for _ in range(parallel):
             self._free.put([part.create_infer_request() for part in compiled])
@@ -68,18 +69,19 @@ class OpenVINORunner(Runner):
         self._infer({array.name: np.zeros((1, *array.shape), array.dtype) for array in spec.inputs})
 
     def _infer(self, arrays: dict[str, Array]) -> dict[str, Array]:
-        count = len(arrays[self.spec.inputs[0].name])
-        pieces = [slice(start, start + self._piece) for start in range(0, count, self._piece)]
         requests = self._free.get()
         try:
+            if not self._one_by_one:
+                return self._infer_at_once(requests, arrays)
+            items = range(len(arrays[self.spec.inputs[0].name]))
             parts = [
-                self._infer_piece(requests, {k: a[piece] for k, a in arrays.items()}) for piece in pieces
+                self._infer_at_once(requests, {k: a[i : i + 1] for k, a in arrays.items()}) for i in items
             ]
         finally:
             self._free.put(requests)
-        return parts[0] if len(parts) == 1 else {k: np.concatenate([p[k] for p in parts]) for k in parts[0]}
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
-    def _infer_piece(self, requests: list[Any], arrays: dict[str, Array]) -> dict[str, Array]:
+    def _infer_at_once(self, requests: list[Any], arrays: dict[str, Array]) -> dict[str, Array]:
         request, *waves = requests
         for prefix in waves:
             wanted = {port.get_any_name(): arrays[port.get_any_name()] for port in prefix.model_inputs}

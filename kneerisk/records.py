@@ -24,6 +24,8 @@ FloatArray = npt.NDArray[np.float32]
 LANDMARKS = tuple(f"T{i}" for i in range(9)) + tuple(f"F{i}" for i in range(7))
 """The 16 points of KNEEL (arXiv 1907.12237): tibial T0-T8, femoral F0-F6, each from lateral to medial."""
 
+RUN_SUFFIX = ".kneerisk"
+"""Of the folder that scoring keeps its journal in, beside a table that may lie among its radiographs."""
 KL_GRADES = (0, 1, 2, 3, 4)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from kneerisk.errors import Reason
 from kneerisk.radiograph.sniff import HEAD_BYTES, describe, is_text, sniff, sop_instance_uid
-from kneerisk.records import RadiographRef, Refusal
+from kneerisk.records import RUN_SUFFIX, RadiographRef, Refusal
 
 IMAGE_SUFFIXES = frozenset({".dcm", ".dicom", ".ima", ".png", ".jpg", ".jpeg", ".tif", ".tiff"})
 _OTHER_SUFFIXES = frozenset(
@@ -67,8 +67,6 @@ _OTHER_SUFFIXES = frozenset(
         *("mp4", "avi", "mov", "mkv"),
     )
 )
-_RUN_SUFFIX = ".kneerisk"
-"""Of the folder that scoring keeps its journal in, beside a table that may lie among its radiographs."""
 _SYSTEM_NAMES = frozenset({"dicomdir", "thumbs.db", "desktop.ini", "__macosx", "__pycache__"})
 
 
@@ -82,7 +80,7 @@ def why_skip(name: str) -> str | None:
     """Why an entry of a folder is passed over by its name alone."""
     if name.startswith("."):
         return "hidden"
-    if name.endswith(_RUN_SUFFIX):
+    if name.endswith(RUN_SUFFIX):
         return "a scoring run's own files"
     return "a system file" if name.casefold() in _SYSTEM_NAMES else None
 

@@ -25,14 +25,13 @@ from typing import IO, Any, TypeVar
 
 from kneerisk.errors import KneeriskError, Reason, UsageError
 from kneerisk.locks import locked
-from kneerisk.records import RadiographRef, Refusal
+from kneerisk.records import RUN_SUFFIX, RadiographRef, Refusal
 from kneerisk.scoring.rows import Row
 from kneerisk.scoring.table import replace_with, sync
 
 Fingerprint = Mapping[str, Any]
 """Setting → value, plain JSON: everything but the images that a row depends on."""
 
-_SUFFIX = ".kneerisk"
 T = TypeVar("T")
 
 
@@ -153,7 +152,7 @@ class Journal:
 
 def folder_of(out: Path) -> Path:
     """Where the journal of an output lies."""
-    return out.with_name(out.name + _SUFFIX)
+    return out.with_name(out.name + RUN_SUFFIX)
 
 
 @contextmanager
