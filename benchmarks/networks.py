@@ -13,9 +13,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
+from kneerisk_engines.runner import Runner
 
-from engines.runner import Runner
-from kneerisk.stack import Stack
+from kneerisk.stack.stack import Stack
 
 SECONDS = 1.5
 """Measured for at least so long, each."""

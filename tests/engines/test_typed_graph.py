@@ -5,9 +5,8 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-
-from engines.errors import BackendUnavailableError, EngineError
-from engines.typed_graph import low_operations, typed_graph
+from kneerisk_engines.errors import BackendUnavailableError, EngineError
+from kneerisk_engines.tensorrt.typed_graph import low_operations, typed_graph
 
 STACK = Path(__file__).parents[2] / "kneerisk" / "stacks" / "compact"
 
