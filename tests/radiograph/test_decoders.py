@@ -10,8 +10,8 @@ import pytest
 from pydicom import uid
 
 from kneerisk.radiograph import flags
-from kneerisk.radiograph.decoders import StreamSizeError, UnsupportedSyntaxError, VideoError, decode
-from kneerisk.radiograph.quiet import Quiet
+from kneerisk.radiograph.decode.decoders import StreamSizeError, UnsupportedSyntaxError, VideoError, decode
+from kneerisk.radiograph.decode.quiet import Quiet
 
 EXACT = [
     uid.ImplicitVRLittleEndian,
