@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from kneerisk.errors import UsageError
-from kneerisk.scoring.table import format_of
+from kneerisk.scoring.outputs.table import format_of
 from kneerisk.study.outcomes import Outcome
 from kneerisk.study.sample_size import Trial
 from kneerisk.study.selection import Rule

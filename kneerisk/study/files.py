@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kneerisk.errors import UsageError
-from kneerisk.scoring.table import format_of, metadata_beside, replace_with
+from kneerisk.scoring.outputs.table import format_of, metadata_beside, replace_with
 
 if TYPE_CHECKING:
     import polars as pl

@@ -14,7 +14,7 @@ import pytest
 
 from kneerisk.cli import main
 from kneerisk.errors import ExitCode, KneeriskError, UsageError
-from kneerisk.scoring import table as tables
+from kneerisk.scoring.outputs import table as tables
 from kneerisk.study.enrich import Enrichment, enrich
 from kneerisk.study.enrich_settings import EnrichSettings
 from kneerisk.study.outcomes import Outcome
