@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from kneerisk.errors import KneeriskError, UsageError
@@ -236,9 +237,10 @@ def _write(settings: EnrichSettings, found: Candidates, result: Enrichment) -> N
             curve_frame([result.nobody_enriched, *result.curve]), settings.curve, curve_meanings(), origin
         )
     if settings.plot is not None:
-        from kneerisk.study.figures import enrichment_figure, save_figure
+        from kneerisk.study.figures.enrichment import enrichment_curve
+        from kneerisk.study.figures.style import save
 
-        save_figure(enrichment_figure(result), settings.plot)
+        save(partial(enrichment_curve, said), settings.plot)
 
 
 def _percent(value: float | None) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from kneerisk.study.figures.style import Palette, axes, legend, new_figure, percent_axis
+from kneerisk.study.figures.style import Palette, axes, count_axis, legend, new_figure, percent_axis, short
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -23,10 +23,17 @@ def risk_histogram(risk: Array, palette: Palette) -> Figure:
     top = float(max(np.quantile(risk, 0.999), 0.02))
     found.hist(np.minimum(risk, top), bins=np.linspace(0, top, 41), color=palette.main, alpha=0.85)
     for value, style, word in ((risk.mean(), "-", "mean"), (np.median(risk), ":", "median")):
-        found.axvline(float(value), color=palette.other, linestyle=style, linewidth=1.6, label=f"{word} {100 * value:.1f} %")
+        found.axvline(
+            float(value),
+            color=palette.other,
+            linestyle=style,
+            linewidth=1.6,
+            label=f"{word} {100 * value:.1f} %",
+        )
     percent_axis(found.xaxis)
     found.set_xlabel("12-month risk")
     found.set_ylabel("knees")
+    count_axis(found.yaxis)
     legend(found, palette, "upper right")
     return figure
 
@@ -44,11 +51,14 @@ def grade_bars(counts: Mapping[str, Sequence[int]], palette: Palette) -> Figure:
     for place, (who, grades) in enumerate(counts.items()):
         left = np.arange(5) + (place - (len(counts) - 1) / 2) * width
         total = sum(grades)
-        bars = found.bar(left, grades, width * 0.92, color=(palette.main, palette.other)[place], label=f"by the {who}")
+        bars = found.bar(
+            left, grades, width * 0.92, color=(palette.main, palette.other)[place], label=f"by the {who}"
+        )
         labels = [f"{100 * n / total:.0f} %" if total else "" for n in grades]
         found.bar_label(bars, labels, padding=2, fontsize=8, color=palette.muted)
     found.set_xticks(range(5), [f"KL {grade}" for grade in range(5)])
     found.set_ylabel("knees")
+    count_axis(found.yaxis)
     if len(counts) > 1:
         legend(found, palette, "upper right")
     return figure
@@ -70,7 +80,7 @@ def risk_by_group(groups: Mapping[str, Array], palette: Palette, label: str) -> 
         found.barh(place, third - first, 0.52, left=first, color=palette.main, alpha=0.45)
         found.vlines(middle, place - 0.26, place + 0.26, color=palette.main, linewidth=2)
         found.plot(risk.mean(), place, "o", color=palette.other, markersize=5)
-    found.set_yticks(range(len(groups)), [f"{_short(name)} ({len(risk)})" for name, risk in groups.items()])
+    found.set_yticks(range(len(groups)), [f"{short(name)} ({len(risk)})" for name, risk in groups.items()])
     found.set_ylim(len(groups) - 0.4, -0.6)
     found.set_xlim(left=0)
     found.grid(axis="y", visible=False)
@@ -96,16 +106,14 @@ def grades_by_group(groups: Mapping[str, Sequence[int]], palette: Palette, label
         for grade in range(5):
             found.barh(place, shares[grade], 0.62, left=starts[grade], color=palette.grades[grade],
                        label=f"KL {grade}" if place == 0 else None)  # fmt: skip
-    found.set_yticks(range(len(groups)), [_short(name) for name in groups])
+    found.set_yticks(range(len(groups)), [short(name) for name in groups])
     found.set_ylim(len(groups) - 0.4, -0.6)
     found.set_xlim(0, 1)
     found.grid(visible=False)
     percent_axis(found.xaxis)
     found.set_xlabel(f"share of the knees, by {label}")
-    drawn = figure.legend(loc="outside upper center", ncols=5, frameon=False, fontsize=9, labelcolor=palette.ink)
+    drawn = figure.legend(
+        loc="outside upper center", ncols=5, frameon=False, fontsize=9, labelcolor=palette.ink
+    )
     drawn.set_zorder(5)
     return figure
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= 24 else name[:23] + "…"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from kneerisk.study.figures.style import Palette, axes, legend, new_figure, percent_axis
+from kneerisk.study.figures.style import Palette, axes, count_axis, legend, new_figure, percent_axis
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,14 +26,23 @@ def enrichment_curve(found: Mapping[str, Any], palette: Palette) -> Figure:
     _line(rate, shares, [point["event_rate"] for point in points], palette.main, found["basis"])
     if found["basis"] == "observed" and any(p["predicted_rate"]["value"] is not None for p in points):
         promised = [point["predicted_rate"]["value"] for point in points]
-        rate.plot(shares, promised, color=palette.other, linestyle="--", linewidth=1.6, label="promised by the risks")
+        rate.plot(
+            shares,
+            promised,
+            color=palette.other,
+            linestyle="--",
+            linewidth=1.6,
+            label="promised by the risks",
+        )
     rate.set_ylim(bottom=0)
     percent_axis(rate.yaxis)
-    rate.set_title("event rate of those enrolled", fontsize=10, loc="left")
+    rate.set_title("event rate of those enrolled", fontsize=10, loc="left", color=palette.ink)
     for name, colour in (("screened", palette.other), ("enrolled", palette.main)):
         _line(size, shares, [point[name] for point in points], colour, f"to be {name}")
     size.set_yscale("log")
-    size.set_title("size of the trial", fontsize=10, loc="left")
+    count_axis(size.yaxis)
+    size.minorticks_off()
+    size.set_title("size of the trial", fontsize=10, loc="left", color=palette.ink)
     for each in (rate, size):
         percent_axis(each.xaxis)
         each.set_xlim(0, 1)
@@ -44,7 +53,9 @@ def enrichment_curve(found: Mapping[str, Any], palette: Palette) -> Figure:
     return figure
 
 
-def _line(found: Axes, shares: Sequence[float], figures: Sequence[Mapping[str, Any]], colour: str, label: str) -> None:
+def _line(
+    found: Axes, shares: Sequence[float], figures: Sequence[Mapping[str, Any]], colour: str, label: str
+) -> None:
     """Values with their intervals; open ends and missing values leave gaps."""
     nan = float("nan")
 

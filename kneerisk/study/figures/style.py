@@ -48,7 +48,7 @@ PAPER = Palette(
 _NAMES = ("ink", "muted", "grid", "surface", "main", "other", "third", "kl0", "kl1", "kl2", "kl3", "kl4")
 _MARKS = tuple(f"#0101{number:02x}" for number in range(1, len(_NAMES) + 1))
 PAGE = Palette(*_MARKS[:7], grades=(_MARKS[7], _MARKS[8], _MARKS[9], _MARKS[10], _MARKS[11]))
-"""Marks that stand for the page's own colours: nearly black, all different, and replaced by :func:`page_svg`."""
+"""Marks that stand for the page's own colours, all different; :func:`page_svg` replaces them."""
 
 Draw = Callable[[Palette], "Figure"]
 """A figure in the colours it is given."""
@@ -70,9 +70,15 @@ def new_figure(width: float = 7.0, height: float = 3.6) -> Figure:
 
 
 def axes(figure: Figure, palette: Palette, rows: int = 1, columns: int = 1, place: int = 1) -> Axes:
-    """Axes in the house's look: no box, quiet grid, the palette's ink."""
-    found = figure.add_subplot(rows, columns, place)
+    """One of a figure's axes, in the house's look."""
     figure.patch.set_alpha(0)
+    found = figure.add_subplot(rows, columns, place)
+    style(found, palette)
+    return found
+
+
+def style(found: Axes, palette: Palette) -> None:
+    """No box, a quiet grid, the palette's ink."""
     found.set_facecolor("none")
     for side in ("top", "right", "left"):
         found.spines[side].set_visible(False)
@@ -80,10 +86,13 @@ def axes(figure: Figure, palette: Palette, rows: int = 1, columns: int = 1, plac
     found.grid(axis="y", color=palette.grid, linewidth=0.8)
     found.set_axisbelow(True)
     found.tick_params(colors=palette.muted, labelcolor=palette.ink, length=0, labelsize=9)
-    found.xaxis.label.set_color(palette.ink)
-    found.yaxis.label.set_color(palette.ink)
-    found.title.set_color(palette.ink)
-    return found
+    for label in (found.xaxis.label, found.yaxis.label):
+        label.set(color=palette.ink, fontsize=9)
+
+
+def short(words: str, most: int = 24) -> str:
+    """Words that are cut where a plot has no room for them."""
+    return words if len(words) <= most else words[: most - 1] + "…"
 
 
 def legend(found: Axes, palette: Palette, place: str = "best") -> None:
@@ -92,13 +101,24 @@ def legend(found: Axes, palette: Palette, place: str = "best") -> None:
     drawn.set_zorder(5)
 
 
-def percent_axis(axis: object, digits: int = 0) -> None:
-    """Ticks of shares in 0..1 as percentages."""
+def percent_axis(axis: object) -> None:
+    """Ticks of shares in 0..1 as percentages, with as many digits as tell them apart."""
     from matplotlib.axis import Axis
     from matplotlib.ticker import PercentFormatter
 
     assert isinstance(axis, Axis)
-    axis.set_major_formatter(PercentFormatter(1.0, digits, symbol=" %"))
+    axis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
+
+
+def count_axis(axis: object) -> None:
+    """Ticks of counts: whole numbers, with spaces between thousands."""
+    from matplotlib.axis import Axis
+    from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+    assert isinstance(axis, Axis)
+    if axis.get_scale() == "linear":
+        axis.set_major_locator(MaxNLocator(6, integer=True))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}".replace(",", " ")))
 
 
 def page_svg(draw: Draw, name: str, description: str) -> str:
