@@ -1,4 +1,4 @@
-"""A table of readers' grades, long or wide, in one form; what is not understood is refused with an example."""
+"""A table of readers' grades, long or wide, in one form; what is not understood is refused."""
 
 from __future__ import annotations
 
