@@ -170,7 +170,7 @@ def against_naive(crops: Sequence[Path], count: int, fast: Measured, folder: Pat
     import polars as pl
 
     from benchmarks.naive import run_naive
-    from kneerisk.stack import Stack
+    from kneerisk.stack.stack import Stack
 
     manifest = folder / "naive.csv"
     write_manifest(crops, count, manifest)
@@ -188,7 +188,7 @@ def against_naive(crops: Sequence[Path], count: int, fast: Measured, folder: Pat
 
 def reading_rate(images: Sequence[Path], cpus: int) -> float:
     """Images a second that are read and decoded, and nothing else done, in as many threads."""
-    from kneerisk.radiograph.read import read
+    from kneerisk.radiograph.decode.read import read
     from kneerisk.records import RadiographRef
 
     refs = [RadiographRef(image, image.name) for image in islice(cycle(images), max(16, len(images)))]
@@ -275,7 +275,7 @@ def main() -> None:
     options = parser.parse_args()
     sys.path.insert(0, str(ROOT))
     from benchmarks.networks import measure_networks
-    from kneerisk.stack import Stack
+    from kneerisk.stack.stack import Stack
 
     stack = Stack.load("compact")
     steps = options.steps or stack.description.usual_steps()

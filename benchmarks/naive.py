@@ -16,15 +16,15 @@ from pathlib import Path
 
 import numpy as np
 
-from kneerisk.diffusion import draw_noise
-from kneerisk.exposure import equalise
-from kneerisk.radiograph.localise import KneeLocaliser
-from kneerisk.radiograph.read import read
-from kneerisk.radiograph.scan import Skipped, scan
+from kneerisk.method.diffusion import draw_noise
+from kneerisk.method.exposure import equalise
+from kneerisk.method.risk import risk_of_rise
+from kneerisk.method.views import mean_posterior, zoomed
+from kneerisk.radiograph.decode.read import read
+from kneerisk.radiograph.locate.localise import KneeLocaliser
+from kneerisk.radiograph.sources.scan import Skipped, scan
 from kneerisk.records import KneeCrop, Radiograph, RadiographRef
-from kneerisk.risk import risk_of_rise
-from kneerisk.stack import Stack
-from kneerisk.views import mean_posterior, zoomed
+from kneerisk.stack.stack import Stack
 
 STEPS = 50
 

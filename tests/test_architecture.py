@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("engines", "kneerisk", "train")
+HOMES = {"kneerisk": ROOT, "kneerisk_engines": ROOT / "engines", "kneerisk_train": ROOT / "train"}
 HEAVY = {
     "cv2", "gdcm", "h5py", "imagecodecs", "matplotlib", "onnx", "onnxscript", "openvino", "pandas", "polars",
     "pydicom", "ray", "safetensors", "scipy", "tensorrt", "torch",
@@ -18,12 +18,12 @@ HEAVY = {
 
 # The rooms of the scoring chain: each takes a record, gives a record or a refusal, and knows no other room.
 CHAIN = [
-    "kneerisk.radiograph.scan",
-    "kneerisk.radiograph.read",
-    "kneerisk.radiograph.localise",
-    "kneerisk.scoring.predict",
-    "kneerisk.scoring.risk",
-    "kneerisk.scoring.rows",
+    "kneerisk.radiograph.sources.scan",
+    "kneerisk.radiograph.decode.read",
+    "kneerisk.radiograph.locate.localise",
+    "kneerisk.method.predict",
+    "kneerisk.method.score",
+    "kneerisk.scoring.outputs.rows",
 ]
 
 # Third-party packages that only some rooms may import.
@@ -35,15 +35,16 @@ CONFINED = {
     "polars": (
         "kneerisk.scoring",
         "kneerisk.study",
-        "kneerisk.radiograph.manifest",
+        "kneerisk.compile.verification",
+        "kneerisk.radiograph.sources.manifest",
         "kneerisk.simulate.truth",
-        "train",
+        "kneerisk_train",
     ),
-    "torch": ("engines", "kneerisk.models", "kneerisk.diffusion", "train"),
-    "onnx": ("engines",),
-    "onnxscript": ("engines",),
-    "openvino": ("engines",),
-    "tensorrt": ("engines",),
+    "torch": ("kneerisk_engines", "kneerisk.models", "kneerisk.method.diffusion", "kneerisk_train"),
+    "onnx": ("kneerisk_engines",),
+    "onnxscript": ("kneerisk_engines",),
+    "openvino": ("kneerisk_engines",),
+    "tensorrt": ("kneerisk_engines",),
     "ray": ("kneerisk.scoring.cluster",),
 }
 
@@ -51,9 +52,9 @@ CONFINED = {
 def source_files() -> dict[str, Path]:
     """Every module of the three packages, by its dotted name."""
     files: dict[str, Path] = {}
-    for package in PACKAGES:
-        for path in sorted((ROOT / package).rglob("*.py")):
-            parts = path.relative_to(ROOT).with_suffix("").parts
+    for package, home in HOMES.items():
+        for path in sorted((home / package).rglob("*.py")):
+            parts = path.relative_to(home).with_suffix("").parts
             files[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
     return files
 
@@ -101,30 +102,32 @@ def violations(sources: Iterator[str] | list[str], forbidden: tuple[str, ...]) -
 
 
 def test_the_walk_sees_the_three_packages() -> None:
-    assert {name.partition(".")[0] for name in FILES} == set(PACKAGES)
+    assert {name.partition(".")[0] for name in FILES} == set(HOMES)
     assert "kneerisk.errors" in imports("kneerisk.records")
 
 
 def test_engines_knows_nothing_of_knees() -> None:
-    assert violations([m for m in FILES if inside(m, "engines")], ("kneerisk", "train")) == []
+    assert (
+        violations([m for m in FILES if inside(m, "kneerisk_engines")], ("kneerisk", "kneerisk_train")) == []
+    )
 
 
 def test_only_the_cli_reaches_into_train() -> None:
     # ``python -m kneerisk`` is a door of the roof.
     roof = ("kneerisk.cli", "kneerisk.__main__")
     below = [m for m in FILES if inside(m, "kneerisk") and not any(inside(m, r) for r in roof)]
-    assert violations(below, ("train", "kneerisk.cli")) == []
+    assert violations(below, ("kneerisk_train", "kneerisk.cli")) == []
 
 
 def test_train_knows_neither_the_cli_nor_scoring() -> None:
-    trainers = [m for m in FILES if inside(m, "train")]
+    trainers = [m for m in FILES if inside(m, "kneerisk_train")]
     assert violations(trainers, ("kneerisk.cli", "kneerisk.scoring")) == []
 
 
 def test_models_and_diffusion_import_torch_or_numpy_alone() -> None:
     allowed = {"torch", "numpy", *sys.stdlib_module_names}
     for module in FILES:
-        if inside(module, "kneerisk.models", "kneerisk.diffusion"):
+        if inside(module, "kneerisk.models", "kneerisk.method.diffusion"):
             ours = {name for name in imports(module) if inside(name, "kneerisk.models")}
             others = {name.partition(".")[0] for name in imports(module) - ours}
             assert others <= allowed, f"{module} imports {sorted(others - allowed)}"
@@ -167,7 +170,7 @@ def test_modules_form_no_circle() -> None:
 def run_python(code: str, cwd: Path) -> str:
     """Run code in a fresh interpreter that can write nowhere but ``cwd``'s home; gives its output."""
     environment = {**os.environ, "HOME": str(cwd), "XDG_CACHE_HOME": str(cwd), "PYTHONDONTWRITEBYTECODE": "1"}
-    environment["PYTHONPATH"] = str(ROOT)
+    environment["PYTHONPATH"] = os.pathsep.join(str(home) for home in HOMES.values())
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=cwd, env=environment, capture_output=True, text=True, check=False
     )

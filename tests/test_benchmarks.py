@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kneerisk.diffusion import sample
+from kneerisk.method.diffusion import sample
 
 ROOT = Path(__file__).parents[1]
 
@@ -34,7 +34,7 @@ def test_ddim_goes_where_the_sampler_goes(steps: int, apart: float) -> None:
 
 def test_the_reference_scores_the_examples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from benchmarks import naive
-    from kneerisk.stack import Stack
+    from kneerisk.stack.stack import Stack
 
     monkeypatch.setattr(naive, "STEPS", 2)
     knees = sorted((ROOT / "examples" / "cohort").glob("*/*[LR].png"))[:2]
@@ -50,10 +50,10 @@ def test_the_reference_scores_the_examples(tmp_path: Path, monkeypatch: pytest.M
 
 def test_networks_are_counted_as_often_as_scoring_calls_them() -> None:
     from benchmarks.networks import calls_a_knee
+    from kneerisk.method.predict import ForecastSettings, StackPredictor
     from kneerisk.scoring.cohort import knee_crops
-    from kneerisk.scoring.predict import ForecastSettings, StackPredictor
     from kneerisk.scoring.settings import InputSettings, StackSettings
-    from kneerisk.stack import Stack
+    from kneerisk.stack.stack import Stack
 
     stack = Stack.load("compact")
     description = stack.description
@@ -88,7 +88,7 @@ def test_networks_are_counted_as_often_as_scoring_calls_them() -> None:
 
 def test_the_time_of_layers_is_shared_out() -> None:
     from benchmarks.networks import gflop_an_item, layer_shares
-    from kneerisk.stack import Stack
+    from kneerisk.stack.stack import Stack
 
     stack = Stack.load("compact")
     dense, depthwise = layer_shares(stack, "localiser", "fp32")

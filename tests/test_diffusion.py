@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kneerisk.diffusion import alpha_sigma, diffuse, draw_noise, sample, sampling_times
+from kneerisk.method.diffusion import alpha_sigma, diffuse, draw_noise, sample, sampling_times
 
 
 @given(st.floats(0, 1), st.integers(0, 2**31))

@@ -7,14 +7,14 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from kneerisk_engines.runner import Runner
+from kneerisk_engines.tensorrt.cache import EngineCache
+from kneerisk_engines.tensorrt.gpu import Gpu
 
-from engines.cache import EngineCache
-from engines.gpu import Gpu
-from engines.runner import Runner
-from kneerisk import engine_choice
-from kneerisk.engine_choice import choose, find_engine, open_engine
+from kneerisk.compile import choice as engine_choice
+from kneerisk.compile.choice import choose, find_engine, open_engine
 from kneerisk.errors import NoEngineError
-from kneerisk.stack import Stack
+from kneerisk.stack.stack import Stack
 
 pytest.importorskip("tensorrt_rtx_bindings", reason="TensorRT-RTX builds engines without a GPU")
 H100 = Gpu("NVIDIA H100", "sm90", 132, "13.0")
@@ -30,11 +30,11 @@ def stack() -> Stack:
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory, stack: Stack) -> EngineCache:
     """Real engines, portable, not verified."""
-    from kneerisk.compiled import CompileSettings, compile_stack
+    from kneerisk.compile.build import CompileSettings, compile_stack
 
     cache = EngineCache(tmp_path_factory.mktemp("engines") / "cache")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("kneerisk.compiled.find_gpu", lambda: None)
+        patch.setattr("kneerisk.compile.build.find_gpu", lambda: None)
         list(compile_stack(CompileSettings(flavour="tensorrt-rtx", gpu="portable"), cache))
     return cache
 
@@ -109,7 +109,9 @@ def test_a_tampered_plan_never_reaches_the_runtime(
 
         def _release(self): ...
 
-    monkeypatch.setitem(sys.modules, "engines.tensorrt_backend", SimpleNamespace(TensorRtRunner=Recorder))
+    monkeypatch.setitem(
+        sys.modules, "kneerisk_engines.tensorrt.runner", SimpleNamespace(TensorRtRunner=Recorder)
+    )
     engine = find_engine(stack, "unet", "auto", gpu, cache)
     runner = open_engine(stack, "unet", "auto", "cuda:0", cache)
     assert opened == [cache.plan(engine)]
@@ -124,9 +126,8 @@ def test_a_tampered_plan_never_reaches_the_runtime(
 @pytest.mark.gpu
 def test_a_portable_engine_answers_as_the_cpu_does(stack: Stack, built: EngineCache) -> None:
     import numpy as np
-
-    from engines.gpu import find_gpu
-    from engines.tensorrt_backend import TensorRtRunner
+    from kneerisk_engines.tensorrt.gpu import find_gpu
+    from kneerisk_engines.tensorrt.runner import TensorRtRunner
 
     if find_gpu() is None:
         pytest.skip("no NVIDIA GPU that torch can see is here")

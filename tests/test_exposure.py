@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from kneerisk.exposure import equalise
+from kneerisk.method.exposure import equalise
 
 levels = arrays(np.uint16, (7, 9), elements=st.integers(0, 4000))
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from kneerisk.stack import Stack
+from kneerisk.stack.stack import Stack
 
 ROOT = Path(__file__).parents[1]
 
@@ -50,14 +50,14 @@ def test_wheel_carries_the_packages_and_the_stack_and_nothing_else(wheel: Path) 
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.partition("/")[0] for name in names if ".dist-info/" not in name} == {
         "kneerisk",
-        "engines",
-        "train",
+        "kneerisk_engines",
+        "kneerisk_train",
     }
     stack = "kneerisk/stacks/compact/"
     files = ("stack.yaml", "weights.safetensors", "calibration.json", "MODEL_CARD.md")
     graphs = tuple(f"{component}.onnx" for component in Stack.load("compact").description.components)
     assert {name.removeprefix(stack) for name in names if name.startswith(stack)} == {*files, *graphs}
-    assert "train/recipes/compact.yaml" in names
+    assert "kneerisk_train/recipes/compact.yaml" in names
     assert {"LICENSE", "NOTICE"} <= {Path(name).name for name in names if ".dist-info/licenses/" in name}
 
 
@@ -68,9 +68,9 @@ def test_compact_stack_stays_within_its_promise() -> None:
 
 def test_installed_packages_import_from_the_environment_and_need_no_torch(environment: Path) -> None:
     code = (
-        "import importlib.util, kneerisk, engines, train\n"
+        "import importlib.util, kneerisk, kneerisk_engines, kneerisk_train\n"
         "assert importlib.util.find_spec('torch') is None\n"
-        "print(kneerisk.__file__, engines.__file__, train.__file__)"
+        "print(kneerisk.__file__, kneerisk_engines.__file__, kneerisk_train.__file__)"
     )
     places = run(environment / "python", "-c", code, cwd=environment).split()
     assert [place for place in places if not Path(place).is_relative_to(environment.parent)] == []

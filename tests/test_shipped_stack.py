@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from kneerisk.stack import Stack
+from kneerisk.stack.stack import Stack
 
 ROOT = Path(__file__).parents[1]
 KNEE = ROOT / "examples" / "cohort" / "9115049" / "9115049R.png"

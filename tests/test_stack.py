@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from kneerisk_engines import ArraySpec, ComponentSpec, ExportError
+from kneerisk_engines.parity import compare
 
-from engines import ArraySpec, ComponentSpec, ExportError
-from engines.parity import compare
 from kneerisk.errors import ExitCode, NoEngineError, StackError
 from kneerisk.models import build
-from kneerisk.stack import Stack, StackComponent, StackDescription, available_stacks, sha256_file
-from kneerisk.stack_write import revise_stack, write_stack
+from kneerisk.stack.stack import Stack, StackComponent, StackDescription, available_stacks, sha256_file
+from kneerisk.stack.write import revise_stack, write_stack
 
 LATENT = ArraySpec("latent", (2, 8, 8))
 UNET = {"latent_channels": 2, "channels": 8, "multipliers": [1, 2]}
@@ -130,7 +130,7 @@ def test_the_cpu_backend_runs_without_torch(made: Stack) -> None:
     code = (
         "import sys; sys.modules['torch'] = None\n"
         "import numpy as np\n"
-        "from kneerisk.stack import Stack\n"
+        "from kneerisk.stack.stack import Stack\n"
         f"stack = Stack.load({str(made.folder)!r})\n"
         "with stack.open('decoder') as runner:\n"
         "    print(runner.run({'latent': np.zeros((2, 2, 8, 8), np.float32)})['radiograph'].shape)\n"

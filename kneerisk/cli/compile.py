@@ -115,7 +115,7 @@ def compile_(
     without a GPU is verified by the same command on the machine that will run it.
     """
     from kneerisk.cli import show
-    from kneerisk.compiled import CompileSettings, compile_stack
+    from kneerisk.compile.build import CompileSettings, compile_stack
 
     settings = CompileSettings(
         stack=stack,

@@ -10,7 +10,7 @@ from kneerisk.cli import options as o
 def doctor(json: o.Json = False) -> None:
     """What this machine can do: CPU, GPU, decoders, stacks; exit status 1 where scoring would not work."""
     from kneerisk.cli import show
-    from kneerisk.scoring.doctor import examine
+    from kneerisk.doctor import examine
 
     findings = examine()
     if json:

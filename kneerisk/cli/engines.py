@@ -25,7 +25,8 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would go, and 
 @app.command("list")
 def list_engines(json: o.Json = False) -> None:
     """Every engine in the cache: what it was built from and for, and whether its answers were verified."""
-    from engines.cache import EngineCache
+    from kneerisk_engines.tensorrt.cache import EngineCache
+
     from kneerisk.cli import show
 
     cache = EngineCache()
@@ -59,7 +60,8 @@ def list_engines(json: o.Json = False) -> None:
 @app.command("verify")
 def verify() -> None:
     """Check every engine's manifest, size and SHA-256; nothing is run (kneerisk compile does that)."""
-    from engines.cache import EngineCache
+    from kneerisk_engines.tensorrt.cache import EngineCache
+
     from kneerisk.errors import ExitCode
 
     cache = EngineCache()
@@ -82,8 +84,9 @@ def prune(
     dry_run: DryRun = False,
 ) -> None:
     """Remove engines by name, or all, or what is damaged or failed."""
-    from engines.bundle import chosen
-    from engines.cache import EngineCache
+    from kneerisk_engines.tensorrt.bundle import chosen
+    from kneerisk_engines.tensorrt.cache import EngineCache
+
     from kneerisk.errors import UsageError
 
     if not (names or everything or damaged or failures):
@@ -109,8 +112,8 @@ def export(
     names: Names = None,
 ) -> None:
     """Write engines into one file, to carry to a machine of the same kind."""
-    from engines.bundle import chosen, export_engines
-    from engines.cache import EngineCache
+    from kneerisk_engines.tensorrt.bundle import chosen, export_engines
+    from kneerisk_engines.tensorrt.cache import EngineCache
 
     cache = EngineCache()
     with _told():
@@ -123,8 +126,8 @@ def import_(
     file: Annotated[Path, typer.Argument(metavar="FILE.tar", help="A bundle.", show_default=False)],
 ) -> None:
     """Take the engines of a bundle in, all or none. An engine is code: import only what you trust."""
-    from engines.bundle import import_engines
-    from engines.cache import EngineCache
+    from kneerisk_engines.tensorrt.bundle import import_engines
+    from kneerisk_engines.tensorrt.cache import EngineCache
 
     with _told():
         for engine in import_engines(EngineCache(), file):
@@ -134,7 +137,8 @@ def import_(
 @contextmanager
 def _told() -> Iterator[None]:
     """An engine's errors end a command as the house's own do."""
-    from engines.errors import EngineError
+    from kneerisk_engines.errors import EngineError
+
     from kneerisk.errors import NoEngineError
 
     try:

@@ -12,7 +12,7 @@ import typer
 from kneerisk.cli import options as o
 
 if TYPE_CHECKING:
-    from train.cohorts.prepare import Progress
+    from kneerisk_train.prepare.prepare import Progress
 
 
 class ReleaseKind(StrEnum):
@@ -69,9 +69,10 @@ def prepare(
     quiet: o.Quiet = False,
 ) -> None:
     """Read a cohort's release as distributed and cut out its knees, for training."""
+    from kneerisk_train.prepare.prepare import PrepareSettings, default_workers
+    from kneerisk_train.prepare.prepare import prepare as steps_of
+
     from kneerisk.cli import show
-    from train.cohorts.prepare import PrepareSettings, default_workers
-    from train.cohorts.prepare import prepare as steps_of
 
     settings = PrepareSettings(
         kind=kind.value,

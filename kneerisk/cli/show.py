@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bar
     from rich.progress import ProgressColumn
 
+    from kneerisk.doctor import Findings
     from kneerisk.scoring.cohort import Validation
-    from kneerisk.scoring.doctor import Findings
+    from kneerisk.scoring.outputs.summary import Summary
     from kneerisk.scoring.run import Progress
-    from kneerisk.scoring.summary import Summary
 
 
 def complain(message: str) -> None:
@@ -62,7 +62,7 @@ def interruptible(message: str) -> Iterator[None]:
 
 def scoring(steps: Iterator[Progress | Summary], progress: bool) -> Summary:
     """Drive a run to its end; the bar shows the rate and the time left."""
-    from kneerisk.scoring.summary import Summary
+    from kneerisk.scoring.outputs.summary import Summary
 
     last = None
     with progress_bar(progress) as bar:

@@ -10,7 +10,7 @@ import typer
 from kneerisk.cli import options as o
 
 if TYPE_CHECKING:
-    from kneerisk.stack import StackDescription
+    from kneerisk.stack.stack import StackDescription
 
 app = typer.Typer(help="The stacks of networks that are here.", no_args_is_help=True)
 
@@ -20,7 +20,7 @@ def list_stacks(json: o.Json = False) -> None:
     """Every stack that can be named with --stack."""
     from kneerisk.cli import show
     from kneerisk.errors import StackError
-    from kneerisk.stack import Stack, available_stacks
+    from kneerisk.stack.stack import Stack, available_stacks
 
     entries: list[dict[str, str | None]] = []
     for name, folder in available_stacks().items():
@@ -52,7 +52,7 @@ def info(
 ) -> None:
     """What a stack is: components and their terms, defaults, calibration population, model card."""
     from kneerisk.cli import show
-    from kneerisk.stack import Stack
+    from kneerisk.stack.stack import Stack
 
     stack = Stack.load(name)
     description = stack.description
@@ -100,8 +100,8 @@ def import_(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace one of that name.")] = False,
 ) -> None:
     """Verify a stack and copy it among your own, so that --stack NAME finds it."""
-    from kneerisk.stack import own_root
-    from kneerisk.stack_write import import_stack
+    from kneerisk.stack.stack import own_root
+    from kneerisk.stack.write import import_stack
 
     place = import_stack(folder, own_root(), name=name, overwrite=overwrite)
     typer.echo(f"score with it: kneerisk score ./cohort --stack {place.name} --out risks.parquet")

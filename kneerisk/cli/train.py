@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from train.session import Session
+    from kneerisk_train.run.session import Session
 
 app = typer.Typer(
     help="Train a stack on a prepared cohort, stage by stage, and publish it. Needs the extra 'train'.",
@@ -92,7 +92,7 @@ def _stage(name: str, summary: str) -> None:
             _tell_plan(recipe)
             return
         session = _open(data, out, recipe, init, rates, accelerator, precision, checkpoint_minutes, name)
-        from train.stages import run
+        from kneerisk_train.stages.order import run
 
         with _interruptible(out):
             run(name, session)
@@ -138,7 +138,7 @@ def publish(
     """Calibrate a trained run on its val knees, measure it, and write it as a stack."""
     run = str(_recipe_of(out))
     session = _open(data, out, run, None, rates, Accelerator.AUTO, Precision.AUTO, 2.0, "publish")
-    from train.publish import publish as write
+    from kneerisk_train.publish.publish import publish as write
 
     published = write(
         session,
@@ -179,7 +179,7 @@ def distil(
     if publish_to.exists() and not overwrite:
         raise UsageError(f"{publish_to} exists: choose another --publish, or add --overwrite")
     session = _open(data, out, recipe, stack, rates, accelerator, precision, checkpoint_minutes, "distil")
-    from train.distil import publish_student, train
+    from kneerisk_train.distil.distil import publish_student, train
 
     with _interruptible(out):
         student = train(session)
@@ -207,8 +207,8 @@ def experiments(
 ) -> None:
     """Train and measure the paper's experiments and ablations, and write a report of them."""
     session = _open(data, out, str(_recipe_of(out)), None, rates, accelerator, precision, 2.0, suite.value)
-    from train.experiments import run_suite
-    from train.report import write_report
+    from kneerisk_train.paper.experiments import run_suite
+    from kneerisk_train.paper.report import write_report
 
     with _interruptible(report):
         page = write_report(run_suite(session, report, steps=steps), session, report)
@@ -235,7 +235,7 @@ def _open(
     log_name: str,
 ) -> Session:
     _need_torch()
-    from train.stages import open_session
+    from kneerisk_train.stages.order import open_session
 
     return open_session(
         data,
@@ -279,10 +279,10 @@ def _tell_plan(recipe: str) -> None:
     import json
 
     import yaml
+    from kneerisk_train.run.plan import plan
+    from kneerisk_train.run.recipe import load_recipe
 
     from kneerisk.cli import show
-    from train.plan import plan
-    from train.recipe import load_recipe
 
     resolved = load_recipe(recipe)
     values = json.loads(json.dumps(dataclasses.asdict(resolved)))

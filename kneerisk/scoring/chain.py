@@ -16,15 +16,15 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from kneerisk.calibration import Calibration
 from kneerisk.errors import Reason
+from kneerisk.method.calibration import Calibration
+from kneerisk.method.predict import Predictor
+from kneerisk.method.score import score
 from kneerisk.records import FloatArray, KneeCrop, KneeScore, Radiograph, RadiographRef, Refusal
 from kneerisk.scoring.clock import Clock
 from kneerisk.scoring.journal import FileState, Record
+from kneerisk.scoring.outputs.rows import Row, row_of_refusal, row_of_score
 from kneerisk.scoring.overlap import Task, ordered_map
-from kneerisk.scoring.predict import Predictor
-from kneerisk.scoring.risk import score
-from kneerisk.scoring.rows import Row, row_of_refusal, row_of_score
 
 Item = RadiographRef | Refusal
 Read = Callable[[RadiographRef], Radiograph | Refusal]
@@ -72,7 +72,7 @@ class Knee:
 
     crop: KneeCrop
     views: FloatArray | None
-    """[V, S, S]: :meth:`kneerisk.scoring.predict.Predictor.views`; ``None`` where nothing is predicted."""
+    """[V, S, S]: :meth:`kneerisk.method.predict.Predictor.views`; ``None`` where nothing is predicted."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,23 +13,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kneerisk import __version__
-from kneerisk.calibration import Calibration
 from kneerisk.errors import ExitCode
+from kneerisk.method.calibration import Calibration
+from kneerisk.method.predict import ForecastSettings, StackPredictor
 from kneerisk.records import KneeCrop, Radiograph, RadiographRef, Refusal
-from kneerisk.scoring import table
 from kneerisk.scoring.chain import Item, Knee, Known, Localise, Rooms, Walk, locate
 from kneerisk.scoring.clock import Clock
-from kneerisk.scoring.predict import ForecastSettings, StackPredictor
+from kneerisk.scoring.outputs import table
+from kneerisk.scoring.outputs.run_report import write_run_report
+from kneerisk.scoring.outputs.summary import Summary
 from kneerisk.scoring.run import Progress, score_images
-from kneerisk.scoring.run_report import write_run_report
 from kneerisk.scoring.settings import InputSettings, Invert, RunSettings, StackSettings, fingerprint
-from kneerisk.scoring.summary import Summary
 
 if TYPE_CHECKING:
     import polars as pl
+    from kneerisk_engines.runner import Runner
 
-    from engines.runner import Runner
-    from kneerisk.stack import Stack, StackDescription
+    from kneerisk.stack.stack import Stack, StackDescription
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ def score_cohort(
         UsageError, StackError, NoEngineError: before anything is scored.
         StoppedOnErrorError: see :func:`kneerisk.scoring.run.score_images`.
     """
-    from kneerisk.radiograph.scan import Skipped
+    from kneerisk.radiograph.sources.scan import Skipped
 
     skipped = Skipped()
     clock = Clock()
@@ -97,7 +97,7 @@ def open_rooms(
     inputs: InputSettings, networks: StackSettings, run: RunSettings, clock: Clock
 ) -> Iterator[Rooms]:
     """Everything the chain needs, its networks open."""
-    from kneerisk.stack import Stack
+    from kneerisk.stack.stack import Stack
 
     stack = Stack.load(networks.stack)
     settings = _forecast_settings(stack.description, networks)
@@ -184,8 +184,8 @@ class Validation:
 
 def validate_cohort(inputs: InputSettings, networks: StackSettings, run: RunSettings) -> Iterator[Validation]:
     """Walk a cohort as ``score`` would, up to its knees; yields the count as it grows. Nothing is written."""
-    from kneerisk.radiograph.scan import Skipped
-    from kneerisk.stack import Stack
+    from kneerisk.radiograph.sources.scan import Skipped
+    from kneerisk.stack.stack import Stack
 
     skipped = Skipped()
     images = _scan(inputs, skipped)
@@ -217,8 +217,8 @@ def validate_images(
 
 def knee_crops(inputs: InputSettings, networks: StackSettings, limit: int = 64) -> list[KneeCrop]:
     """The first knees that a scoring run would find, cut out and not scored."""
-    from kneerisk.radiograph.scan import Skipped
-    from kneerisk.stack import Stack
+    from kneerisk.radiograph.sources.scan import Skipped
+    from kneerisk.stack.stack import Stack
 
     crops: list[KneeCrop] = []
     with _open_localiser(Stack.load(networks.stack), networks, inputs.invert) as localise:
@@ -232,13 +232,13 @@ def knee_crops(inputs: InputSettings, networks: StackSettings, limit: int = 64) 
 
 
 def _scan(inputs: InputSettings, skipped: Any) -> Iterator[Item]:
-    from kneerisk.radiograph.scan import scan
+    from kneerisk.radiograph.sources.scan import scan
 
     return scan(inputs.inputs, id_from=inputs.id_from, side=inputs.side, skipped=skipped)
 
 
 def _reader(inputs: InputSettings) -> Callable[[RadiographRef], Radiograph | Refusal]:
-    from kneerisk.radiograph.read import read
+    from kneerisk.radiograph.decode.read import read
 
     return partial(read, spacing_mm=inputs.spacing_mm, invert=inputs.invert)
 
@@ -246,7 +246,7 @@ def _reader(inputs: InputSettings) -> Callable[[RadiographRef], Radiograph | Ref
 @contextmanager
 def _open_localiser(stack: Stack, networks: StackSettings, invert: Invert) -> Iterator[Localise]:
     """``--side`` is in the references already, where a manifest's own side goes before it."""
-    from kneerisk.radiograph.localise import KneeLocaliser
+    from kneerisk.radiograph.locate.localise import KneeLocaliser
 
     with _open(stack, "localiser", networks) as runner:
         (radiograph,) = runner.spec.inputs
@@ -257,7 +257,7 @@ def _resolved(stack: Stack, names: Iterable[str], networks: StackSettings) -> St
     """The backend that ``auto`` means here; engines are built first where the policy says so."""
     if networks.backend not in ("auto", "tensorrt"):
         return networks
-    from kneerisk.engine_choice import choose
+    from kneerisk.compile.choice import choose
 
     policy = networks.engine_policy
     if policy is None:
@@ -271,7 +271,7 @@ def _resolved(stack: Stack, names: Iterable[str], networks: StackSettings) -> St
 
 def _open(stack: Stack, component: str, networks: StackSettings) -> Runner:
     if networks.backend == "tensorrt":
-        from kneerisk.engine_choice import open_engine
+        from kneerisk.compile.choice import open_engine
 
         return open_engine(stack, component, networks.precision, networks.device)
     backend = "cpu" if networks.backend == "auto" else networks.backend

@@ -26,8 +26,8 @@ from typing import IO, Any, TypeVar
 from kneerisk.errors import KneeriskError, Reason, UsageError
 from kneerisk.locks import locked
 from kneerisk.records import RUN_SUFFIX, RadiographRef, Refusal
-from kneerisk.scoring.rows import Row
-from kneerisk.scoring.table import replace_with, sync
+from kneerisk.scoring.outputs.rows import Row
+from kneerisk.scoring.outputs.table import replace_with, sync
 
 Fingerprint = Mapping[str, Any]
 """Setting → value, plain JSON: everything but the images that a row depends on."""

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from kneerisk.errors import UsageError
-from kneerisk.scoring import table
 from kneerisk.scoring.journal import folder_of
-from kneerisk.scoring.rows import Row
+from kneerisk.scoring.outputs import table
+from kneerisk.scoring.outputs.rows import Row
+from kneerisk.scoring.outputs.summary import Summary, Tally
 from kneerisk.scoring.settings import Shard
-from kneerisk.scoring.summary import Summary, Tally
 
 _OF_THE_SHARD = frozenset({"shard"})
 

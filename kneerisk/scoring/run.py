@@ -11,15 +11,15 @@ from itertools import islice
 from typing import Any
 
 from kneerisk.errors import KneeriskError, UsageError
-from kneerisk.scoring import table
 from kneerisk.scoring.chain import Item, Keeper, Known, Rooms, Walk, locate, records
 from kneerisk.scoring.clock import Clock
-from kneerisk.scoring.futures import FuturesKeeper
 from kneerisk.scoring.journal import Journal, Listing, Record, folder_of, open_journal, refuse_difference
-from kneerisk.scoring.previews import PreviewKeeper
-from kneerisk.scoring.rows import Row, check_carried
+from kneerisk.scoring.outputs import table
+from kneerisk.scoring.outputs.futures import FuturesKeeper
+from kneerisk.scoring.outputs.previews import PreviewKeeper
+from kneerisk.scoring.outputs.rows import Row, check_carried
+from kneerisk.scoring.outputs.summary import Summary, Tally
 from kneerisk.scoring.settings import RunSettings
-from kneerisk.scoring.summary import Summary, Tally
 
 _SEED_RECORDS = 500
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from kneerisk.errors import UsageError
 from kneerisk.records import Side
-from kneerisk.scoring.table import format_of
+from kneerisk.scoring.outputs.table import format_of
 
 Invert = Literal["auto", "yes", "no"]
 
@@ -42,7 +42,7 @@ class StackSettings:
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     device: str = "cpu"
     steps: int | None = None
-    """``None``: the stack's own (:meth:`kneerisk.stack.StackDescription.usual_steps`)."""
+    """``None``: the stack's own (:meth:`kneerisk.stack.stack.StackDescription.usual_steps`)."""
     samples: int | None = None
     seed: int = 0
     upscale: bool = False

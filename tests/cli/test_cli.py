@@ -19,7 +19,7 @@ import kneerisk
 from kneerisk.cli import main
 from kneerisk.errors import ExitCode, NoEngineError
 from kneerisk.scoring import cohort as joined
-from kneerisk.scoring import table
+from kneerisk.scoring.outputs import table
 
 FAKE_CHAIN = Path(__file__).parents[1] / "scoring" / "fake_chain.py"
 

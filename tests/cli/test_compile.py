@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from kneerisk.cli.app import app
 from kneerisk.errors import ExitCode
-from kneerisk.stack import Stack
+from kneerisk.stack.stack import Stack
 
 pytest.importorskip("tensorrt_rtx_bindings", reason="TensorRT-RTX builds engines without a GPU")
 RTX = ("compile", "--flavour", "tensorrt-rtx", "--gpu", "sm80,sm89,sm120")
@@ -19,7 +19,7 @@ NETWORKS = [name for name in Stack.load("compact").description.components if nam
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("KNEERISK_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("kneerisk.compiled.find_gpu", lambda: None)
+    monkeypatch.setattr("kneerisk.compile.build.find_gpu", lambda: None)
     return tmp_path / "cache"
 
 

@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from kneerisk_engines import Array, ArraySpec, ComponentSpec
+from kneerisk_engines.export import export_components
 from torch import nn
-
-from engines import Array, ArraySpec, ComponentSpec
-from engines.export import export_components
 
 
 class Coder(nn.Module):

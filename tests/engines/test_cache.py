@@ -12,11 +12,17 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
-from engines.bundle import chosen, export_engines, import_engines
-from engines.cache import CACHE_VARIABLE, MANIFEST, PLAN, CachedEngine, EngineCache, cache_root
-from engines.errors import EngineError, EngineMismatchError
-from engines.key import EngineKey
+from kneerisk_engines.errors import EngineError, EngineMismatchError
+from kneerisk_engines.tensorrt.bundle import chosen, export_engines, import_engines
+from kneerisk_engines.tensorrt.cache import (
+    CACHE_VARIABLE,
+    MANIFEST,
+    PLAN,
+    CachedEngine,
+    EngineCache,
+    cache_root,
+)
+from kneerisk_engines.tensorrt.key import EngineKey
 
 KEY = EngineKey(
     component="unet",
@@ -187,7 +193,7 @@ def test_the_root_is_the_variables_or_the_users(monkeypatch: pytest.MonkeyPatch,
 def test_a_bundle_carries_engines_to_another_cache(
     cache: EngineCache, engine: CachedEngine, tmp_path: Path
 ) -> None:
-    file = tmp_path / "engines.tar"
+    file = tmp_path / "kneerisk_engines.tar"
     assert export_engines(cache, chosen(cache.entries(), ["unet"]), file) == [engine.folder.name]
     elsewhere = EngineCache(tmp_path / "other")
     (found,) = import_engines(elsewhere, file)

@@ -4,11 +4,10 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from kneerisk_engines import ArraySpec, ComponentSpec, EngineError, ExportError
+from kneerisk_engines.export import export_components
+from kneerisk_engines.weights import locate_weights, read_weights, stored_form
 from torch import nn
-
-from engines import ArraySpec, ComponentSpec, EngineError, ExportError
-from engines.export import export_components
-from engines.weights import locate_weights, read_weights, stored_form
 
 
 def test_one_copy_of_the_weights_in_all(exported) -> None:

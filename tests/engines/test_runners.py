@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-from engines import ArrayMismatchError, BackendUnavailableError, EngineError, open_runner
-from engines.micro_batch import run_in_batches
-from engines.parity import Parity, compare
+from kneerisk_engines import ArrayMismatchError, BackendUnavailableError, EngineError, open_runner
+from kneerisk_engines.batches import run_in_batches
+from kneerisk_engines.openvino_backend import import_openvino
+from kneerisk_engines.parity import Parity, compare
 
 # Of tiny untrained networks with values of order 1; a bf16 number has 8 bits of mantissa.
 FP32 = 1e-4
@@ -16,7 +16,7 @@ BF16 = 0.1
 
 
 def bf16_here() -> bool:
-    import openvino as ov
+    ov = import_openvino()
 
     return "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
@@ -105,7 +105,7 @@ def test_a_network_of_large_layers_takes_a_call_item_by_item(
     exported, name: str, precision: str, monkeypatch
 ) -> None:
     arrays = exported.arrays(name, 3)
-    monkeypatch.setattr("engines.openvino_backend._LARGEST_LAYER", 1)
+    monkeypatch.setattr("kneerisk_engines.openvino_backend._LARGEST_LAYER", 1)
     with open_one(exported, name, precision=precision) as runner:
         together = runner.run(arrays)
         alone = [runner.run({key: array[i : i + 1] for key, array in arrays.items()}) for i in range(3)]
@@ -139,7 +139,7 @@ def test_first_calls_from_two_threads_do_not_hang(exported) -> None:
     script = (
         "import sys, threading, numpy as np\n"
         "from pathlib import Path\n"
-        "from engines import ArraySpec, ComponentSpec, open_runner\n"
+        "from kneerisk_engines import ArraySpec, ComponentSpec, open_runner\n"
         "sys.setswitchinterval(1e-6)\n"
         "arrays = lambda shapes: tuple(ArraySpec(name, tuple(shape)) for name, shape in shapes)\n"
         f"spec = ComponentSpec('coder', arrays({shapes_of(exported.specs['coder'].inputs)!r}), "

@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
-
-from engines import ArrayMismatchError, ArraySpec, ComponentSpec
+from kneerisk_engines import ArrayMismatchError, ArraySpec, ComponentSpec
 
 SPEC = ComponentSpec(
     "unet", (ArraySpec("noisy", (2, 4, 4)), ArraySpec("time")), (ArraySpec("velocity", (2, 4, 4)),)

@@ -3,12 +3,12 @@
 from pathlib import Path
 
 import pytest
+from kneerisk_engines.errors import BackendUnavailableError, EngineError
+from kneerisk_engines.spec import ArraySpec, ComponentSpec
+from kneerisk_engines.tensorrt.build import BuildSettings, build_engine
+from kneerisk_engines.tensorrt.typed_graph import typed_graph
 
-from engines.errors import BackendUnavailableError, EngineError
-from engines.spec import ArraySpec, ComponentSpec
-from engines.tensorrt_build import BuildSettings, build_engine
-from engines.typed_graph import typed_graph
-from kneerisk.stack import Stack
+from kneerisk.stack.stack import Stack
 
 STACK = Stack.load("compact")
 CHIPS = ("sm120", "sm80", "sm89")
@@ -28,9 +28,10 @@ def test_every_component_of_the_compact_stack_builds_for_three_chips(component: 
 
 
 def test_the_reference_u_net_builds_for_three_chips(tmp_path: Path) -> None:
-    from engines.export import export_components
+    from kneerisk_engines.export import export_components
+    from kneerisk_train.run.recipe import load_recipe
+
     from kneerisk.models.unet import UNet
-    from train.recipe import load_recipe
 
     pytest.importorskip("tensorrt_rtx_bindings", reason="TensorRT-RTX builds engines without a GPU")
     latent = (8, 32, 32)

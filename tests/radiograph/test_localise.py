@@ -11,10 +11,10 @@ import pytest
 
 from kneerisk.errors import Reason
 from kneerisk.radiograph import flags as file_flags
-from kneerisk.radiograph import knee_flags as flags
-from kneerisk.radiograph.crop import CROP_SIZE, FIELD_MM, JOINT_IN_CROP
-from kneerisk.radiograph.localise import KneeLocaliser
-from kneerisk.radiograph.peaks import Maps
+from kneerisk.radiograph.locate import knee_flags as flags
+from kneerisk.radiograph.locate.crop import CROP_SIZE, FIELD_MM, JOINT_IN_CROP
+from kneerisk.radiograph.locate.localise import KneeLocaliser
+from kneerisk.radiograph.locate.peaks import Maps
 from kneerisk.records import KneeCrop, Radiograph, RadiographRef, Refusal
 
 SIZE, CELLS = 256, 64

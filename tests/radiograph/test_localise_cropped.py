@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kneerisk.radiograph import knee_flags as flags
-from kneerisk.radiograph.crop import (
+from kneerisk.radiograph.locate import knee_flags as flags
+from kneerisk.radiograph.locate.crop import (
     CROP_SIZE,
     JOINT_IN_CROP,
     WIDTH_IN_CROP,
@@ -16,9 +16,9 @@ from kneerisk.radiograph.crop import (
     letterbox,
     whole_as_knee,
 )
-from kneerisk.radiograph.localise import KneeLocaliser
-from kneerisk.radiograph.peaks import Found, Maps, RunLocaliser, knees_of
-from kneerisk.radiograph.recognise import is_cropped_knee, side_from_name
+from kneerisk.radiograph.locate.localise import KneeLocaliser
+from kneerisk.radiograph.locate.peaks import Found, Maps, RunLocaliser, knees_of
+from kneerisk.radiograph.locate.recognise import is_cropped_knee, side_from_name
 from kneerisk.records import KneeCrop, Radiograph, RadiographRef, Refusal
 
 

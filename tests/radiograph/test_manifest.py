@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 from kneerisk.errors import UsageError
-from kneerisk.radiograph.manifest import check_manifest, read_manifest
+from kneerisk.radiograph.sources.manifest import check_manifest, read_manifest
 
 
 def rows(path):

@@ -17,7 +17,7 @@ from pydicom.dataset import Dataset
 
 from kneerisk.errors import Reason
 from kneerisk.radiograph import flags
-from kneerisk.radiograph.read import read
+from kneerisk.radiograph.decode.read import read
 from kneerisk.records import Radiograph, RadiographRef, Refusal
 
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from kneerisk.errors import Reason, UsageError
 from kneerisk.radiograph import flags
-from kneerisk.radiograph.scan import Skipped, scan
-from kneerisk.radiograph.sniff import describe, sniff, sop_instance_uid
+from kneerisk.radiograph.sources.scan import Skipped, scan
+from kneerisk.radiograph.sources.sniff import describe, sniff, sop_instance_uid
 from kneerisk.records import RadiographRef, Refusal
 from kneerisk.scoring.journal import folder_of
 

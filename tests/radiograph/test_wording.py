@@ -7,8 +7,8 @@ import warnings
 
 import pytest
 
-from kneerisk.radiograph import wording
-from kneerisk.radiograph.quiet import Quiet
+from kneerisk.radiograph.decode import wording
+from kneerisk.radiograph.decode.quiet import Quiet
 
 
 @pytest.mark.parametrize(

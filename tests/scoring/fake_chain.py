@@ -13,12 +13,12 @@ from pathlib import Path
 
 import numpy as np
 
-from kneerisk.calibration import Calibration, Logistic
 from kneerisk.errors import Reason
+from kneerisk.method.calibration import Calibration, Logistic
+from kneerisk.method.predict import ForecastSettings, StackPredictor
 from kneerisk.records import KneeCrop, Radiograph, RadiographRef, Refusal
 from kneerisk.scoring.chain import Rooms
 from kneerisk.scoring.clock import Clock
-from kneerisk.scoring.predict import ForecastSettings, StackPredictor
 from kneerisk.scoring.run import Progress, Summary, score_images
 from kneerisk.scoring.settings import RunSettings
 

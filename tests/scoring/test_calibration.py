@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kneerisk.calibration import Calibration, Logistic, fit, rise_rates
 from kneerisk.errors import StackError
-from kneerisk.risk import evidence_above, risk_of_rise
+from kneerisk.method.calibration import Calibration, Logistic, fit, rise_rates
+from kneerisk.method.risk import evidence_above, risk_of_rise
 
 RATES = (0.0371, 0.0949, 0.0741, 0.0756, 0.0)
 

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
+from kneerisk.method.joint_space import joint_space
 from kneerisk.records import LANDMARKS
-from kneerisk.scoring.joint_space import joint_space
 
 
 def flat_joint(gap_lateral: float, gap_medial: float) -> np.ndarray:

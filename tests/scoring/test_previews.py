@@ -1,6 +1,6 @@
 from PIL import ImageFont
 
-from kneerisk.scoring.previews import drawable
+from kneerisk.scoring.outputs.previews import drawable
 
 
 def test_names_with_accents_are_drawn_in_letters_that_the_font_has() -> None:

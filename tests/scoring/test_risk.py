@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from kneerisk.risk import above_each_grade, evidence_above, risk_of_rise
+from kneerisk.method.risk import above_each_grade, evidence_above, risk_of_rise
 
 
 @st.composite

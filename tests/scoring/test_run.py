@@ -16,12 +16,12 @@ import pytest
 
 import kneerisk
 from kneerisk.errors import ExitCode, UsageError
-from kneerisk.scoring import table
 from kneerisk.scoring.journal import folder_of
 from kneerisk.scoring.merge import merge_tables
+from kneerisk.scoring.outputs import table
+from kneerisk.scoring.outputs.summary import Tally
 from kneerisk.scoring.run import StoppedOnErrorError
 from kneerisk.scoring.settings import RunSettings, Shard
-from kneerisk.scoring.summary import Tally
 
 
 @pytest.fixture

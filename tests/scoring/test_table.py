@@ -7,9 +7,9 @@ import pytest
 
 from kneerisk.errors import UsageError
 from kneerisk.records import LANDMARKS
-from kneerisk.scoring import table
-from kneerisk.scoring.columns import COLUMNS
-from kneerisk.scoring.rows import check_carried
+from kneerisk.scoring.outputs import table
+from kneerisk.scoring.outputs.columns import COLUMNS
+from kneerisk.scoring.outputs.rows import check_carried
 
 
 def rows(n: int) -> list[dict[str, object]]:

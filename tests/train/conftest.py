@@ -7,10 +7,9 @@ import h5py
 import numpy as np
 import polars as pl
 import pytest
-
-from train.cohorts.pairs import visit_pairs
-from train.cohorts.records import KneeKey
-from train.cohorts.write import FORMAT, schema
+from kneerisk_train.prepare.pairs import visit_pairs
+from kneerisk_train.prepare.records import KneeKey
+from kneerisk_train.prepare.write import FORMAT, schema
 
 SIZE = 96
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from kneerisk_train.data import data, surrogate
+from kneerisk_train.data.augment import AugmentConfig, augment
+from kneerisk_train.data.knees import Knees
 
 from kneerisk.errors import UsageError
-from train import data, surrogate
-from train.augment import AugmentConfig, augment
-from train.knees import Knees
 
 STILL = AugmentConfig(0, 0, 0, 0, 0, 0, 0, 0)
 RATES = np.array(

@@ -8,13 +8,13 @@ import numpy as np
 import polars as pl
 import pytest
 import yaml
+from kneerisk_engines.weights import WEIGHTS_NAME, read_weights
 from typer.testing import CliRunner
 
-from engines.weights import WEIGHTS_NAME, read_weights
 from kneerisk.cli.app import app
 from kneerisk.simulate.dicom import write_dicom
 from kneerisk.simulate.radiograph import simulate_radiograph
-from kneerisk.stack import Stack
+from kneerisk.stack.stack import Stack
 
 runner = CliRunner()
 

@@ -3,10 +3,10 @@
 import cv2
 import numpy as np
 import pytest
+from kneerisk_train.data import chen
 
 from kneerisk.errors import UsageError
 from kneerisk.records import LANDMARKS
-from train import chen
 
 
 @pytest.fixture

@@ -5,12 +5,12 @@ import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from kneerisk_train.data import splits
+from kneerisk_train.data.data import counted_rates, open_data
+from kneerisk_train.data.splits import SplitConfig
 
 from kneerisk.errors import UsageError
 from kneerisk.simulate.rates import KL_TRANSITIONS
-from train import splits
-from train.data import counted_rates, open_data
-from train.splits import SplitConfig
 
 from .conftest import write_cohort
 

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from kneerisk_train.distil.distil import Student, _cumulative_error, few_steps, with_section
+from kneerisk_train.distil.fidelity import compare_risks
+from kneerisk_train.run.recipe import DistilStage, OptimConfig
 
-from kneerisk.diffusion import sample
+from kneerisk.method.diffusion import sample
 from kneerisk.models.classifier import Classifier, ClassifierConfig
 from kneerisk.models.unet import UNet, UNetConfig
-from train.distil import Student, _cumulative_error, few_steps, with_section
-from train.fidelity import compare_risks
-from train.recipe import DistilStage, OptimConfig
 
 
 @pytest.mark.parametrize("steps", [1, 2])

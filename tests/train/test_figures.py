@@ -5,15 +5,20 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from kneerisk_train.data.knees import Knees
+from kneerisk_train.paper.report import _errors
+from kneerisk_train.prepare.pairs import VisitPairs
+from kneerisk_train.publish.figures import (
+    auc_interval,
+    landmark_figures,
+    one_against_rest_auc,
+    within_grade_auc,
+)
+from kneerisk_train.publish.forecast import Forecast
 from sklearn.metrics import roc_auc_score
 
-from kneerisk.stack import Stack
-from train.cohorts.pairs import VisitPairs
-from train.figures import auc_interval, landmark_figures, one_against_rest_auc, within_grade_auc
-from train.forecast import Forecast
-from train.knees import Knees
-from train.measure import truth
-from train.report import _errors
+from benchmarks.accuracy.measure import truth
+from kneerisk.stack.stack import Stack
 
 
 def knees(grade: np.ndarray) -> Knees:

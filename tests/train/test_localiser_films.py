@@ -7,12 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-
-from train.composites import render
-from train.knees import Knees
-from train.localiser import localiser_loss
-from train.samples import Mixture, Samples, look, render_samples, targets
-from train.simulated import simulated_film
+from kneerisk_train.data.knees import Knees
+from kneerisk_train.films.composites import render
+from kneerisk_train.films.samples import Mixture, Samples, look, render_samples, targets
+from kneerisk_train.films.simulated import simulated_film
+from kneerisk_train.stages.localiser import localiser_loss
 
 SIZE = 128
 

@@ -7,12 +7,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from kneerisk_train.run.loop import Stage, fit, prefetch, trained_weights
+from kneerisk_train.run.recipe import OptimConfig, load_recipe
+from kneerisk_train.run.session import Session, keep_recipe, open_fabric
 from torch import nn
 
 from kneerisk.errors import KneeriskError, UsageError
-from train.loop import Stage, fit, prefetch, trained_weights
-from train.recipe import OptimConfig, load_recipe
-from train.session import Session, keep_recipe, open_fabric
 
 
 def test_batches_come_in_order_and_once():

@@ -3,14 +3,14 @@
 from itertools import pairwise
 from pathlib import Path
 
+import kneerisk_train.run.recipe
 import pytest
 import yaml
+from kneerisk_train.run.recipe import OptimConfig, load_recipe
 
-import train.recipe
 from kneerisk.errors import UsageError
-from train.recipe import OptimConfig, load_recipe
 
-SHIPPED = sorted((Path(train.recipe.__file__).parent / "recipes").glob("*.yaml"))
+SHIPPED = sorted((Path(kneerisk_train.run.recipe.__file__).parents[1] / "recipes").glob("*.yaml"))
 COMPACT = next(path for path in SHIPPED if path.stem == "compact")
 
 

@@ -6,7 +6,7 @@ import polars as pl
 from typer.testing import CliRunner
 
 from kneerisk.cli.app import app
-from kneerisk.stack import Stack
+from kneerisk.stack.stack import Stack
 
 runner = CliRunner()
 

@@ -13,10 +13,9 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-
-from train.cohorts.crops import Cropped
-from train.cohorts.prepare import PrepareSettings, prepare
-from train.cohorts.records import ReleaseImage
+from kneerisk_train.prepare.crops import Cropped
+from kneerisk_train.prepare.prepare import PrepareSettings, prepare
+from kneerisk_train.prepare.records import ReleaseImage
 
 SIZE = 224
 PA = "Bilateral PA Fixed Flexion Knee"

@@ -11,16 +11,16 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from kneerisk_train.data import chen
+from kneerisk_train.data.dataset import PreparedCohort
+from kneerisk_train.prepare.pairs import HORIZONS, visit_pairs
+from kneerisk_train.prepare.prepare import PrepareSettings, prepare
+from kneerisk_train.prepare.records import KneeKey
+from kneerisk_train.prepare.releases.folder import open_folder
+from kneerisk_train.prepare.releases.tables import Table, code_of, grade_of, is_missing, number_of, side_of
 
 from kneerisk.errors import UsageError
-from kneerisk.exposure import equalise
-from train import chen
-from train.cohorts.folder import open_folder
-from train.cohorts.pairs import HORIZONS, visit_pairs
-from train.cohorts.prepare import PrepareSettings, prepare
-from train.cohorts.records import KneeKey
-from train.cohorts.tables import Table, code_of, grade_of, is_missing, number_of, side_of
-from train.dataset import PreparedCohort
+from kneerisk.method.exposure import equalise
 
 Prepare = Callable[..., dict[str, Any]]
 
@@ -93,7 +93,7 @@ def test_a_manifest_that_is_wrong(folder: Path, old: str, new: str, message: str
 
 
 def test_crops_as_they_are_in_chens_layout(tmp_path: Path, write_crop: Callable[[Path, int], None]) -> None:
-    """The tables of Chen's dataset, whose crops are taken as they are, give what `train.chen` reads."""
+    """The tables of Chen's dataset, whose crops are taken as they are, give what `data.chen` reads."""
     rows = ["file,split,participant_id,side,kl_grade,inverted,mm_per_px_x,mm_per_px_y"]
     for seed, (side, inverted) in enumerate((("R", "false"), ("L", "false"), ("L", "true"))):
         file = f"train/{seed}/{9000000 + seed}{side}.png"

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+from kneerisk_train.prepare.prepare import PrepareSettings, prepare
 
 from kneerisk.simulate.dicom import write_dicom
 from kneerisk.simulate.radiograph import simulate_radiograph
-from train.cohorts.prepare import PrepareSettings, prepare
 
 
 def test_two_processes_with_the_shipped_localiser_give_what_one_gives(tmp_path: Path) -> None:

@@ -13,16 +13,16 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from kneerisk_train.data.dataset import PreparedCohort
+from kneerisk_train.data.knees import UNGRADED
+from kneerisk_train.prepare import staging as staged
+from kneerisk_train.prepare import write
+from kneerisk_train.prepare.pool import crop_all
+from kneerisk_train.prepare.prepare import PrepareSettings, prepare
+from kneerisk_train.prepare.records import ReleaseImage
 
 from kneerisk.errors import KneeriskError, UsageError
 from kneerisk.records import LANDMARKS
-from train.cohorts import staging as staged
-from train.cohorts import write
-from train.cohorts.pool import crop_all
-from train.cohorts.prepare import PrepareSettings, prepare
-from train.cohorts.records import ReleaseImage
-from train.dataset import PreparedCohort
-from train.knees import UNGRADED
 
 Prepare = Callable[..., dict[str, Any]]
 OUTPUTS = ("knees.h5", "manifest.parquet", "summary.json")
@@ -172,7 +172,7 @@ DEADLY = """
 import os
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from train.cohorts.crops import Cropped
+from kneerisk_train.prepare.crops import Cropped
 
 @dataclass(frozen=True)
 class Deadly:

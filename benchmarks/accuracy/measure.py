@@ -1,0 +1,286 @@
+"""Measure a stack on Chen's val knees: ``python -m benchmarks.accuracy.measure WHAT --stack S --data DIR``.
+
+``grades``  KL accuracy, kappa and landmark errors of a table that ``kneerisk score`` wrote for the val PNGs
+``copies``  the same knees inverted, mirrored and relabelled, re-exposed, at 8 and 16 bit: are the answers the
+same? ``steps``   sampler steps against the risks of 100 steps ``rebuilt`` reconstructions, graded
+``truth``   a table scored from a simulated cohort against that cohort's truth
+
+``grades`` and ``copies`` run the command-line tool itself; the others run the stack's networks.
+Every knee here was used to choose (val), none to train.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+from kneerisk_train.data import chen
+from kneerisk_train.publish.figures import auc_interval
+from kneerisk_train.publish.forecast import Networks
+from sklearn.metrics import cohen_kappa_score, roc_auc_score
+
+from kneerisk.method.calibration import Calibration
+from kneerisk.method.risk import evidence_above, risk_of_rise
+from kneerisk.records import LANDMARKS
+from kneerisk.stack.stack import Stack
+
+STEPS = (1, 2, 3, 4, 6, 8, 12, 16, 25, 100)
+Picture = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
+
+
+def grades(stack: str, data: Path) -> dict[str, float]:
+    """Score the val PNGs as stored through the command line, and compare with the readers and KNEEL."""
+    rows = _rows(data, "val")
+    with TemporaryDirectory() as scratch:
+        table = _score(stack, [(data / row["file"], row) for row in rows], Path(scratch))
+    truth = np.array([int(row["kl_grade"]) for row in rows])
+    scored = (table["status"] == "ok").to_numpy()
+    kept = table.filter(scored)
+    now = kept.select([f"kl_now_p{grade}" for grade in range(5)]).to_numpy()
+    predicted = kept["kl_now"].to_numpy()
+    marks = {row["file"]: row for row in _table(data / "landmarks.csv")}
+    errors = []
+    for index, row in enumerate(rows):
+        if scored[index] and row["file"] in marks and row["mm_per_px_x"]:
+            known = _points(marks[row["file"]], "{axis}_{name}")
+            found = _points(table.row(index, named=True), "lm_now_{name}_{axis}")
+            spacing = np.array([float(row["mm_per_px_x"]), float(row["mm_per_px_y"])])
+            errors.append(np.linalg.norm((found - known) * spacing, axis=1))
+    distance = np.array(errors)
+    return {
+        "knees": len(rows),
+        "not_scored": int((~scored).sum()),
+        # A knee that was not scored counts as one graded wrongly; kappa and AUC have no way to count it.
+        "kl_accuracy": float((predicted == truth[scored]).sum() / len(rows)),
+        "kl_quadratic_kappa": float(cohen_kappa_score(truth[scored], predicted, weights="quadratic")),
+        "kl_auc_one_against_rest": float(
+            roc_auc_score(truth[scored], now / now.sum(1, keepdims=True), multi_class="ovr")
+        ),
+        "landmarked_knees": len(errors),
+        "landmark_median_mm": float(np.median(distance)),
+        **{f"landmarks_within_{mm}_mm": float((distance <= mm).mean()) for mm in (1, 1.5, 2, 2.5)},
+        "landmark_outliers_10_mm": float((distance >= 10).mean()),
+    }
+
+
+def copies(stack: str, data: Path, count: int) -> list[dict[str, object]]:
+    """Score altered copies of the first ``count`` val knees and compare each with its original."""
+    rows = _rows(data, "val")[:count]
+    originals = []
+    for row in rows:
+        levels = np.asarray(cv2.imread(str(data / row["file"]), cv2.IMREAD_GRAYSCALE), np.uint8)
+        originals.append(255 - levels if row["inverted"] == "true" else levels)
+    changes: dict[str, tuple[Callable[[npt.NDArray[np.uint8]], Picture], bool]] = {
+        "original": (lambda p: p, False),
+        "inverted": (lambda p: 255 - p, False),
+        "mirrored and relabelled": (lambda p: p[:, ::-1], True),
+        "gamma 0.7, 16 bit": (lambda p: (65535 * (p / 255.0) ** 0.7).astype(np.uint16), False),
+        "gamma 1.4, 16 bit": (lambda p: (65535 * (p / 255.0) ** 1.4).astype(np.uint16), False),
+        "gamma 0.7, 8 bit": (lambda p: (255 * (p / 255.0) ** 0.7).round().astype(np.uint8), False),
+        "gamma 1.4, 8 bit": (lambda p: (255 * (p / 255.0) ** 1.4).round().astype(np.uint8), False),
+        "window, 16 bit": (lambda p: 8000 + 150 * p.astype(np.uint16), False),
+        "window, 8 bit": (lambda p: (20 + 0.8 * p).round().astype(np.uint8), False),
+    }
+    results = []
+    with TemporaryDirectory() as scratch:
+        reference = None
+        for name, (change, mirror) in changes.items():
+            folder = Path(scratch) / name.replace(" ", "-").replace(",", "")
+            folder.mkdir()
+            inputs = []
+            for number, (picture, row) in enumerate(zip(originals, rows, strict=True)):
+                path = folder / f"{number:04}.png"
+                cv2.imwrite(str(path), change(picture))
+                side = row["side"] if not mirror else {"L": "R", "R": "L"}[row["side"]]
+                inputs.append((path, row | {"side": side}))
+            table = _score(stack, inputs, folder)
+            reference = table if reference is None else reference
+            calibrated = (table["risk_12m_calibrated"] - reference["risk_12m_calibrated"]).abs()
+            raw = (table["risk_12m"] - reference["risk_12m"]).abs()
+            results.append(
+                {
+                    "copy": name,
+                    "knees": len(rows),
+                    "not scored": int((table["status"] != "ok").sum()),
+                    "grades changed": int((table["kl_now"] != reference["kl_now"]).sum()),
+                    "risk p99": float(raw.quantile(0.99) or 0.0),
+                    "risk max": float(np.asarray(raw.max())),
+                    "calibrated max": float(np.asarray(calibrated.max())),
+                }
+            )
+    return results
+
+
+def steps(stack: Stack, data: Path, knees: int) -> list[dict[str, object]]:
+    """Risks at fewer steps against those of the most, same noise."""
+    val = chen.load(data, "val")
+    calibration = Calibration.from_mapping(stack.calibration())
+    with Networks(stack) as networks:
+        crops = val.pixels[:: max(1, len(val.grade) // knees)]
+        latent = networks.encode(crops)["latent"]
+        now = networks.grade(crops, latent)["kl"]
+        futures = {}
+        for count in STEPS:
+            future = networks.future(latent, count)
+            futures[count] = networks.run("classifier_12m", {"latent": future})["kl"]
+    most = STEPS[-1]
+    rows: list[dict[str, object]] = []
+    for count in STEPS:
+        change = np.abs(risk_of_rise(now, futures[count]) - risk_of_rise(now, futures[most]))
+        calibrated = np.abs(
+            calibration.risk(risk_of_rise(now, futures[count]), now)
+            - calibration.risk(risk_of_rise(now, futures[most]), now)
+        )
+        rows.append(
+            {
+                "steps": count,
+                "risk p50": float(np.median(change)),
+                "risk p99": float(np.quantile(change, 0.99)),
+                "risk max": float(change.max()),
+                "calibrated p99": float(np.quantile(calibrated, 0.99)),
+                "KL at 12 months changed": float(
+                    (futures[count].argmax(1) != futures[most].argmax(1)).mean()
+                ),
+            }
+        )
+    return rows
+
+
+def rebuilt(stack: Stack, data: Path) -> dict[str, float]:
+    """Grade the decoder's pictures of the val knees as if they were radiographs (a check of the paper's)."""
+    val = chen.load(data, "val")
+    with Networks(stack) as networks:
+        latent = networks.encode(val.pixels)["latent"]
+        pictures = networks.run("decoder", {"latent": latent})["radiograph"][:, 0].clip(0, 1)
+        again = networks.grade(pictures, networks.encode(pictures)["latent"])["kl"]
+    return {
+        "knees": len(val.grade),
+        "auc_one_against_rest": float(
+            roc_auc_score(val.grade, again / again.sum(1, keepdims=True), multi_class="ovr")
+        ),
+        "kl_accuracy": float((again.argmax(1) == val.grade).mean()),
+        "kl_quadratic_kappa": float(cohen_kappa_score(val.grade, again.argmax(1), weights="quadratic")),
+    }
+
+
+def truth(table: Path, cohort: Path, stack: Stack, participants: Path | None) -> list[dict[str, object]]:
+    """AUCs for the rise that the reader saw a year on: the true risk's, the best there is, and a table's.
+
+    Args:
+        table: what ``kneerisk score`` wrote for the cohort's images.
+        cohort: what ``kneerisk simulate`` wrote, with its ``truth.parquet``.
+        stack: what it was scored with; its calibration takes the reader's grade along.
+        participants: a run's ``splits.csv``, to keep to its test split.
+    """
+    known = pl.read_parquet(cohort / "truth.parquet").filter(pl.col("kl_read") < 4)
+    if participants is not None:
+        test = pl.read_csv(participants, schema_overrides={"participant_id": pl.String})
+        known = known.join(test.filter(pl.col("split") == "test"), on="participant_id", how="semi")
+    scored = pl.read_parquet(table).filter(pl.col("status") == "ok")
+    scored = scored.with_columns(pl.col("source_path").str.strip_prefix(f"{cohort}/").alias("image_path"))
+    both = known.join(scored, on=["image_path", "side"], how="inner", suffix="_table")
+    if both.is_empty():
+        raise SystemExit(f"no image of {table} stands in {cohort / 'truth.parquet'}")
+    rose = (both["kl_read_12m"] > both["kl_read"]).to_numpy()
+    if not 0 < rose.sum() < len(rose):
+        raise SystemExit(f"{rose.sum()} of {len(rose)} knees rise: there is nothing to tell apart")
+    now, later = (
+        both.select([f"kl_{when}_p{grade}" for grade in range(5)]).to_numpy() for when in ("now", "12m")
+    )
+    grade = both["kl_read"].to_numpy()
+    calibration = Calibration.from_mapping(stack.calibration())
+    scores = {
+        "true risk": both["simulated_risk_12m"].to_numpy(),
+        "risk_12m": both["risk_12m"].to_numpy(),
+        "risk_12m_calibrated": both["risk_12m_calibrated"].to_numpy(),
+        "risk_12m_given_grade": calibration.risk_given_grade(evidence_above(now, later, grade), grade),
+        "the reader's grade alone": np.asarray(calibration.rates)[grade],
+    }
+    who = both["participant_id"].to_numpy().astype(str)
+    aucs = {name: auc_interval(score, rose, who) for name, score in scores.items()}
+    best = aucs["true risk"].value - 0.5
+    return [
+        {
+            "score": name,
+            "knees": len(both),
+            "rises": int(rose.sum()),
+            "AUC (95 % interval)": str(auc),
+            "of the way from 0.5 to the true risk's": (auc.value - 0.5) / best,
+        }
+        for name, auc in aucs.items()
+    ]
+
+
+def _score(stack: str, inputs: Sequence[tuple[Path, dict[str, str]]], scratch: Path) -> pl.DataFrame:
+    """Run ``kneerisk score`` over a manifest of these files; rows in their order."""
+    manifest, out = scratch / "manifest.csv", scratch / "risks.parquet"
+    with manifest.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["path", "participant_id", "side", "kl_0m"])
+        writer.writerows(
+            [p.resolve(), row["participant_id"], row["side"], row["kl_grade"]] for p, row in inputs
+        )
+    command = [sys.executable, "-m", "kneerisk", "score", str(manifest), "--out", str(out), "--stack", stack]
+    done = subprocess.run([*command, "--no-progress", "--quiet"], check=False)
+    if done.returncode not in (0, 3):
+        raise SystemExit(done.returncode)
+    table = pl.read_parquet(out)
+    order = {str(path.resolve()): number for number, (path, _) in enumerate(inputs)}
+    position = [order[str((scratch / path).resolve())] for path in table["source_path"]]
+    return table.with_columns(pl.Series("_order", position)).sort("_order")
+
+
+def _rows(data: Path, split: str) -> list[dict[str, str]]:
+    return [row for row in _table(data / "knees.csv") if row["split"] == split]
+
+
+def _table(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
+
+
+def _points(row: dict[str, object] | dict[str, str], pattern: str) -> npt.NDArray[np.float64]:
+    names = [[pattern.format(name=name, axis=axis) for axis in "xy"] for name in LANDMARKS]
+    return np.array([[float(str(row[x])), float(str(row[y]))] for x, y in names])
+
+
+def _print(rows: Iterable[dict[str, object]]) -> None:
+    with pl.Config(tbl_cols=-1, tbl_rows=-1, tbl_width_chars=160, float_precision=4):
+        sys.stdout.write(f"{pl.DataFrame(list(rows))}\n")
+
+
+def main() -> None:
+    """Parse the command line and print one table."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.accuracy.measure", description=__doc__)
+    parser.add_argument("what", choices=["grades", "copies", "steps", "rebuilt", "truth"])
+    parser.add_argument("--stack", default="compact")
+    parser.add_argument("--data", type=Path, required=True, help="Chen's folder; for truth, the cohort's")
+    parser.add_argument("--count", type=int, default=100, help="knees of 'copies' and 'steps'")
+    parser.add_argument("--table", type=Path, help="truth: what kneerisk score wrote")
+    parser.add_argument("--splits", type=Path, help="truth: a run's splits.csv, to keep to its test split")
+    arguments = parser.parse_args()
+    if arguments.what == "grades":
+        sys.stdout.write(json.dumps(grades(arguments.stack, arguments.data), indent=2) + "\n")
+    elif arguments.what == "copies":
+        _print(copies(arguments.stack, arguments.data, arguments.count))
+    elif arguments.what == "truth":
+        stack = Stack.load(arguments.stack)
+        _print(truth(arguments.table, arguments.data, stack, arguments.splits))
+    elif arguments.what == "steps":
+        _print(steps(Stack.load(arguments.stack), arguments.data, arguments.count))
+    else:
+        sys.stdout.write(json.dumps(rebuilt(Stack.load(arguments.stack), arguments.data), indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""TensorRT and TensorRT-RTX: typed graphs, builds, the checked cache, bundles, the runner."""

@@ -1,0 +1,312 @@
+"""Whether other engines give the same answers, in clinical terms: risks, grades, landmarks.
+
+A candidate (an engine, another precision, another backend) is held against the stack's networks in float32
+torch, on the same knees, from the same noise: each component alone at several batch sizes, then the whole
+chain.  Nothing here knows what the candidate is.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from kneerisk_engines.parity import Parity, compare
+from kneerisk_engines.runner import Runner
+
+from kneerisk.errors import UsageError
+from kneerisk.method.calibration import Calibration
+from kneerisk.method.diffusion import draw_noise
+from kneerisk.method.exposure import equalise
+from kneerisk.method.predict import ForecastSettings, StackPredictor
+from kneerisk.method.risk import risk_of_rise
+from kneerisk.method.views import resized
+from kneerisk.records import KneeCrop, KneePrediction
+from kneerisk.stack.stack import Stack
+
+_SIMULATED = 12
+"""Simulated radiographs, two knees each, where the user names none."""
+_SAME_LATENT = 1e-3
+"""Latents are sums of a codebook's vectors: a position that moved by more than this has another code."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How far a candidate may be from float32 torch."""
+
+    risk_p99: float = 0.02
+    """99th percentile of |Δ raw risk|."""
+    risk_max: float = 0.1
+    calibrated_max: float = 0.03
+    """Largest |Δ calibrated risk|."""
+    grades_changed: float = 0.01
+    """Share of knees whose KL grade, now or at 12 months, is another."""
+    codes_changed: float = 0.02
+    """Share of latent positions whose code is another."""
+    landmark_p99_px: float = 1.0
+    """99th percentile of the distance that landmarks moved, crop pixels."""
+    rank_correlation: float = 0.995
+    """Least Spearman correlation of the raw risks."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChainAgreement:
+    """The whole chain on N knees."""
+
+    steps: int
+    """Sampler steps."""
+    knees: int
+    risk_p50: float
+    risk_p99: float
+    risk_max: float
+    calibrated_max: float
+    grades_changed: float
+    codes_changed: float
+    landmark_p99_px: float
+    rank_correlation: float | None
+    """``None`` where all risks are the same."""
+    not_finite: int
+    """Knees that the candidate gave no finite answer for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """A candidate's report: kept beside an engine, whether it passed or not."""
+
+    reference: str
+    candidate: str
+    components: tuple[Parity, ...]
+    """One a component and batch size."""
+    chains: tuple[ChainAgreement, ...]
+    """End to end: in the stack's usual steps, then in those of its full sampler where they are others."""
+    limits: Limits
+    failures: tuple[str, ...] = field(default=())
+    """What exceeds its limit, a line each; empty where the candidate passed."""
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing exceeds its limit."""
+        return not self.failures
+
+    def plain(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+
+def verify(
+    stack: Stack,
+    reference: Mapping[str, Runner],
+    candidate: Mapping[str, Runner],
+    crops: Sequence[KneeCrop],
+    *,
+    batches: Sequence[int] = (1, 8),
+    limits: Limits | None = None,
+) -> Verification:
+    """Hold a candidate's runners against the reference's.
+
+    Args:
+        stack: whose components both run.
+        reference: ``encoder``, ``unet``, ``classifier_now``, ``classifier_12m`` and, where the stack has
+            one, ``unet_distilled``; float32.
+        candidate: the same components.
+        crops: knees, at least one.
+        batches: batch sizes at which each component is compared; more knees than there are repeat.
+        limits: of the stack's own where not given.
+
+    Raises:
+        ValueError: no knee was given.
+    """
+    if not crops:
+        raise ValueError("verifying needs at least one knee")
+    limits = limits or Limits()
+    inputs = _inputs(stack, reference, crops)
+    parities = tuple(
+        compare(reference[name], candidate[name], {key: _first(array, size) for key, array in arrays.items()})
+        for name, arrays in inputs.items()
+        for size in dict.fromkeys(batches)
+    )
+    chains = tuple(_chain(stack, reference, candidate, crops, inputs, steps) for steps in _ways(stack))
+    broken = [
+        f"{parity.component}.{name}: {output.not_finite} values are not finite"
+        for parity in parities
+        for name, output in parity.outputs.items()
+        if output.not_finite
+    ]
+    one = next(iter(parities))
+    apart = [f"in {chain.steps} steps: {line}" for chain in chains for line in exceeded(chain, limits)]
+    failures = (*broken, *apart)
+    return Verification(one.reference, one.candidate, parities, chains, limits, failures)
+
+
+def verify_against_torch(
+    stack: Stack, candidate: Mapping[str, Runner], data: Path | None, batches: Sequence[int]
+) -> Verification:
+    """Hold open runners against float32 torch.
+
+    Args:
+        stack: whose components they are.
+        candidate: as for :func:`verify`.
+        data: a folder of radiographs; ``None`` takes simulated ones.
+        batches: as for :func:`verify`.
+
+    Raises:
+        UsageError: the radiographs show no knee.
+    """
+    from kneerisk.scoring.cohort import knee_crops
+    from kneerisk.scoring.settings import InputSettings, StackSettings
+
+    with tempfile.TemporaryDirectory() as scratch, ExitStack() as kept:
+        folder = Path(scratch) if data is None else data
+        if data is None:
+            _simulate(folder)
+        crops = knee_crops(InputSettings((folder,), id_from="folder"), StackSettings(str(stack.folder)))
+        if not crops:
+            raise UsageError(f"{folder}: no knee was found there to verify on (kneerisk validate tells why)")
+        names = {name for steps in _ways(stack) for name in stack.description.networks(steps)}
+        reference = {name: kept.enter_context(stack.open(name, "torch", "fp32")) for name in names}
+        return verify(stack, reference, {name: candidate[name] for name in names}, crops, batches=batches)
+
+
+def _ways(stack: Stack) -> tuple[int, ...]:
+    """The numbers of steps that the stack's U-Nets are for: the usual one first."""
+    description = stack.description
+    quick = description.distilled_steps or description.steps
+    return tuple(dict.fromkeys((description.usual_steps(), description.steps, quick)))
+
+
+def _simulate(folder: Path) -> None:
+    from kneerisk.simulate.dicom import write_dicom
+    from kneerisk.simulate.radiograph import simulate_radiograph
+
+    for number in range(_SIMULATED):
+        simulated = simulate_radiograph(number, spacing_mm=0.4)
+        write_dicom(simulated, folder / f"SIM{number}" / "film.dcm", participant_id=f"SIM{number}")
+
+
+def exceeded(chain: ChainAgreement, limits: Limits) -> list[str]:
+    """Say, a line each, what is beyond its limit; a value that is not a number is."""
+    lines = []
+    if chain.not_finite:
+        lines.append(f"{chain.not_finite} of {chain.knees} knees have no finite answer")
+    for name, most in asdict(limits).items():
+        found = getattr(chain, name)
+        if name == "rank_correlation":
+            if found is not None and not found >= most:
+                lines.append(f"rank_correlation {found:.4f} is below {most}")
+        elif not found <= most:
+            lines.append(f"{name} {found:.4g} is above {most}")
+    return lines
+
+
+def _inputs(
+    stack: Stack, reference: Mapping[str, Runner], crops: Sequence[KneeCrop]
+) -> dict[str, dict[str, npt.NDArray[Any]]]:
+    """What each component is given: the knees themselves, not random numbers."""
+    size = stack.description.crop_size
+    pixels = np.stack([equalise(resized(crop.pixels, size)) for crop in crops])[:, None]
+    latent = _in_ones(reference["encoder"], {"radiograph": pixels})["latent"]
+    noise = np.repeat(draw_noise(0, 1, latent.shape[1:]), len(latent), axis=0)
+    # Along the sampler's way: noise and signal in all shares.
+    times = np.linspace(1.0, 0.05, len(latent)).astype(np.float32)
+    angle = (0.5 * np.pi * times)[:, None, None, None]
+    noisy = (np.cos(angle) * latent + np.sin(angle) * noise).astype(np.float32)
+    forecast = {"noisy": noisy, "current": latent, "time": times}
+    return {
+        "encoder": {"radiograph": pixels},
+        **{stack.description.forecaster(steps): forecast for steps in _ways(stack)},
+        "classifier_now": {"latent": latent},
+        "classifier_12m": {"latent": latent},
+    }
+
+
+def _in_ones(runner: Runner, arrays: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+    count = len(next(iter(arrays.values())))
+    parts = [runner.run({key: array[i : i + 1] for key, array in arrays.items()}) for i in range(count)]
+    return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+
+
+def _first(array: npt.NDArray[Any], size: int) -> npt.NDArray[Any]:
+    """The first ``size`` items, going round where there are fewer."""
+    return array[np.arange(size) % len(array)]
+
+
+def _chain(
+    stack: Stack,
+    reference: Mapping[str, Runner],
+    candidate: Mapping[str, Runner],
+    crops: Sequence[KneeCrop],
+    inputs: Mapping[str, Mapping[str, npt.NDArray[Any]]],
+    steps: int,
+) -> ChainAgreement:
+    expected, found = (_predict(stack, runners, crops, steps) for runners in (reference, candidate))
+    both = [
+        (a, b)
+        for a, b in zip(expected, found, strict=True)
+        if isinstance(a, KneePrediction) and isinstance(b, KneePrediction)
+    ]
+    latents = [
+        _in_ones(runners["encoder"], inputs["encoder"])["latent"] for runners in (reference, candidate)
+    ]
+    moved = np.abs(latents[0] - latents[1]).max(axis=1) > _SAME_LATENT
+    if not both:
+        worst = float("inf")
+        return ChainAgreement(
+            steps, len(crops), worst, worst, worst, worst, 1.0, float(moved.mean()), worst, None, len(crops)
+        )
+    p_now, p_12m, marks = (
+        [np.stack(values) for values in zip(*pairs, strict=True)]
+        for pairs in (
+            [(a.p_now, b.p_now) for a, b in both],
+            [(a.p_12m.mean(axis=0), b.p_12m.mean(axis=0)) for a, b in both],
+            [(a.landmarks_now, b.landmarks_now) for a, b in both],
+        )
+    )
+    raw = [risk_of_rise(now, later) for now, later in zip(p_now, p_12m, strict=True)]
+    calibration = Calibration.from_mapping(stack.calibration())
+    calibrated = [calibration.risk(risk, now) for risk, now in zip(raw, p_now, strict=True)]
+    apart = np.abs(raw[1] - raw[0])
+    changed = (p_now[0].argmax(axis=1) != p_now[1].argmax(axis=1)) | (
+        p_12m[0].argmax(axis=1) != p_12m[1].argmax(axis=1)
+    )
+    shifted = np.linalg.norm(marks[1] - marks[0], axis=-1)
+    return ChainAgreement(
+        steps=steps,
+        knees=len(crops),
+        risk_p50=float(np.quantile(apart, 0.5)),
+        risk_p99=float(np.quantile(apart, 0.99)),
+        risk_max=float(apart.max()),
+        calibrated_max=float(np.abs(calibrated[1] - calibrated[0]).max()),
+        grades_changed=float(changed.mean()),
+        codes_changed=float(moved.mean()),
+        landmark_p99_px=float(np.quantile(shifted, 0.99)),
+        rank_correlation=_spearman(raw[0], raw[1]),
+        not_finite=len(crops) - len(both),
+    )
+
+
+def _predict(
+    stack: Stack, runners: Mapping[str, Runner], crops: Sequence[KneeCrop], steps: int
+) -> Sequence[object]:
+    description = stack.description
+    predictor = StackPredictor(
+        {name: runner.run for name, runner in runners.items()},
+        ForecastSettings(steps=steps),
+        forecaster=description.forecaster(steps),
+        micro_batch=description.micro_batch,
+        grade_zooms=description.grade_zooms,
+        crop_size=description.crop_size,
+    )
+    return predictor.predict(crops, [predictor.views(crop) for crop in crops])
+
+
+def _spearman(first: npt.NDArray[np.float64], second: npt.NDArray[np.float64]) -> float | None:
+    import polars as pl
+
+    if np.ptp(first) == 0 or np.ptp(second) == 0:
+        return None
+    return float(pl.select(pl.corr(pl.Series(first), pl.Series(second), method="spearman")).item())

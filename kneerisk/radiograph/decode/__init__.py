@@ -1,0 +1,1 @@
+"""One file: its header, its pixels, its spacing and side."""

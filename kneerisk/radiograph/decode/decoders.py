@@ -1,0 +1,215 @@
+"""The pixels of a DICOM data set by the fastest decoder for its transfer syntax, plugged into pydicom.
+
+By measurement on 2048×2494 pixels: imagecodecs for every JPEG, JPEG-LS and JPEG 2000, pylibjpeg-rle for
+RLE, pydicom itself for uncompressed data. imagecodecs works outside the interpreter's lock, so threads decode
+side by side. GDCM, slower but lenient, is asked, in its own process, where imagecodecs cannot read a JPEG.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from kneerisk.radiograph import flags
+from kneerisk.radiograph.decode.lenient import decode_lenient as decode_lenient
+from kneerisk.radiograph.decode.streams import jpeg2000_size, jpeg_frame, jpeg_is_whole
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+    from pydicom.pixels.decoders.base import DecodeRunner
+
+_JPEG = (
+    "1.2.840.10008.1.2.4.50",  # baseline, 8 bit
+    "1.2.840.10008.1.2.4.51",  # extended, 12 bit
+    "1.2.840.10008.1.2.4.57",  # lossless
+    "1.2.840.10008.1.2.4.70",  # lossless, first-order prediction
+    "1.2.840.10008.1.2.4.80",  # JPEG-LS lossless
+    "1.2.840.10008.1.2.4.81",  # JPEG-LS near-lossless
+)
+_JPEG_2000 = (
+    "1.2.840.10008.1.2.4.90",
+    "1.2.840.10008.1.2.4.91",
+    "1.2.840.10008.1.2.4.201",  # high throughput
+    "1.2.840.10008.1.2.4.202",
+    "1.2.840.10008.1.2.4.203",
+)
+_RLE = "1.2.840.10008.1.2.5"
+_LABEL = "kneerisk"
+_LENIENT = "kneerisk-lenient"
+_plugging_in = threading.Lock()
+
+DECODER_DEPENDENCIES = {
+    **dict.fromkeys((*_JPEG, *_JPEG_2000), ("imagecodecs>=2024.1.1",)),
+    _RLE: ("pylibjpeg-rle>=2.0",),
+}
+"""What pydicom names where a plugin cannot be used (its plugin interface asks for this constant)."""
+
+
+class UnsupportedSyntaxError(Exception):
+    """No decoder here reads this transfer syntax."""
+
+
+class StreamSizeError(Exception):
+    """The compressed stream announces another size than the header."""
+
+
+class VideoError(Exception):
+    """The pixel data are a video."""
+
+
+def is_available(uid: str) -> bool:
+    """Whether `decode_frame` reads a transfer syntax (part of pydicom's plugin interface)."""
+    return uid in DECODER_DEPENDENCIES
+
+
+def decode(ds: Dataset) -> tuple[npt.NDArray[Any], tuple[str, ...]]:
+    """Decode a single-frame data set → (pixels [H, W] or RGB [H, W, 3], qc_flags).
+
+    The stored values come out as they are: signed where the header says so, bits above BitsStored removed
+    only where they are not the picture's; YBR becomes RGB; no rescaling and no window.
+
+    Raises:
+        UnsupportedSyntaxError: no decoder for the transfer syntax.
+        StreamSizeError: the header and the compressed stream differ in size.
+        VideoError: MPEG or HEVC.
+        Exception: whatever the decoders raise for damaged data.
+    """
+    from pydicom.pixels.decoders.base import get_decoder
+
+    syntax = ds.file_meta.TransferSyntaxUID
+    if syntax.startswith("1.2.840.10008.1.2.4.10"):
+        raise VideoError(syntax.name)
+    _plug_in()
+    try:
+        decoder = get_decoder(syntax)
+    except NotImplementedError as error:
+        raise UnsupportedSyntaxError(f"{syntax.name} ({syntax})") from error
+    found: tuple[str, ...] = ()
+    as_stored: dict[str, Any] = {"correct_unused_bits": False}
+    if not syntax.is_encapsulated:
+        pixels, _ = decoder.as_array(ds, **as_stored)
+    elif syntax not in DECODER_DEPENDENCIES:
+        raise UnsupportedSyntaxError(f"{syntax.name} ({syntax})")
+    else:
+        options = {} if syntax in (*_JPEG_2000, *_JPEG[-2:]) else as_stored
+        _check_stream_size(ds)
+        try:
+            pixels, _ = decoder.as_array(ds, decoding_plugin=_LABEL, **options)
+        except Exception:
+            if syntax not in _JPEG:
+                raise
+            pixels, _ = decoder.as_array(ds, decoding_plugin=_LENIENT, **options)
+            found = (flags.DECODER_FALLBACK,)
+    return _own_bits(pixels, ds), found
+
+
+def _decode_rle(src: bytes, runner: DecodeRunner) -> bytearray:
+    from rle.rle import decode_frame as decode_rle
+
+    try:
+        frame: bytearray = decode_rle(src, runner.rows * runner.columns, runner.bits_allocated, "<")
+    except BaseException as error:
+        # A panic in its Rust is no Exception, and would end the run where a damaged file should cost a row.
+        if type(error).__name__ != "PanicException":
+            raise
+        raise ValueError(f"the RLE data are damaged: {error}") from None
+    runner.set_option("planar_configuration", 1)
+    return frame
+
+
+def _check_stream_size(ds: Dataset) -> None:
+    """Compare the compressed stream's size with the header's, before any decoder gives memory to it."""
+    from pydicom.encaps import get_frame
+
+    if ds.file_meta.TransferSyntaxUID == _RLE:
+        return
+    src = get_frame(ds.PixelData, 0, number_of_frames=1)
+    jpeg = jpeg_frame(src)
+    if jpeg is not None and not jpeg_is_whole(src):
+        raise ValueError("the JPEG stream has no end")  # libjpeg would fill the rest with gray
+    size = jpeg2000_size(src) if jpeg is None else jpeg[1]
+    if size is not None and size != (ds.Rows, ds.Columns):
+        raise StreamSizeError(
+            f"the header says {ds.Rows} × {ds.Columns} pixels, the image stream {size[0]} × {size[1]}"
+        )
+
+
+def decode_frame(src: bytes, runner: DecodeRunner) -> bytes | bytearray:
+    """Decode one compressed frame (pydicom's plugin interface).
+
+    The stream's own marks decide, not the transfer syntax: a lossless stream under the syntax of a lossy
+    one is read like any other.
+    """
+    import imagecodecs
+
+    if runner.transfer_syntax == _RLE:
+        return _decode_rle(src, runner)
+    jpeg = jpeg_frame(src)
+    space = str(runner.photometric_interpretation)
+    if jpeg is None:
+        pixels = imagecodecs.jpeg2k_decode(src, numthreads=1)
+        if space in ("YBR_RCT", "YBR_ICT"):
+            runner.set_option("photometric_interpretation", "RGB")
+    elif jpeg[0] == 0xF7:
+        pixels = imagecodecs.jpegls_decode(src)
+    elif jpeg[0] == 0xC3:
+        pixels = imagecodecs.jpeg8_decode(src)
+    elif jpeg[2] == 3:
+        coded = "RGB" if space == "RGB" else "YCBCR"
+        pixels = imagecodecs.jpeg8_decode(src, colorspace=coded, outcolorspace="RGB")
+        runner.set_option("photometric_interpretation", "RGB")
+    else:
+        pixels = imagecodecs.jpeg8_decode(src)
+    runner.set_option("bits_allocated", 8 * pixels.dtype.itemsize)
+    if pixels.ndim == 3:
+        runner.set_option("planar_configuration", 0)
+    return np.ascontiguousarray(pixels).tobytes()
+
+
+def _plug_in() -> None:
+    """Make `decode_frame` known to pydicom under the label "kneerisk", for every syntax it reads, once.
+
+    Threads read files side by side: without the lock two of them add the same plug-in, and the one that
+    comes second loses its file.
+    """
+    from pydicom.pixels.decoders.base import get_decoder
+
+    with _plugging_in:
+        for uid in DECODER_DEPENDENCIES:
+            decoder = get_decoder(uid)
+            if _LABEL not in decoder.available_plugins:
+                decoder.add_plugin(_LABEL, (__name__, "decode_frame"))
+                decoder.add_plugin(_LENIENT, (__name__, "decode_lenient"))
+
+
+def _own_bits(pixels: npt.NDArray[Any], ds: Dataset) -> npt.NDArray[Any]:
+    """Drop the bits that are not the picture's, and extend the sign of values stored in fewer bits.
+
+    Values beyond BitsStored are left alone where they can only be the picture's: no overlay is declared in
+    the spare bits, and HighBit says nothing else; BitsStored is then simply wrong, and cutting would wrap
+    the values.
+    """
+    if pixels.dtype.kind not in "iu" or "BitsStored" not in ds:
+        return pixels
+    width = 8 * pixels.dtype.itemsize
+    stored = int(ds.BitsStored)
+    shift = int(ds.get("HighBit", stored - 1)) + 1 - stored
+    if not 0 < stored <= width or not 0 <= shift <= width - stored:
+        return pixels
+    half = 1 << stored - 1
+    lowest, highest = (-half, half - 1) if pixels.dtype.kind == "i" else (0, 2 * half - 1)
+    if shift == 0 and int(pixels.min()) >= lowest and int(pixels.max()) <= highest:
+        return pixels
+    overlaid = any(int(ds[tag].value or 0) for tag in _overlay_positions(ds))
+    if pixels.dtype.kind == "u" and shift == 0 and not overlaid:
+        return pixels
+    spare = width - stored - shift
+    own: npt.NDArray[Any] = np.right_shift(np.left_shift(pixels, spare), spare + shift)
+    return own
+
+
+def _overlay_positions(ds: Dataset) -> list[int]:
+    return [tag for group in range(0x6000, 0x601F, 2) if (tag := group << 16 | 0x0102) in ds]

@@ -1,0 +1,115 @@
+"""A DICOM file's bytes to stored pixels and what its header says of them."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
+
+import numpy.typing as npt
+
+from kneerisk.errors import Reason
+from kneerisk.radiograph import flags
+from kneerisk.radiograph.decode.decoders import StreamSizeError, UnsupportedSyntaxError, VideoError, decode
+from kneerisk.radiograph.decode.greyscale import polarity_of
+from kneerisk.radiograph.decode.headers import OVERLAY_TAGS, TAGS, Header, RefusedError, interpret
+from kneerisk.radiograph.decode.picture import Picture, luminance
+from kneerisk.radiograph.decode.quiet import Quiet
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+_DEFLATED = b"1.2.840.10008.1.2.1.99"
+_MAX_INFLATED = 1 << 30
+
+
+def load_dicom(data: bytes) -> Picture:
+    """Decode a DICOM file.
+
+    Raises:
+        RefusedError: for whatever is wrong with it; no other exception leaves this function for a bad file.
+    """
+    with Quiet():
+        ds, header = _parse(data)
+        pixels, found = _pixels(ds, header)
+        try:
+            colour = pixels.ndim == 3
+            if str(ds.get("PhotometricInterpretation", "")).strip() == "PALETTE COLOR":
+                from pydicom.pixels.processing import apply_color_lut
+
+                pixels, colour = apply_color_lut(pixels, ds), True
+            if colour:
+                pixels = luminance(pixels)
+                found = (*found, flags.COLOUR_IMAGE)
+            polarity, more = polarity_of(ds, pixels)
+        except Exception as error:
+            raise _damaged(f"its gray scale cannot be read: {error}", header) from error
+    return Picture(pixels, polarity, header, (*found, *more))
+
+
+def _parse(data: bytes) -> tuple[Dataset, Header]:
+    from pydicom import dcmread
+    from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+
+    _check_inflated_size(data)
+    try:
+        tags: list[Any] = [*TAGS, *OVERLAY_TAGS]
+        ds = dcmread(BytesIO(data), force=True, specific_tags=tags)
+        if "TransferSyntaxUID" not in ds.file_meta:
+            implicit, little = ds.original_encoding
+            plain = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
+            ds.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else plain
+        return ds, interpret(ds)
+    except RefusedError:
+        raise
+    except Exception as error:
+        raise _damaged(f"its header cannot be read: {error}") from error
+
+
+def _pixels(ds: Dataset, header: Header) -> tuple[npt.NDArray[Any], tuple[str, ...]]:
+    try:
+        pixels, found = decode(ds)
+        if pixels.ndim not in (2, 3) or pixels.shape[:2] != (ds.Rows, ds.Columns):
+            raise ValueError(f"its pixels have the shape {pixels.shape}")
+    except VideoError as error:
+        raise RefusedError(
+            Reason.MULTI_FRAME, f"the file is a video ({error}); export the one radiograph from it", header
+        ) from error
+    except UnsupportedSyntaxError as error:
+        raise RefusedError(
+            Reason.DECODER_MISSING,
+            f"no decoder here reads {error}; convert the file to an uncompressed or JPEG-lossless one",
+            header,
+        ) from error
+    except StreamSizeError as error:
+        raise _damaged(str(error), header) from error
+    except Exception as error:
+        raise _damaged(f"its pixels cannot be decoded: {error}", header) from error
+    return pixels, found
+
+
+def _damaged(what: str, header: Header | None = None) -> RefusedError:
+    line = (what.splitlines() or [""])[0].rstrip(" :;.")[:200]
+    message = f"the DICOM file is damaged or cut short ({line}); copy or export it again"
+    return RefusedError(Reason.DICOM_DAMAGED, message, header)
+
+
+def _check_inflated_size(data: bytes) -> None:
+    """Stop a deflated data set that would unpack to more than a gibibyte, before pydicom unpacks it."""
+    meta = data[132:1024]
+    if data[128:132] != b"DICM" or _DEFLATED not in meta or meta[:8] != b"\x02\0\0\0UL\x04\0":
+        return
+    start = 144 + struct.unpack_from("<I", data, 140)[0]
+    inflater, size = zlib.decompressobj(-zlib.MAX_WBITS), 0
+    try:
+        rest = data[start:]
+        while rest and not inflater.eof:
+            size += len(inflater.decompress(rest, 1 << 24))
+            rest = inflater.unconsumed_tail
+            if size > _MAX_INFLATED:
+                raise RefusedError(
+                    Reason.NOT_AN_IMAGE, "the file unpacks to more than 1 GiB, no radiograph; leave it out"
+                )
+    except zlib.error as error:
+        raise _damaged(f"its deflated data cannot be unpacked: {error}") from error

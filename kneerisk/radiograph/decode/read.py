@@ -1,0 +1,104 @@
+"""From one reference to one radiograph, float32 in 0..1 with bone bright, or to why there is none."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Literal
+
+from kneerisk.errors import Reason
+from kneerisk.radiograph import flags
+from kneerisk.radiograph.decode.dicom import load_dicom
+from kneerisk.radiograph.decode.greyscale import BlankImageError, Polarity, to_grey
+from kneerisk.radiograph.decode.headers import RefusedError
+from kneerisk.radiograph.decode.rasters import load_raster
+from kneerisk.radiograph.decode.spacing import chosen_spacing
+from kneerisk.radiograph.sources.candidates import refuse_if_no_image
+from kneerisk.radiograph.sources.sniff import HEAD_BYTES, sniff
+from kneerisk.records import Radiograph, RadiographRef, Refusal
+
+MAX_FILE_BYTES = 1 << 30
+"""Largest file that is taken into memory."""
+
+
+def read(
+    ref: RadiographRef,
+    *,
+    invert: Literal["auto", "yes", "no"] = "auto",
+    spacing_mm: float | None = None,
+) -> Radiograph | Refusal:
+    """Read and decode one file; a bad one becomes a `Refusal`, never an exception.
+
+    The file is read once. Pixels stay as stored (neither mirrored nor turned); the gray scale is the
+    header's (MONOCHROME1 turned, negative slopes and falling look-up tables followed), stretched over the
+    image's own range with nothing cut off (see `greyscale`). An inversion burnt into the pixels cannot be
+    told from a header: finding the knees tells it.
+
+    Args:
+        ref: what `scan` yielded.
+        invert: ``"yes"`` turns the gray scale once more, for files whose header is wrong; ``"auto"`` and
+            ``"no"`` follow the header.
+        spacing_mm: the user's ``--spacing-mm`` for every file; a manifest's value for this file goes before
+            it, and the header's comes last.
+
+    Returns:
+        A `Radiograph` whose ``side`` is the header's alone: the manifest's or option's travels in
+        ``ref.side``.
+    """
+    if (refusal := refuse_if_no_image(ref)) is not None:
+        return refusal
+    try:
+        size = ref.path.stat().st_size
+        if size > MAX_FILE_BYTES:
+            message = f"the file has {size / 1e9:.1f} GB, more than any radiograph; leave it out"
+            return Refusal(ref, Reason.NOT_AN_IMAGE, message)
+        data = ref.path.read_bytes()
+    except OSError as error:
+        message = f"the file cannot be read ({error.strerror}); check its permissions and its disk"
+        return Refusal(ref, Reason.FILE_UNREADABLE, message)
+    digest = hashlib.sha256(data).hexdigest()
+    try:
+        return _radiograph(ref, data, digest, invert, spacing_mm)
+    except RefusedError as refused:
+        header = refused.header
+        return Refusal(
+            ref,
+            refused.reason,
+            str(refused),
+            input_sha256=digest,
+            sop_instance_uid=None if header is None else header.sop_instance_uid,
+            participant_id=ref.participant_id or (None if header is None else header.participant_id),
+            qc_flags=(*ref.qc_flags, *(() if header is None else header.qc_flags)),
+        )
+
+
+def _radiograph(
+    ref: RadiographRef, data: bytes, digest: str, invert: str, spacing_mm: float | None
+) -> Radiograph:
+    kind = sniff(data[:HEAD_BYTES])
+    if kind is None:
+        raise RefusedError(Reason.NOT_AN_IMAGE, "the file is no DICOM, PNG, JPEG or TIFF; leave it out")
+    picture = load_dicom(data) if kind == "dicom" else load_raster(data, kind)
+    header, polarity, found = picture.header, picture.polarity, picture.qc_flags
+    if invert == "yes":
+        polarity = Polarity(not polarity.inverted, polarity.padding)
+        found = (*found, flags.INVERTED_BY_OPTION)
+    try:
+        pixels = to_grey(picture.stored, polarity)
+    except BlankImageError as error:
+        raise RefusedError(
+            Reason.BLANK_IMAGE,
+            "the image is blank: all its pixels have one value; check the exposure, or export it again",
+            header,
+        ) from error
+    spacing = chosen_spacing(header.spacing, ref.spacing_mm, spacing_mm)
+    return Radiograph(
+        ref=ref,
+        pixels=pixels,
+        input_sha256=digest,
+        spacing_mm=spacing.mm,
+        spacing_source=spacing.source,
+        side=header.side,
+        sop_instance_uid=header.sop_instance_uid,
+        header_participant_id=header.participant_id,
+        qc_flags=tuple(dict.fromkeys((*ref.qc_flags, *header.qc_flags, *spacing.qc_flags, *found))),
+    )

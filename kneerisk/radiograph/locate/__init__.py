@@ -1,0 +1,1 @@
+"""Where the knees of a radiograph are, and which."""

@@ -1,0 +1,1 @@
+"""Folders, files and manifests: which radiographs there are, and whose."""

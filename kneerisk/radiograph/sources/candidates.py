@@ -1,0 +1,156 @@
+"""Which files are worth a row: what is passed over in folders, and what is refused before it is decoded."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from kneerisk.errors import Reason
+from kneerisk.radiograph.sources.sniff import HEAD_BYTES, describe, is_text, sniff, sop_instance_uid
+from kneerisk.records import RUN_SUFFIX, RadiographRef, Refusal
+
+IMAGE_SUFFIXES = frozenset({".dcm", ".dicom", ".ima", ".png", ".jpg", ".jpeg", ".tif", ".tiff"})
+_OTHER_SUFFIXES = frozenset(
+    f".{suffix}"
+    for suffix in (
+        *(
+            "csv",
+            "tsv",
+            "txt",
+            "md",
+            "rst",
+            "json",
+            "yaml",
+            "yml",
+            "xml",
+            "html",
+            "htm",
+            "log",
+            "ini",
+            "cfg",
+            "toml",
+        ),
+        *(
+            "pdf",
+            "doc",
+            "docx",
+            "xls",
+            "xlsx",
+            "ppt",
+            "pptx",
+            "rtf",
+            "parquet",
+            "pq",
+            "h5",
+            "hdf5",
+            "npy",
+            "npz",
+        ),
+        *(
+            "pkl",
+            "mat",
+            "rds",
+            "rdata",
+            "sas7bdat",
+            "sav",
+            "dta",
+            "db",
+            "sqlite",
+            "py",
+            "ipynb",
+            "r",
+            "m",
+            "sh",
+        ),
+        *("bat", "exe", "md5", "sha1", "sha256", "zip", "gz", "tgz", "bz2", "xz", "7z", "tar", "rar"),
+        *("mp4", "avi", "mov", "mkv"),
+    )
+)
+_SYSTEM_NAMES = frozenset({"dicomdir", "thumbs.db", "desktop.ini", "__macosx", "__pycache__"})
+
+
+def shown(path: Path | str) -> str:
+    """Write a path as text that any table can hold: bytes that are no UTF-8 become escapes."""
+    text = path if isinstance(path, str) else path.as_posix()
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def why_skip(name: str) -> str | None:
+    """Why an entry of a folder is passed over by its name alone."""
+    if name.startswith("."):
+        return "hidden"
+    if name.endswith(RUN_SUFFIX):
+        return "a scoring run's own files"
+    return "a system file" if name.casefold() in _SYSTEM_NAMES else None
+
+
+def why_skip_file(entry: os.DirEntry[str]) -> str | None:
+    """Why a file in a folder is passed over: clearly no image by its suffix or content, or no plain file."""
+    suffix = Path(entry.name).suffix.casefold()
+    if suffix in _OTHER_SUFFIXES:
+        return f"no image by its name ({suffix})"
+    try:
+        mode = entry.stat().st_mode
+    except OSError:
+        return None  # a link to nothing, or no permission: a row says so
+    if not stat.S_ISREG(mode):
+        return "no plain file"
+    if suffix in IMAGE_SUFFIXES:
+        return None
+    try:
+        head = _head(Path(entry.path))
+    except OSError:
+        return None
+    return "a text file" if head and sniff(head) is None and is_text(head) else None
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb", buffering=0) as file:
+        return file.read(HEAD_BYTES)
+
+
+def uid_of(path: Path) -> str | None:
+    """SOPInstanceUID of a DICOM file, from its first bytes; ``None`` where there is none to be read."""
+    try:
+        head = _head(path)
+    except OSError:
+        return None
+    return sop_instance_uid(head) if sniff(head) == "dicom" else None
+
+
+def refuse_if_no_image(ref: RadiographRef) -> Refusal | None:
+    """Refuse a file that the user named and that cannot be read or is no image."""
+    try:
+        mode = ref.path.stat().st_mode
+    except (OSError, ValueError) as error:
+        what = error.strerror if isinstance(error, OSError) else str(error)
+        return Refusal(ref, Reason.FILE_UNREADABLE, f"the file cannot be found ({what}); check its path")
+    if stat.S_ISDIR(mode):
+        return Refusal(ref, Reason.NOT_AN_IMAGE, "this is a folder; give it as an input, or list its files")
+    if not stat.S_ISREG(mode):
+        return Refusal(ref, Reason.NOT_AN_IMAGE, "this is no plain file but a device, pipe or socket")
+    if ref.path.name.casefold() == "dicomdir":
+        return Refusal(ref, Reason.NOT_AN_IMAGE, "a DICOMDIR is an index, no image; give its folder instead")
+    return refuse_if_damaged(ref)
+
+
+def refuse_if_damaged(ref: RadiographRef) -> Refusal | None:
+    """Refuse a file that does not begin as an image does."""
+    try:
+        head = _head(ref.path)
+    except OSError as error:
+        return Refusal(
+            ref,
+            Reason.FILE_UNREADABLE,
+            f"the file cannot be read ({error.strerror}); check its permissions, or where its link leads",
+        )
+    if sniff(head) is not None:
+        return None
+    if not head:
+        return Refusal(ref, Reason.IMAGE_DAMAGED, "the file is empty (0 bytes); copy it again")
+    return Refusal(
+        ref,
+        Reason.NOT_AN_IMAGE,
+        f"the file is {describe(head)}; give DICOM, PNG, JPEG or TIFF, or leave it out",
+    )

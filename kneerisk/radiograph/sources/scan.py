@@ -1,0 +1,273 @@
+"""From what the user gave (folders, files, manifests) to one reference a file, in a constant order.
+
+Nothing is decoded here, and only the first bytes of each file are read; what is held over a scan is a few
+bytes for each SOPInstanceUID and each folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+from kneerisk.errors import Reason, UsageError
+from kneerisk.radiograph import flags
+from kneerisk.radiograph.sources import manifest
+from kneerisk.radiograph.sources.candidates import (
+    refuse_if_damaged,
+    refuse_if_no_image,
+    shown,
+    uid_of,
+    why_skip,
+    why_skip_file,
+)
+from kneerisk.radiograph.sources.ids import Identity, identifier
+from kneerisk.records import RadiographRef, Refusal, Side
+
+AnySide = Side | Literal["both"]
+
+_MAX_LISTED = 1000
+
+
+@dataclass(slots=True)
+class Skipped:
+    """What a scan passed over inside folders, and why: counted in full, the first thousand listed."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    """Files and folders by the reason for passing them over."""
+    listed: list[tuple[str, str]] = field(default_factory=list)
+    """(source path, reason), the first thousand."""
+
+    @property
+    def total(self) -> int:
+        """How many files and folders were passed over."""
+        return self.counts.total()
+
+    def add(self, source_path: str, why: str) -> None:
+        """Note one more."""
+        self.counts[why] += 1
+        if len(self.listed) < _MAX_LISTED:
+            self.listed.append((source_path, why))
+
+
+def scan(
+    inputs: Sequence[Path],
+    *,
+    id_from: str = "tag",
+    side: AnySide | None = None,
+    skipped: Skipped | None = None,
+) -> Iterator[RadiographRef | Refusal]:
+    """Find every file that may hold a radiograph; a `Refusal` stands where one should be and is not.
+
+    Inputs are taken in the order given. A folder is walked to any depth, sorted by name, each folder once
+    (links that lead back are passed over). A file that ends in .csv, .tsv, .parquet or .pq is a manifest,
+    taken in its own order; any other file must be an image. Inside folders, what is clearly no image
+    (hidden files, tables, texts, DICOMDIR) goes to ``skipped``; a file given by name or by a manifest is
+    never passed over.
+
+    Args:
+        inputs: folders, files and manifests.
+        id_from: where participants' ids come from unless a manifest names them. ``"tag"``: PatientID, by
+            `read`. ``"folder"``: the first folder below the input, or the input itself for files that lie
+            directly in it. ``"regex:…"``: a pattern searched in the source path, with a group named
+            ``participant_id`` (or one plain group, or the whole match) and perhaps ``visit`` and ``side``.
+        side: the user's ``--side``, for rows whose manifest (or pattern) names none.
+        skipped: filled as the scan goes.
+
+    Yields:
+        References in a stable order. A second file with the SOPInstanceUID of an earlier one, and an
+        overlapping side, carries the flag ``duplicate-uid``: by the whole scan, so that shards and resumed
+        runs agree.
+
+    Raises:
+        UsageError: at once, before anything is yielded: no inputs, an input that does not exist, a bad
+            pattern, a manifest with bad rows.
+    """
+    if not inputs:
+        raise UsageError("no input was given; name a folder, a file or a manifest (.csv, .tsv, .parquet)")
+    identify = identifier(id_from)
+    for given in inputs:
+        if not os.path.lexists(given):
+            raise UsageError(f"{shown(given)} does not exist; check the spelling")
+        if _is_manifest(given):
+            manifest.check_manifest(given)
+    scanner = _Scanner(inputs, identify, side, skipped if skipped is not None else Skipped())
+    return scanner.flag_duplicates(scanner.walk())
+
+
+def _is_manifest(given: Path) -> bool:
+    return given.suffix.casefold() in manifest.SUFFIXES and given.is_file()
+
+
+class _Scanner:
+    """The state of one scan: which folders and files were seen, and where source paths begin."""
+
+    def __init__(
+        self,
+        inputs: Sequence[Path],
+        identify: Callable[[str, str], Identity],
+        side: AnySide | None,
+        skipped: Skipped,
+    ) -> None:
+        self._inputs = inputs
+        self._identify = identify
+        self._side = side
+        self._skipped = skipped
+        self._folders_seen: set[tuple[int, int]] = set()
+        self._files_given: set[Path] = set()
+        tops = [_absolute(i if i.is_dir() else i.parent) for i in inputs if not _is_manifest(i)]
+        self._roots = [Path(os.path.realpath(i)) for i in inputs if i.is_dir()]
+        try:
+            self._top = Path(os.path.commonpath(tops)) if tops else None
+        except ValueError:  # on several Windows drives
+            self._top = None
+
+    def walk(self) -> Iterator[RadiographRef | Refusal]:
+        for given in self._inputs:
+            if _is_manifest(given):
+                yield from self._manifest(given)
+            elif given.is_dir():
+                yield from self._folder(given)
+            else:
+                yield from self._given_file(given)
+
+    def flag_duplicates(self, items: Iterator[RadiographRef | Refusal]) -> Iterator[RadiographRef | Refusal]:
+        """Mark files whose UID was seen before with an overlapping side (None and "both" overlap any)."""
+        seen: dict[bytes, int] = {}
+        for item in items:
+            if isinstance(item, RadiographRef) and (uid := uid_of(item.path)) is not None:
+                key = hashlib.blake2b(uid.encode(), digest_size=12).digest()
+                sides = {"L": 1, "R": 2}.get(item.side or "both", 3)
+                if seen.get(key, 0) & sides:
+                    item = replace(item, qc_flags=(*item.qc_flags, flags.DUPLICATE_UID))
+                seen[key] = seen.get(key, 0) | sides
+            yield item
+
+    def _source_path(self, path: Path) -> str:
+        absolute = _absolute(path)
+        if self._top is not None and absolute.is_relative_to(self._top):
+            absolute = absolute.relative_to(self._top)
+        return shown(absolute)
+
+    def _given_file(self, path: Path) -> Iterator[RadiographRef | Refusal]:
+        absolute = _absolute(path)
+        folder = _folder_key(path.parent)
+        if absolute in self._files_given or folder in self._folders_seen:
+            self._skipped.add(self._source_path(path), "given twice")
+            return
+        self._files_given.add(absolute)
+        yield self._identified(path, absolute.parent.name, refuse_if_no_image)
+
+    def _folder(self, root: Path) -> Iterator[RadiographRef | Refusal]:
+        """Walk one input folder, depth first, sorted by name; on a stack, so that no depth is too deep."""
+        root = _absolute(root)
+        stack = [self._entries(root)]
+        while stack:
+            entry = next(stack[-1], None)
+            if entry is None:
+                stack.pop()
+            elif isinstance(entry, Refusal):
+                yield entry
+            else:
+                path = Path(entry.path)
+                why = why_skip(entry.name)
+                if why is None and entry.is_dir():
+                    if entry.is_symlink() and self._is_walked_anyway(path):
+                        self._skipped.add(self._source_path(path), "a link to a folder that is read anyway")
+                    else:
+                        stack.append(self._entries(path))
+                elif why is None:
+                    why = why_skip_file(entry)
+                    if why is None and _absolute(path) in self._files_given:
+                        why = "given twice"
+                if why is not None:
+                    self._skipped.add(self._source_path(path), why)
+                elif not entry.is_dir():
+                    below = path.relative_to(root).parts
+                    folder = below[0] if len(below) > 1 else root.name
+                    yield self._identified(path, folder, refuse_if_damaged)
+
+    def _entries(self, folder: Path) -> Iterator[os.DirEntry[str] | Refusal]:
+        """Sorted entries of a folder that was not read before; a Refusal where it cannot be listed."""
+        try:
+            key = _folder_key(folder)
+            if key in self._folders_seen:
+                self._skipped.add(self._source_path(folder), "a folder that was read already")
+                return
+            self._folders_seen.add(key)
+            with os.scandir(folder) as entries:
+                names = sorted(entries, key=lambda entry: entry.name)
+        except OSError as error:
+            ref = RadiographRef(path=folder, source_path=self._source_path(folder))
+            yield Refusal(
+                ref,
+                Reason.FILE_UNREADABLE,
+                f"the folder cannot be listed ({error.strerror}); check its permissions",
+            )
+            return
+        yield from names
+
+    def _is_walked_anyway(self, link: Path) -> bool:
+        target = Path(os.path.realpath(link))
+        return any(target == root or target.is_relative_to(root) for root in self._roots)
+
+    def _identified(
+        self, path: Path, folder: str, check: Callable[[RadiographRef], Refusal | None]
+    ) -> RadiographRef | Refusal:
+        source_path = self._source_path(path)
+        ref = RadiographRef(path=path, source_path=source_path, side=self._side)
+        try:
+            participant, visit, side = self._identify(source_path, shown(folder))
+        except ValueError as error:
+            return Refusal(ref, Reason.ID_NOT_FOUND, f"{error}; mend --id-from, or name the id in a manifest")
+        ref = replace(ref, participant_id=participant, visit=visit, side=side or self._side)
+        return check(ref) or ref
+
+    def _manifest(self, path: Path) -> Iterator[RadiographRef | Refusal]:
+        home = _absolute(path).parent
+        for row in manifest.read_manifest(path):
+            file = home / row.path
+            if "\\" in row.path and os.sep == "/" and not os.path.lexists(file):
+                file = home / row.path.replace("\\", "/")
+            absolute = _absolute(file)
+            inside = absolute.is_relative_to(home)
+            ref = RadiographRef(
+                path=absolute,
+                source_path=shown(absolute.relative_to(home) if inside else absolute),
+                participant_id=row.participant_id,
+                visit=row.visit,
+                side=row.side or self._side,
+                spacing_mm=row.spacing_mm,
+                kl_0m=row.kl_0m,
+                extra=row.extra,
+            )
+            if row.participant_id is None:
+                below = absolute.relative_to(home).parts if inside else ()
+                try:
+                    folder = below[0] if len(below) > 1 else absolute.parent.name
+                    participant, visit, side = self._identify(ref.source_path, shown(folder))
+                except ValueError as error:
+                    message = f"{error}; mend --id-from, or fill in participant_id"
+                    yield Refusal(ref, Reason.ID_NOT_FOUND, message)
+                    continue
+                ref = replace(
+                    ref,
+                    participant_id=participant,
+                    visit=row.visit or visit,
+                    side=row.side or side or self._side,
+                )
+            yield refuse_if_no_image(ref) or ref
+
+
+def _absolute(path: Path) -> Path:
+    """Absolute and free of "..", but with links as the user wrote them, unlike `Path.resolve`."""
+    return Path(os.path.abspath(path))  # noqa: PTH100
+
+
+def _folder_key(folder: Path) -> tuple[int, int]:
+    status = folder.stat()
+    return status.st_dev, status.st_ino

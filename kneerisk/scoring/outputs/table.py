@@ -1,0 +1,214 @@
+"""The table on disk: Parquet with its metadata inside, or CSV with it beside; never half there."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from kneerisk.errors import KneeriskError, UsageError
+from kneerisk.scoring.outputs.columns import COLUMNS, NAMES, Column, carried
+from kneerisk.scoring.outputs.rows import Row
+
+if TYPE_CHECKING:
+    import polars as pl
+
+Metadata = dict[str, str]
+"""Keys ``kneerisk.data_dictionary``, ``kneerisk.run``, ``kneerisk.calibration``: each a JSON document."""
+
+_ROWS_A_PART = 2000
+_LIST_SEPARATOR = ";"
+_KEY_PREFIX = "kneerisk."
+
+
+def format_of(path: Path) -> Literal["parquet", "csv"]:
+    """By the suffix; UsageError where it is neither."""
+    suffix = path.suffix.lower()
+    if suffix == ".parquet":
+        return "parquet"
+    if suffix == ".csv":
+        return "csv"
+    raise UsageError(f"{path.name}: a table ends in .parquet or .csv")
+
+
+def schema(extra: Sequence[str] = ()) -> dict[str, pl.DataType | type[pl.DataType]]:
+    """Column name → Polars type, in the table's order; ``extra`` names the manifest's own columns."""
+    import polars as pl
+
+    types: dict[str, pl.DataType | type[pl.DataType]] = {
+        "text": pl.String,
+        "integer": pl.Int64,
+        "real": pl.Float64,
+        "boolean": pl.Boolean,
+        "texts": pl.List(pl.String),
+    }
+    return {column.name: types[column.kind] for column in columns(extra)}
+
+
+def columns(extra: Sequence[str] = ()) -> tuple[Column, ...]:
+    """The table's columns with a manifest's own behind them."""
+    return (*COLUMNS, *(carried(name) for name in extra))
+
+
+def frame(rows: Sequence[Row], extra: Sequence[str] = ()) -> pl.DataFrame:
+    """Rows → a frame of the table's schema."""
+    import polars as pl
+
+    types = schema(extra)
+    return pl.DataFrame([{name: row.get(name) for name in types} for row in rows], schema=types, orient="row")
+
+
+def metadata(run: Mapping[str, Any], calibration: Mapping[str, Any], extra: Sequence[str] = ()) -> Metadata:
+    """What travels with the rows: data dictionary, run manifest, calibration and its population."""
+    dictionary = {c.name: {k: v for k, v in asdict(c).items() if k != "name"} for c in columns(extra)}
+    documents = {"data_dictionary": dictionary, "run": run, "calibration": calibration}
+    return {_KEY_PREFIX + key: json.dumps(value, ensure_ascii=False) for key, value in documents.items()}
+
+
+def write(
+    rows: Iterable[Row], out: Path, documents: Callable[[], Metadata], extra: Sequence[str], workspace: Path
+) -> int:
+    """Stream rows into ``out`` and return how many; ``out`` is complete or absent at every moment.
+
+    Args:
+        rows: in the table's order; only a few thousand are held at a time.
+        out: ends in .parquet or .csv; replaced if it is there.
+        documents: gives :func:`metadata`; called when every row has passed.
+        extra: the manifest's own columns.
+        workspace: a folder on the same file system as ``out``, for the parts.
+    """
+    kind = format_of(out)
+    aside = workspace / f"table.{kind}"
+    count = 0
+    if kind == "parquet":
+        count = _write_parquet(rows, aside, documents, extra, workspace)
+        replace_with(aside, out)
+        return count
+    with aside.open("wb") as stream:
+        for index, part in enumerate(_frames(rows, extra)):
+            import polars as pl
+
+            flat = part.with_columns(pl.col("qc_flags").list.join(_LIST_SEPARATOR))
+            flat.write_csv(stream, include_header=index == 0)
+            count += len(part)
+    beside = workspace / "table.json"
+    beside.write_text(
+        json.dumps({k: json.loads(v) for k, v in documents().items()}, indent=2, ensure_ascii=False), "utf-8"
+    )
+    replace_with(beside, metadata_beside(out))
+    replace_with(aside, out)
+    return count
+
+
+def read(path: Path) -> pl.DataFrame:
+    """A written table, CSV or Parquet, with the same types; UsageError where it is no table of kneerisk's."""
+    import polars as pl
+
+    try:
+        if format_of(path) == "parquet":
+            table = pl.read_parquet(path)
+        else:
+            table = pl.read_csv(path, infer_schema=False)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise UsageError(f"{path} cannot be read as a table: {error}") from error
+    missing = [name for name in schema() if name not in table.columns]
+    if missing:
+        raise UsageError(f"{path} is no table that this kneerisk wrote: it lacks {', '.join(missing[:5])}")
+    if format_of(path) == "parquet":
+        return table
+    extra = [name for name in table.columns if name not in NAMES]
+    casts = [
+        pl.col("qc_flags")
+        .fill_null("")
+        .str.split(_LIST_SEPARATOR)
+        .list.eval(pl.element().filter(pl.element() != ""))
+        if column.kind == "texts"
+        else (pl.col(column.name) == "true")
+        if column.kind == "boolean"
+        else pl.col(column.name).cast(schema()[column.name])
+        for column in COLUMNS
+    ]
+    return table.select(*casts, *extra)
+
+
+def read_metadata(path: Path) -> dict[str, Any]:
+    """The documents of a written table, parsed: ``data_dictionary``, ``run``, ``calibration``."""
+    import polars as pl
+
+    try:
+        if format_of(path) == "parquet":
+            found = {
+                k: json.loads(v)
+                for k, v in pl.read_parquet_metadata(path).items()
+                if k.startswith(_KEY_PREFIX)
+            }
+        else:
+            found = json.loads(metadata_beside(path).read_text("utf-8"))
+    except (OSError, ValueError, pl.exceptions.PolarsError) as error:
+        raise UsageError(
+            f"{path}: its metadata cannot be read ({error}); was it written by kneerisk?"
+        ) from error
+    documents = {key.removeprefix(_KEY_PREFIX): value for key, value in found.items()}
+    if "run" not in documents:
+        raise UsageError(f"{path} carries no run manifest: it was not written by kneerisk")
+    return documents
+
+
+def metadata_beside(out: Path) -> Path:
+    """Where a CSV's metadata lies."""
+    return out.with_name(out.name + ".json")
+
+
+def replace_with(aside: Path, out: Path) -> None:
+    """Move a finished file into place: flushed to disk, then renamed, then the folder flushed."""
+    try:
+        sync(aside)
+        aside.replace(out)
+        sync(out.parent)
+    except OSError as error:
+        raise KneeriskError(f"{out} cannot be written: {error.strerror}") from error
+
+
+def sync(path: Path) -> None:
+    """Flush a file, or a folder's entries, to disk."""
+    if os.name == "nt" and path.is_dir():
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _write_parquet(
+    rows: Iterable[Row], aside: Path, documents: Callable[[], Metadata], extra: Sequence[str], workspace: Path
+) -> int:
+    """Parts, then one file streamed from them: Polars cannot append to a Parquet file."""
+    import polars as pl
+
+    parts: list[Path] = []
+    count = 0
+    for index, part in enumerate(_frames(rows, extra)):
+        parts.append(workspace / f"part-{index:06d}.parquet")
+        part.write_parquet(parts[-1])
+        count += len(part)
+    if len(parts) == 1:
+        pl.read_parquet(parts[0]).write_parquet(aside, metadata=documents())
+    else:
+        pl.scan_parquet(parts).sink_parquet(aside, metadata=documents(), row_group_size=_ROWS_A_PART * 4)
+    for path in parts:
+        path.unlink()
+    return count
+
+
+def _frames(rows: Iterable[Row], extra: Sequence[str]) -> Iterator[pl.DataFrame]:
+    """At least one frame, so that a table without rows has its header."""
+    stream = iter(rows)
+    part = list(islice(stream, _ROWS_A_PART))
+    yield frame(part, extra)
+    while part := list(islice(stream, _ROWS_A_PART)):
+        yield frame(part, extra)

@@ -1,0 +1,167 @@
+"""Publish a stack: export the networks, hash every file, put the folder in its place whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from kneerisk.errors import StackError
+from kneerisk.stack.stack import (
+    CALIBRATION_FILE,
+    FORMAT,
+    MODEL_CARD_FILE,
+    OUTCOMES_FILE,
+    RECIPE_FILE,
+    Stack,
+    StackDescription,
+    sha256_file,
+)
+
+if TYPE_CHECKING:
+    from torch import nn
+
+TRAINING_FILE = "training.yaml"
+
+
+def write_stack(
+    folder: Path,
+    description: StackDescription,
+    modules: Mapping[str, nn.Module],
+    *,
+    calibration: Mapping[str, Any],
+    model_card: str,
+    training: str | None = None,
+    overwrite: bool = False,
+) -> Stack:
+    """Export every component's trained module, publish the stack at ``folder``, and load it.
+
+    ``modules`` has one module for each component of the description, weights and all; matrices and
+    kernels are rounded to float16 in the file (see :func:`kneerisk_engines.weights.stored_form`), and
+    those rounded values are the stack's weights for every backend. ``training`` is kept beside them as
+    ``training.yaml``: what the networks were trained by and on. StackError where the folder exists
+    (unless ``overwrite``) or the modules are not the description's; kneerisk_engines.ExportError where a
+    module does not fit its spec.
+    """
+    from kneerisk_engines.export import export_components
+
+    if set(modules) != set(description.components):
+        raise StackError(
+            f"modules for {sorted(modules)} are not the described components {sorted(description.components)}"
+        )
+    with _published(folder, overwrite=overwrite) as aside:
+        export_components(
+            aside, {name: (modules[name], entry.spec) for name, entry in description.components.items()}
+        )
+        _write_texts(aside, calibration, model_card)
+        if training is not None:
+            (aside / TRAINING_FILE).write_bytes(training.encode())
+        _write_recipe(aside, description)
+    return Stack.load(folder)
+
+
+def import_stack(source: Path, root: Path, *, name: str | None = None, overwrite: bool = False) -> Path:
+    """Copy a verified stack's folder into a folder of stacks, so that it is found by name; gives its place.
+
+    StackError where ``source`` is no whole stack, or the name is taken (unless ``overwrite``).
+    """
+    stack = Stack.load(source)
+    place = root / (name or stack.name)
+    if place.absolute() == stack.folder.absolute():
+        raise StackError(f"{source} is in {root} already: score --stack {place.name} finds it")
+    with _published(place, overwrite=overwrite) as aside:
+        for file in [*stack.files, RECIPE_FILE]:
+            shutil.copyfile(stack.folder / file, aside / file)
+    Stack.load(place)
+    return place
+
+
+def revise_stack(
+    stack: Stack,
+    *,
+    calibration: Mapping[str, Any] | None = None,
+    model_card: str | None = None,
+    outcomes: Mapping[str, Any] | None = None,
+    **changes: Any,
+) -> Stack:
+    """Publish a stack again in its place: same networks, another calibration, model card or description.
+
+    ``outcomes`` are the equations of further outcomes (:meth:`kneerisk.study.equations.Equations.to_json`).
+    ``changes`` are fields of :class:`StackDescription`, such as ``version="0.2.0"`` or ``steps=12``.
+    """
+    if "components" in changes:
+        raise StackError("a revision keeps the networks: write_stack publishes other components")
+    with _published(stack.folder, overwrite=True) as aside:
+        for name in stack.files:
+            shutil.copyfile(stack.folder / name, aside / name)
+        _write_texts(
+            aside,
+            stack.calibration() if calibration is None else calibration,
+            stack.model_card() if model_card is None else model_card,
+        )
+        if outcomes is not None:
+            text = json.dumps(outcomes, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+            (aside / OUTCOMES_FILE).write_bytes(text.encode())
+        _write_recipe(aside, replace(stack.description, **changes))
+    return Stack.load(stack.folder)
+
+
+def _write_texts(folder: Path, calibration: Mapping[str, Any], model_card: str) -> None:
+    text = json.dumps(calibration, indent=2, allow_nan=False) + "\n"
+    (folder / CALIBRATION_FILE).write_bytes(text.encode())
+    (folder / MODEL_CARD_FILE).write_bytes(model_card.encode())
+
+
+def _write_recipe(folder: Path, description: StackDescription) -> None:
+    """Hash all that lies in the folder into its ``stack.yaml``."""
+    files = {path.name: sha256_file(path) for path in sorted(folder.iterdir()) if path.name != RECIPE_FILE}
+    values = {"format": FORMAT, **description.to_dict(), "files": files}
+    text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=110)
+    (folder / RECIPE_FILE).write_bytes(text.encode())
+
+
+@contextmanager
+def _published(folder: Path, *, overwrite: bool) -> Iterator[Path]:
+    """Give a folder aside to fill; on success it is flushed and renamed into place, on failure removed.
+
+    A folder that is there already is moved away just before, and deleted just after, so at no time is a
+    half-written stack found at ``folder``.
+    """
+    folder = folder.absolute()
+    if folder.exists() and not overwrite:
+        raise StackError(f"{folder} exists: choose another folder, or ask to overwrite it")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    mark = secrets.token_hex(4)
+    aside = folder.with_name(f".{folder.name}-{mark}.new")
+    old = folder.with_name(f".{folder.name}-{mark}.old")
+    aside.mkdir()
+    try:
+        yield aside
+        for path in [*aside.iterdir(), aside]:
+            _flush(path)
+        if folder.exists():
+            folder.rename(old)
+        aside.rename(folder)
+        _flush(folder.parent)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _flush(path: Path) -> None:
+    """Force a file or a folder's entries to disk; Windows cannot open folders, so there they are skipped."""
+    if path.is_dir() and os.name == "nt":
+        return
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

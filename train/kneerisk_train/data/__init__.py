@@ -1,0 +1,1 @@
+"""Prepared knees in memory: splits, augmentation, pairs of visits, latents."""

@@ -1,0 +1,1 @@
+"""A U-Net taught to forecast in one or two steps."""

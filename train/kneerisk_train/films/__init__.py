@@ -1,0 +1,1 @@
+"""Composed and simulated films that the localiser learns from."""

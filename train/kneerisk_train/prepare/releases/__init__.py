@@ -1,0 +1,1 @@
+"""Releases as they are distributed, and folders described by a manifest."""

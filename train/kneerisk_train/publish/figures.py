@@ -1,0 +1,173 @@
+"""The figures of a stack on a cohort's knees: grades, landmarks, reconstructions, risks against visits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.metrics import average_precision_score, cohen_kappa_score, roc_auc_score
+
+from kneerisk.method.calibration import Calibration
+from kneerisk.method.risk import evidence_above, risk_of_rise
+from kneerisk.stack.stack import Stack
+from kneerisk_train.data.knees import Knees
+from kneerisk_train.prepare.pairs import VisitPairs
+from kneerisk_train.publish.forecast import Forecast, Networks
+from kneerisk_train.run.session import Session
+
+_FEWEST_RISES = 15
+"""Fewer rises than this tell no discrimination."""
+_BOOTSTRAPS = 500
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A figure with its 95 % interval, by a bootstrap over participants."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f})"
+
+
+def split_forecast(networks: Networks, knees: Knees, seed: int = 0) -> Forecast:
+    """Everything of every knee, as scoring would forecast it unless asked otherwise."""
+    return networks.forecast(knees, networks.stack.description.usual_steps(seed=seed), seed)
+
+
+def measure(stack: Stack, session: Session) -> dict[str, dict[str, object]]:
+    """Figures by split, on val and, where there is one, on test."""
+    with Networks(stack) as networks:
+        return {
+            split: split_figures(networks, split_forecast(networks, knees), knees, session.data.pairs[split])
+            for split, knees in session.data.knees.items()
+            if split in ("val", "test")
+        }
+
+
+def split_figures(
+    networks: Networks, forecast: Forecast, knees: Knees, pairs: VisitPairs
+) -> dict[str, object]:
+    """Grades, landmarks, graded reconstructions and risks of one split."""
+    graded = np.flatnonzero(knees.grade >= 0)
+    figures: dict[str, object] = {
+        "knees": len(graded),
+        "participants": len(np.unique(knees.participant)),
+        **grade_figures(forecast.p_now[graded], knees.grade[graded]),
+        **landmark_figures(forecast.landmarks, knees),
+    }
+    pictures = networks.run("decoder", {"latent": forecast.latent[graded]})["radiograph"][:, 0].clip(0, 1)
+    again = networks.grade(pictures, networks.encode(pictures)["latent"])["kl"]
+    figures["reconstructions_auc"] = one_against_rest_auc(again, knees.grade[graded])
+    return figures | risk_figures(networks.stack, forecast, knees, pairs)
+
+
+def grade_figures(
+    posterior: npt.NDArray[np.float32], grade: npt.NDArray[np.int64]
+) -> dict[str, float | None]:
+    """Accuracy, quadratic kappa and mean one-against-rest AUC."""
+    predicted = posterior.argmax(axis=1)
+    return {
+        "kl_accuracy": float((predicted == grade).mean()),
+        "kl_quadratic_kappa": float(cohen_kappa_score(grade, predicted, weights="quadratic")),
+        "kl_auc": one_against_rest_auc(posterior, grade),
+    }
+
+
+def one_against_rest_auc(posterior: npt.NDArray[np.float32], grade: npt.NDArray[np.int64]) -> float | None:
+    """Mean AUC over the grades that some knees have and some have not."""
+    aucs = [
+        roc_auc_score(grade == g, posterior[:, g])
+        for g in range(posterior.shape[1])
+        if 0 < (grade == g).sum() < len(grade)
+    ]
+    return float(np.mean(aucs)) if aucs else None
+
+
+def landmark_figures(found: npt.NDArray[np.float32], knees: Knees) -> dict[str, float]:
+    """KNEEL's measures (arXiv 1907.12237) on the knees whose landmarks and spacing are known."""
+    if not (known := knees.measured).any():
+        return {}
+    distance = np.linalg.norm((found - knees.landmarks)[known] * knees.spacing[known][:, None], axis=-1)
+    return {
+        "landmarked_knees": int(known.sum()),
+        "landmark_median_mm": float(np.median(distance)),
+        **{f"landmarks_within_{mm}_mm": float((distance <= mm).mean()) for mm in (1, 1.5, 2, 2.5)},
+        "landmark_outliers_10_mm": float((distance >= 10).mean()),
+    }
+
+
+def risk_figures(stack: Stack, forecast: Forecast, knees: Knees, pairs: VisitPairs) -> dict[str, object]:
+    """Risks against the rises that were seen, where enough pairs of visits rise; knees of KL 4 left out."""
+    can_rise = knees.grade[pairs.current] < 4
+    now, later = pairs.current[can_rise], pairs.future[can_rise]
+    rose = knees.grade[later] > knees.grade[now]
+    figures: dict[str, object] = {"pairs": len(now), "rises": int(rose.sum())}
+    if not _FEWEST_RISES <= rose.sum() <= len(rose) - _FEWEST_RISES:
+        return figures
+    calibration = Calibration.from_mapping(stack.calibration())
+    p_now, p_12m, grade = forecast.p_now[now], forecast.p_12m[now], knees.grade[now]
+    raw = risk_of_rise(p_now, p_12m)
+    given = calibration.risk_given_grade(evidence_above(p_now, p_12m, grade), grade)
+    who = knees.participant[now]
+    rates = np.asarray(calibration.rates)[grade]
+    return figures | {
+        "risk_auc": auc_interval(raw, rose, who),
+        "risk_calibrated_auc": auc_interval(calibration.risk(raw, p_now), rose, who),
+        "risk_given_grade_auc": auc_interval(given, rose, who),
+        "grade_alone_auc": auc_interval(rates, rose, who),
+        "risk_calibrated_average_precision": float(
+            average_precision_score(rose, calibration.risk(raw, p_now))
+        ),
+        "prevalence": float(rose.mean()),
+        "mean_calibrated_risk": float(calibration.risk(raw, p_now).mean()),
+    }
+
+
+def auc_interval(
+    score: npt.NDArray[np.float64], rose: npt.NDArray[np.bool_], who: npt.NDArray[np.str_]
+) -> Interval:
+    """AUC with a 95 % interval, whole participants drawn again and again."""
+    rng = np.random.default_rng(0)
+    people, owner = np.unique(who, return_inverse=True)
+    rows = [np.flatnonzero(owner == person) for person in range(len(people))]
+    values = []
+    for _ in range(_BOOTSTRAPS):
+        drawn = np.concatenate([rows[i] for i in rng.integers(0, len(people), len(people))])
+        if 0 < rose[drawn].sum() < len(drawn):
+            values.append(roc_auc_score(rose[drawn], score[drawn]))
+    low, high = np.quantile(values, (0.025, 0.975))
+    return Interval(float(roc_auc_score(rose, score)), float(low), float(high))
+
+
+def within_grade_auc(forecast: Forecast, knees: Knees, pairs: VisitPairs) -> tuple[float, float] | None:
+    """How well raw risk and evidence above the grade tell rises apart within a reader's grade.
+
+    Comparisons of a knee that rose with one of the same grade that did not, over all grades; ``None`` with
+    too few rises.
+    """
+    can_rise = knees.grade[pairs.current] < 4
+    now, later = pairs.current[can_rise], pairs.future[can_rise]
+    rose = knees.grade[later] > knees.grade[now]
+    if rose.sum() < _FEWEST_RISES:
+        return None
+    grade = knees.grade[now]
+    scores = (
+        risk_of_rise(forecast.p_now[now], forecast.p_12m[now]),
+        evidence_above(forecast.p_now[now], forecast.p_12m[now], grade),
+    )
+    aucs = []
+    for score in scores:
+        won, met = 0.0, 0
+        for g in range(4):
+            up, down = score[rose & (grade == g)], score[~rose & (grade == g)]
+            if len(up) and len(down):
+                comparisons = len(up) * len(down)
+                labels = np.repeat([1, 0], [len(up), len(down)])
+                won += comparisons * roc_auc_score(labels, np.concatenate([up, down]))
+                met += comparisons
+        aucs.append(won / met)
+    return aucs[0], aucs[1]

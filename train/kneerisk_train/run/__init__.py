@@ -1,0 +1,1 @@
+"""One run: recipe, session, loop, and what it leaves to read."""

@@ -1,0 +1,236 @@
+"""Recipes: strict YAML straight into dataclasses; an unknown or mistyped key is an error that names it."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from kneerisk.errors import UsageError
+from kneerisk.models.classifier import ClassifierConfig
+from kneerisk.models.localiser import LocaliserConfig
+from kneerisk.models.unet import UNetConfig
+from kneerisk.models.vqvae import DecoderConfig, EncoderConfig
+from kneerisk_train.data.augment import AugmentConfig
+from kneerisk_train.data.splits import SplitConfig
+from kneerisk_train.films.samples import Mixture
+from kneerisk_train.stages.losses import LabelConfig
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """AdamW with a linear warm-up, then a cosine to zero or a constant rate."""
+
+    steps: int
+    batch_size: int = 32
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.02
+    warmup_steps: int = 100
+    clip_norm: float = 1.0
+    ema_decay: float = 0.998
+    schedule: str = "cosine"
+    """``cosine`` or ``constant``."""
+
+    def __post_init__(self) -> None:
+        if self.schedule not in ("cosine", "constant"):
+            raise ValueError(f"schedule must be cosine or constant, not {self.schedule!r}")
+        if self.steps < 1 or self.batch_size < 1:
+            raise ValueError(f"steps {self.steps} and batch_size {self.batch_size} must be at least 1")
+
+    def rate(self, step: int) -> float:
+        """Learning rate at a step, counted from 0."""
+        import math
+
+        warm = min(1.0, (step + 1) / max(1, self.warmup_steps))
+        if self.schedule == "constant":
+            return self.learning_rate * warm
+        progress = min(1.0, step / self.steps)
+        return self.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+@dataclass(frozen=True)
+class VqvaeStage:
+    """The VQ-VAE and, beside it, the auxiliary heads that make its latents keep what grades a knee."""
+
+    optim: OptimConfig
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    decoder: DecoderConfig = field(default_factory=DecoderConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    beta: float = 0.25
+    """Weight of the commitment loss."""
+    grade_weight: float = 1.0
+    landmark_weight: float = 0.5
+    reconstruction_weight: float = 1.0
+    landmark_share: float = 0.15
+    """Share of each batch drawn from the knees with landmarks."""
+    figures_every: int = 360
+    """Steps between looks at val."""
+    imagenet: bool = True
+    """Start the trunk from EfficientNet-lite0's ImageNet weights, and leave its first three blocks be."""
+
+
+@dataclass(frozen=True)
+class ClassifierStage:
+    """Two classifiers, one for the grade now and one for the grade of a forecast latent."""
+
+    optim: OptimConfig
+    """Of the classifier of the grade now."""
+    optim_12m: OptimConfig
+    """Of the classifier of a forecast latent, which only has to get used to forecasts."""
+    classifier: ClassifierConfig = field(default_factory=ClassifierConfig)
+    delta: float = 0.5
+    """Weight of the landmark loss (the paper's delta)."""
+    grade_zooms: tuple[float, ...] = (1.0,)
+    """Zooms of the crop at which the published stack reads the grade now; the first is 1."""
+
+
+@dataclass(frozen=True)
+class DiffusionStage:
+    """The forecasting U-Net."""
+
+    optim: OptimConfig
+    unet: UNetConfig = field(default_factory=UNetConfig)
+    views: int = 3
+    """Augmented copies of each knee whose latents are cached and drawn from."""
+    futures: str = "auto"
+    """What stands for the radiograph a year on: ``visits``, the cohort's own second visits; ``surrogate``,
+    made-up ones (:mod:`kneerisk_train.data.surrogate`); ``auto`` takes visits where there are enough."""
+
+    figures_every: int = 0
+    """Steps between pictures of forecasts; 0: at the end."""
+
+    def __post_init__(self) -> None:
+        if self.futures not in ("auto", "visits", "surrogate"):
+            raise ValueError(f"futures must be auto, visits or surrogate, not {self.futures!r}")
+        if self.views < 1:
+            raise ValueError(f"views must be at least 1, not {self.views}")
+
+
+@dataclass(frozen=True)
+class LocaliserStage:
+    """The localiser, on films made of real crops and of simulated radiographs."""
+
+    optim: OptimConfig
+    localiser: LocaliserConfig = field(default_factory=LocaliserConfig)
+    mixture: Mixture = field(default_factory=Mixture)
+    films: int = 7000
+    """Films rendered before the first step, and looked at again and again."""
+    threads: int = 1
+
+
+@dataclass(frozen=True)
+class DistilStage:
+    """A U-Net that forecasts in one or two steps, taught by a published stack's (:mod:`.distil.distil`)."""
+
+    optim: OptimConfig
+    steps: int = 2
+    """Calls of the student a future: 1 or 2."""
+    teacher_steps: int = 12
+    views: int = 3
+    """Of each training knee that the teacher forecasts: the crop as it is, and augmented ones."""
+    grade_weight: float = 4.0
+    """Of reading the same grade off both forecasts, beside the latent's squared error."""
+    risk_weight: float = 0.0
+    """Of the same chances that the grade exceeds 0, 1, 2 and 3: what the risk sums."""
+    kept_weight: float = 1.0
+    """Of reading off the teacher's forecast what the published classifier reads."""
+    landmark_weight: float = 0.25
+    usual_below: float = 0.02
+    """The student forecasts by default where the 99th percentile of |Δ raw risk| on val is below this."""
+    figures_every: int = 250
+    """Steps between looks at val."""
+
+    def __post_init__(self) -> None:
+        if self.steps not in (1, 2):
+            raise ValueError(f"steps must be 1 or 2, not {self.steps}")
+        if self.teacher_steps < 1 or self.views < 1:
+            raise ValueError("teacher_steps and views must be at least 1")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that decides a stack, but the data."""
+
+    name: str
+    seed: int
+    vqvae: VqvaeStage
+    classifier: ClassifierStage
+    diffusion: DiffusionStage
+    localiser: LocaliserStage | None = None
+    """``None`` publishes the localiser of the stack that the knees were cut out with."""
+    distil: DistilStage | None = None
+    """How ``train distil`` makes a published stack faster."""
+    crop_size: int = 224
+    """Pixels a side of the crops that the networks see, a multiple of 8; the latent is an eighth of it."""
+    labels: LabelConfig = field(default_factory=LabelConfig)
+    split: SplitConfig = field(default_factory=SplitConfig)
+    threads: int = 2
+    """Of a CPU that trains."""
+    loader_threads: int = 1
+    """That make batches beside the training."""
+
+    def __post_init__(self) -> None:
+        if self.crop_size % 8 or self.crop_size < 64:
+            raise ValueError(f"crop_size must be a multiple of 8, at least 64, not {self.crop_size}")
+        if self.classifier.classifier.crop_size != self.crop_size:
+            raise ValueError(
+                f"classifier.classifier.crop_size {self.classifier.classifier.crop_size} is not the recipe's "
+                f"crop_size {self.crop_size}"
+            )
+
+
+def load_recipe(name_or_path: str) -> Recipe:
+    """Read a shipped recipe by its name, or a YAML file.
+
+    Raises:
+        UsageError: where there is no such recipe, or a key is unknown, missing or of another type.
+    """
+    import yaml
+
+    path = Path(name_or_path)
+    if path.suffix not in {".yaml", ".yml"}:
+        path = Path(__file__).parents[1] / "recipes" / f"{name_or_path}.yaml"
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        shipped = ", ".join(sorted(p.stem for p in (Path(__file__).parents[1] / "recipes").glob("*.yaml")))
+        raise UsageError(f"no recipe {name_or_path!r}: give a YAML file or one of {shipped}") from None
+    recipe = _build(Recipe, document, path.name)
+    assert isinstance(recipe, Recipe)
+    return recipe
+
+
+def _build(kind: Any, value: Any, where: str) -> Any:
+    """A value of YAML as the annotated type; tuples from lists, dataclasses from mappings."""
+    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+        if not isinstance(value, dict):
+            raise UsageError(f"{where}: expected a mapping, found {value!r}")
+        hints = typing.get_type_hints(kind)
+        known = {f.name for f in dataclasses.fields(kind)}
+        for key in value:
+            if key not in known:
+                raise UsageError(f"{where}: unknown key {key!r}; known are {', '.join(sorted(known))}")
+        try:
+            return kind(**{key: _build(hints[key], item, f"{where}: {key}") for key, item in value.items()})
+        except (TypeError, ValueError) as error:
+            raise UsageError(f"{where}: {error}") from error
+    origin = typing.get_origin(kind)
+    if origin is tuple:
+        if not isinstance(value, list):
+            raise UsageError(f"{where}: expected a list, found {value!r}")
+        kinds = typing.get_args(kind)
+        if len(kinds) == 2 and kinds[1] is Ellipsis:
+            return tuple(_build(kinds[0], item, where) for item in value)
+        if len(kinds) != len(value):
+            raise UsageError(f"{where}: expected {len(kinds)} values, found {value!r}")
+        return tuple(_build(k, item, where) for k, item in zip(kinds, value, strict=True))
+    if origin is types.UnionType:
+        return None if value is None else _build(typing.get_args(kind)[0], value, where)
+    if kind is float and type(value) is int:
+        return float(value)
+    if type(value) is not kind:
+        raise UsageError(f"{where}: expected {kind.__name__}, found {value!r}")
+    return value

@@ -1,0 +1,112 @@
+"""One run of training: recipe, data, folder and devices; what every stage is given."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from kneerisk.errors import UsageError
+from kneerisk_train.data.data import TrainingData
+
+if TYPE_CHECKING:
+    from kneerisk.stack.stack import Stack
+    from kneerisk_train.run.recipe import Recipe
+
+RECIPE_FILE = "recipe.yaml"
+
+
+@dataclass(frozen=True)
+class Session:
+    """What a stage needs to know."""
+
+    recipe: Recipe
+    data: TrainingData
+    out: Path
+    """Weights, checkpoints, logs and pictures of all stages."""
+    fabric: Any
+    """Lightning Fabric: devices, mixed precision, the other processes."""
+    initial: Stack | None = None
+    """A published stack to start from."""
+    checkpoint_seconds: float = 120.0
+    """Between checkpoints."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where this process computes."""
+        device: torch.device = self.fabric.device
+        return device
+
+
+def open_fabric(accelerator: str = "auto", precision: str = "auto") -> Any:
+    """Start Fabric on this machine, or as one of ``torchrun``'s processes.
+
+    Args:
+        accelerator: ``auto``, ``cpu`` or ``cuda``.
+        precision: ``bf16``, ``fp16`` or ``fp32``; ``auto`` takes bf16 on a GPU that has it and on a CPU.
+    """
+    if accelerator == "cuda" and not torch.cuda.is_available():
+        raise UsageError("--accelerator cuda: torch finds no GPU here; leave it out to train on the CPU")
+    on_gpu = accelerator == "cuda" or (accelerator == "auto" and torch.cuda.is_available())
+    if precision == "auto":
+        precision = "bf16" if not on_gpu or torch.cuda.is_bf16_supported() else "fp16"
+    names: dict[str, Any] = {"bf16": "bf16-mixed", "fp16": "16-mixed", "fp32": "32-true"}
+    if precision not in names:
+        raise UsageError(f"--precision {precision}: known are auto, {', '.join(names)}")
+    if precision == "fp16" and not on_gpu:
+        raise UsageError("--precision fp16 needs a GPU: a CPU trains in bf16 or fp32")
+    from lightning_fabric import Fabric
+
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    fabric = Fabric(
+        accelerator="cuda" if on_gpu else "cpu",
+        devices=local,
+        num_nodes=int(os.environ.get("WORLD_SIZE", "1")) // local,
+        strategy="ddp" if int(os.environ.get("WORLD_SIZE", "1")) > 1 else "auto",
+        precision=names[precision],
+    )
+    fabric.launch()
+    return fabric
+
+
+def keep_recipe(recipe: Recipe, out: Path) -> None:
+    """Store the resolved recipe in a run's folder, or check that it is the one stored there.
+
+    Raises:
+        UsageError: the run was begun with another recipe; names the first key that differs.
+    """
+    import yaml
+
+    values = json.loads(json.dumps(dataclasses.asdict(recipe)))
+    path = out / RECIPE_FILE
+    if path.exists():
+        begun = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if begun != values:
+            raise UsageError(
+                f"{out} was begun with another recipe ({_first_difference(begun, values)}): "
+                "go on with that one, or choose a new --out"
+            )
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    aside = path.with_suffix(".part")
+    aside.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
+    aside.replace(path)
+
+
+def fingerprint(*parts: object) -> str:
+    """A short hash of plain values: what a checkpoint or a cache was made for."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def _first_difference(begun: Any, now: Any, where: str = "") -> str:
+    if isinstance(begun, dict) and isinstance(now, dict):
+        for key in sorted({*begun, *now}):
+            if begun.get(key) != now.get(key):
+                return _first_difference(begun.get(key), now.get(key), f"{where}.{key}" if where else key)
+    return f"{where} was {begun!r}, is {now!r}"

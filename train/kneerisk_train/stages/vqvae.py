@@ -1,0 +1,239 @@
+"""Stage 1: the VQ-VAE, with an auxiliary classifier on its latents so that they keep what grades a knee.
+
+Loss = L1 of the equalised radiograph and of its gradients + beta * commitment + the grades' loss +
+landmark distance.  The auxiliary classifier has the shape of the stage-3 classifiers, which start from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from sklearn.metrics import cohen_kappa_score
+from torch import Tensor, nn
+
+from kneerisk.method.exposure import equalise
+from kneerisk.models.classifier import Classifier
+from kneerisk.models.vqvae import Decoder, Encoder
+from kneerisk_train.data.augment import augment
+from kneerisk_train.data.knees import Knees
+from kneerisk_train.run.journal import Picture
+from kneerisk_train.run.look import marked_crops, side_by_side
+from kneerisk_train.run.loop import Batch, Stage, channels_last, fit, seed_of
+from kneerisk_train.run.recipe import Recipe
+from kneerisk_train.run.session import Session
+from kneerisk_train.stages.initial import load_initial
+from kneerisk_train.stages.lite0 import load_imagenet
+from kneerisk_train.stages.losses import draw_chances, grade_loss, landmark_loss
+
+NAME = "vqvae"
+_BATCH = 64
+_SHOWN = 6
+_NONE = np.empty(0, np.int64)
+
+
+class Seen(NamedTuple):
+    """What stage 1 makes of a batch while it trains."""
+
+    decoded: Tensor
+    """[B // 2, 1, S, S]: half a batch teaches the decoder enough, and costs half."""
+    commitment: Tensor
+    logits: Tensor
+    landmarks: Tensor
+
+
+class AutoencoderWithHeads(nn.Module):
+    """Encoder, decoder and the auxiliary classifier, trained as one."""
+
+    def __init__(self, recipe: Recipe):
+        super().__init__()
+        self.encoder = Encoder(recipe.vqvae.encoder)
+        self.decoder = Decoder(recipe.vqvae.decoder)
+        self.classifier = Classifier(recipe.classifier.classifier)
+        self._frozen: list[nn.Module] = []
+        if recipe.vqvae.imagenet:
+            load_imagenet(self.encoder, self.classifier)
+            first = self.encoder.stages[1]
+            assert isinstance(first, nn.Sequential)
+            self._frozen = [self.encoder.stem, self.encoder.stages[0], first[0]]
+            for module in self._frozen:
+                module.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> AutoencoderWithHeads:
+        """Training mode for all but the blocks that keep their ImageNet weights and statistics."""
+        super().train(mode)
+        for module in self._frozen:
+            module.eval()
+        return self
+
+    def forward(self, radiographs: Tensor) -> Seen:
+        """Equalised radiographs [B, 1, S, S] → what the losses need."""
+        quantised = self.encoder.quantise(radiographs)
+        decoded = self.decoder(quantised.latent[: max(1, len(radiographs) // 2)])
+        logits, landmarks = self.classifier.logits(quantised.latent)
+        return Seen(decoded, quantised.commitment, logits, landmarks)
+
+
+def reconstruction_loss(predicted: Tensor, radiograph: Tensor) -> Tensor:
+    """L1 of the pixels plus L1 of their horizontal and vertical differences: edges tell the grade."""
+    loss = (predicted - radiograph).abs().mean()
+    for axis in (2, 3):
+        loss = loss + (predicted.diff(dim=axis) - radiograph.diff(dim=axis)).abs().mean()
+    return loss
+
+
+def train(session: Session) -> AutoencoderWithHeads:
+    """Train on the train split; returns the averaged weights."""
+    recipe = session.recipe
+    config = recipe.vqvae
+    knees, val = session.data.knees["train"], session.data.knees["val"]
+    torch.manual_seed(seed_of(recipe.seed, NAME))
+    module = AutoencoderWithHeads(recipe)
+    if session.initial is not None:
+        parts = {"encoder": module.encoder, "decoder": module.decoder, "classifier_now": module.classifier}
+        load_initial(session.initial, parts)
+    draw = Drawing(knees, config.optim.batch_size, config.landmark_share, recipe)
+
+    def batch(step: int, rng: np.random.Generator) -> Batch:
+        chosen = draw(step, rng)
+        pairs = [augment(knees.pixels[i], knees.landmarks[i], config.augment, rng) for i in chosen]
+        radiographs = torch.from_numpy(np.stack([pair[0] for pair in pairs]))[:, None]
+        landmarks = torch.from_numpy(np.stack([pair[1] for pair in pairs]))
+        return (
+            radiographs.contiguous(memory_format=torch.channels_last),
+            torch.from_numpy(knees.grade[chosen]),
+            landmarks,
+        )
+
+    def terms(training: nn.Module, arrays: Batch) -> dict[str, Tensor]:
+        radiographs, grade, landmarks = arrays
+        seen: Seen = training(radiographs)
+        shape = reconstruction_loss(seen.decoded.float(), radiographs[: len(seen.decoded)])
+        return {
+            "reconstruction": config.reconstruction_weight * shape,
+            "commitment": config.beta * seen.commitment,
+            "grade": config.grade_weight * grade_loss(seen.logits.float(), grade, recipe.labels),
+            "landmarks": config.landmark_weight
+            * landmark_loss(seen.landmarks.float(), landmarks, recipe.crop_size),
+        }
+
+    stage = Stage(
+        name=NAME,
+        module=module,
+        optim=config.optim,
+        batch=batch,
+        terms=terms,
+        figures=lambda average: evaluate(average, val, session),
+        pictures=lambda average: pictures(average, val, session),
+        figures_every=config.figures_every,
+    )
+    trained = fit(session, stage)
+    assert isinstance(trained, AutoencoderWithHeads)
+    return trained
+
+
+class Drawing:
+    """Which knees a step sees: a share with landmarks, the others by shuffled passes (or by balance)."""
+
+    def __init__(self, knees: Knees, batch: int, landmark_share: float, recipe: Recipe):
+        self._marked = np.flatnonzero(knees.has_landmarks)
+        self._from_marked = min(round(landmark_share * batch), len(self._marked))
+        self._others = batch - self._from_marked
+        self._count, self._seed = len(knees), recipe.seed
+        balance = recipe.labels.balance
+        self._chances = draw_chances(knees.grade, balance) if balance else None
+
+    def __call__(self, step: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
+        """Rows of one step."""
+        marked = rng.choice(self._marked, self._from_marked, replace=False) if self._from_marked else _NONE
+        others = (
+            epoch_slice(self._count, step, self._others, self._seed)
+            if self._chances is None
+            else rng.choice(self._count, self._others, p=self._chances)
+        )
+        return np.concatenate([marked, others])
+
+
+def epoch_slice(count: int, step: int, batch: int, seed: int) -> npt.NDArray[np.int64]:
+    """The knees of one step: epochs are shuffled passes, cut into steps across their borders."""
+    places = np.arange(step * batch, (step + 1) * batch)
+    orders = {
+        epoch: np.random.default_rng((seed, 1, int(epoch))).permutation(count)
+        for epoch in np.unique(places // count)
+    }
+    return np.array([orders[place // count][place % count] for place in places], np.int64)
+
+
+def load_autoencoder(session: Session) -> AutoencoderWithHeads:
+    """The trained stage 1 of this run, in evaluation mode on the session's device."""
+    from kneerisk_train.run.loop import trained_weights
+
+    module = AutoencoderWithHeads(session.recipe)
+    module.load_state_dict(trained_weights(session.out, NAME))
+    return channels_last(module).eval().to(session.device)
+
+
+def radiograph_batches(
+    crops: npt.NDArray[np.uint8], session: Session, size: int = _BATCH
+) -> Iterator[Tensor]:
+    """Crops [N, S, S] as they are → equalised [B, 1, S, S] on the session's device."""
+    for start in range(0, len(crops), size):
+        standard = np.stack([equalise(crop.astype(np.uint16)) for crop in crops[start : start + size]])
+        part = torch.from_numpy(standard)[:, None].contiguous(memory_format=torch.channels_last)
+        yield part.to(session.device)
+
+
+@torch.no_grad()
+def evaluate(module: nn.Module, knees: Knees, session: Session) -> dict[str, float]:
+    """Accuracy, quadratic kappa, landmark error (mm) and reconstruction L1 of the averaged weights."""
+    assert isinstance(module, AutoencoderWithHeads)
+    module.eval()
+    knees = knees.graded()
+    grades, points, error = [], [], 0.0
+    for radiographs in radiograph_batches(knees.pixels, session):
+        with session.fabric.autocast():
+            latent, _ = module.encoder(radiographs)
+            probabilities, landmarks = module.classifier(latent)
+            decoded = module.decoder(latent)
+        error += float((decoded.float() - radiographs).abs().mean(dim=(1, 2, 3)).sum())
+        grades.append(probabilities.float().cpu().numpy())
+        points.append(landmarks.float().cpu().numpy())
+    figures = grade_figures(np.concatenate(grades), np.concatenate(points), knees)
+    return figures | {"reconstruction_l1": round(error / len(knees), 4)}
+
+
+def grade_figures(
+    posterior: npt.NDArray[np.float32], landmarks: npt.NDArray[np.float32], knees: Knees
+) -> dict[str, float]:
+    """Accuracy, kappa, cross-entropy, and landmark errors in mm where they can be told."""
+    predicted = posterior.argmax(axis=1)
+    likelihood = posterior[np.arange(len(posterior)), knees.grade].clip(min=1e-9)
+    figures = {
+        "accuracy": round(float((predicted == knees.grade).mean()), 4),
+        "kappa": round(float(cohen_kappa_score(knees.grade, predicted, weights="quadratic")), 4),
+        "cross_entropy": round(float(-np.log(likelihood).mean()), 4),
+    }
+    if (known := knees.measured).any():
+        offset = (landmarks - knees.landmarks)[known] * knees.spacing[known][:, None]
+        distance = np.linalg.norm(offset, axis=-1)
+        figures["landmark_median_mm"] = round(float(np.median(distance)), 3)
+        figures["landmark_outliers"] = round(float((distance >= 10).mean()), 4)
+    return figures
+
+
+@torch.no_grad()
+def pictures(module: nn.Module, knees: Knees, session: Session) -> dict[str, Picture]:
+    """The first val knees above their reconstructions, and with the landmarks found."""
+    assert isinstance(module, AutoencoderWithHeads)
+    module.eval()
+    radiographs = next(radiograph_batches(knees.pixels[:_SHOWN], session))
+    latent, _ = module.encoder(radiographs)
+    _, landmarks = module.classifier(latent)
+    crops, decoded = (a.float().cpu().numpy()[:, 0] for a in (radiographs, module.decoder(latent)))
+    return {
+        "reconstructions": side_by_side(crops, decoded),
+        "landmarks": marked_crops(crops, landmarks.float().cpu().numpy()),
+    }
