@@ -9,7 +9,7 @@ from statistics import NormalDist
 import numpy as np
 import numpy.typing as npt
 
-from kneerisk.recalibration import logit, sigmoid
+from kneerisk.method.recalibration import logit, sigmoid
 from kneerisk.study.results import CalibrationBin, Figure
 
 Array = npt.NDArray[np.float64]
@@ -95,7 +95,7 @@ def intercept_and_slope(risk: Array, event: Flags, owner: Owners | None = None) 
 
 
 def smoothed(risk: Array, event: Flags) -> Array:
-    """Observed frequency at each risk, by LOWESS over two thirds of the knees, as rms's val.prob smooths it."""
+    """Observed frequency at each risk, by LOWESS over two thirds of the knees, as rms's val.prob does."""
     from statsmodels.nonparametric.smoothers_lowess import lowess
 
     order = np.argsort(risk, kind="stable")
@@ -113,7 +113,11 @@ def distances(risk: Array, event: Flags) -> tuple[Figure, Figure, Figure]:
         missing = Figure.none(f"fewer than {_FEWEST_VALUES} different risks: nothing to smooth over")
         return missing, missing, missing
     apart = np.abs(risk - smoothed(risk, event))
-    return Figure(float(apart.mean())), Figure(float(np.median(apart))), Figure(float(np.quantile(apart, 0.9)))
+    return (
+        Figure(float(apart.mean())),
+        Figure(float(np.median(apart))),
+        Figure(float(np.quantile(apart, 0.9))),
+    )
 
 
 def reliability(risk: Array, event: Flags, bins: int = 10) -> tuple[CalibrationBin, ...]:

@@ -49,8 +49,8 @@ def clinical(
 ) -> tuple[Array, Flags] | None:
     """Risk by the grade with age, sex and BMI, by logistic regression.
 
-    Each participant's knees are predicted by a fit to the others' (five folds), so that nothing is measured on
-    what it was fitted to.
+    Each participant's knees are predicted by a fit to the others' (five folds), so that nothing is measured
+    on what it was fitted to.
 
     Returns:
         Risks [N], and which knees have all that it takes (the others' risks mean nothing); ``None`` where no

@@ -1,9 +1,9 @@
 """The bootstrap over participants, on counts: two knees of one person are drawn together or not at all.
 
-A draw gives each participant a weight, how often it was drawn: Poisson of mean 1, as drawing with replacement has
-it for more than a few participants (Chamandy et al. 2012). Every figure here follows from how many weighted knees,
-with and without the event, lie at each value of the score: a matrix of (values x participants) times the weights
-of a block of draws. So a thousand draws of a million knees are a few matrix products.
+A draw gives each participant a weight, how often it was drawn: Poisson of mean 1, as drawing with replacement
+has it for more than a few participants (Chamandy et al. 2012). Every figure here follows from how many weighted
+knees, with and without the event, lie at each value of the score: a matrix of (values x participants) times the
+weights of a block of draws. So a thousand draws of a million knees are a few matrix products.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ Array = npt.NDArray[Any]
 Owners = npt.NDArray[np.int64]
 
 BINS = 4096
-"""Scores with more distinct values are counted in so many bins of equal size for the draws; the figure itself is
-always that of the scores as they are."""
+"""Scores with more distinct values are counted in so many bins of equal size for the draws; the figure
+itself is always that of the scores as they are."""
 _BLOCK = 64
 _FEWEST = 0.9
 

@@ -33,14 +33,15 @@ def net_benefits_of(thresholds: Sequence[float]) -> Statistic:
         true, false = _reached(with_event), _reached(without)
         knees = (without + with_event).sum(axis=0)
         return np.stack(
-            [net_benefit(true[i], false[i], np.maximum(knees, 1), t) for i, t in enumerate(thresholds)], axis=1
+            [net_benefit(true[i], false[i], np.maximum(knees, 1), t) for i, t in enumerate(thresholds)],
+            axis=1,
         )
 
     return statistic
 
 
 def operating_of(without: Array, with_event: Array) -> Array:
-    """Sensitivity, specificity, PPV and NPV of each draw at each threshold, [B, T, 4]; NaN where undefined."""
+    """Sensitivity, specificity, PPV and NPV of each draw at each threshold, [B, T, 4]; else NaN."""
     true, false = _reached(with_event), _reached(without)
     events, others = with_event.sum(axis=0), without.sum(axis=0)
     missed, left = events - true, others - false

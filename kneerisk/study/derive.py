@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from kneerisk.errors import StackError, UsageError
-from kneerisk.recalibration import Recalibration, load_for
-from kneerisk.stack import Stack, available_stacks
+from kneerisk.method.recalibration import Recalibration, load_for
+from kneerisk.stack.stack import Stack, available_stacks
 from kneerisk.study import participants, tables
 from kneerisk.study.equations import BASES, Equations
 from kneerisk.study.neighbours import knees_of
@@ -235,7 +235,7 @@ def _recalibrated(
             raise UsageError(f"a calibration is for {name}, and neither the table nor this command makes it")
         if each.stack != scores.stack:
             warnings.append(
-                f"the calibration of {name} was fitted to risks of {each.stack}; the table is of {scores.stack}"
+                f"the calibration of {name} is of risks of {each.stack}; the table is of {scores.stack}"
             )
         before = scores.documents.get("run", {}).get("recalibrated", {})
         if name in before and holder is frame:

@@ -1,4 +1,4 @@
-"""Risks against what happened: discrimination, calibration, net benefit, overall and by group, with intervals."""
+"""Risks against what happened: discrimination, calibration, net benefit; overall and by group."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def evaluate_joined(
 
     name = risk_column(scores, outcome, months, column)
     seen = observe(joined, outcome, months, window=window)
-    frame, excluded = _with_risk(seen, name)
+    frame, excluded = with_risk(seen, name)
     basis = _basis(frame, name)
     if level == "participant":
         frame = _by_participant(frame, name)
@@ -230,17 +230,13 @@ def risk_column(scores: Scores, outcome: Outcome, months: int, column: str | Non
 class _Plan:
     """Groups gathered first, so that all of them go through the same draws in one pass."""
 
-    def __init__(
-        self, knees: _Knees, clinical: str | None, complete: npt.NDArray[np.bool_] | None
-    ) -> None:
+    def __init__(self, knees: _Knees, clinical: str | None, complete: npt.NDArray[np.bool_] | None) -> None:
         self.knees = knees
         self._clinical, self._complete = clinical, complete
         self._jobs: dict[Any, tuple[bootstrap.Counts, Mapping[str, bootstrap.Statistic]]] = {}
         self._groups: dict[tuple[str, str], tuple[_Knees, dict[str, _Knees]]] = {}
         self._codes = {name: bootstrap.codes_of(score) for name, score in knees.scores.items()}
-        self._means = {
-            name: _means(score, *self._codes[name]) for name, score in knees.scores.items()
-        }
+        self._means = {name: _means(score, *self._codes[name]) for name, score in knees.scores.items()}
 
     def add(self, key: tuple[str, str], inside: npt.NDArray[np.int64]) -> None:
         """One group of knees."""
@@ -260,15 +256,16 @@ class _Plan:
         self._groups[key] = own, of_score
 
     def _count(self, key: tuple[str, str], score: str, name: str, places: npt.NDArray[np.int64]) -> None:
-        codes, bins = self._codes[score]
+        codes, _ = self._codes[score]
         event, owner = self.knees.event[places], self.knees.owner[places]
         if min(event.sum(), (~event).sum()) < FEWEST:
             return
-        counts = bootstrap.Counts.of(codes[places], event, owner, self.knees.people, bins)
+        values, own = np.unique(codes[places], return_inverse=True)
+        counts = bootstrap.Counts.of(own, event, owner, self.knees.people, len(values))
         statistics: dict[str, bootstrap.Statistic] = {"auc": bootstrap.auc_of}
         if score == name:
             statistics["average_precision"] = bootstrap.average_precision_of
-            statistics["brier"] = bootstrap.brier_of(self._means[score])
+            statistics["brier"] = bootstrap.brier_of(self._means[score][values])
         self._jobs[key, name] = counts, statistics
 
     def at_thresholds(
@@ -316,7 +313,6 @@ class _Plan:
         if (reason := too_few(event)) is not None:
             none = Figure.none(reason)
             return ScoreFigures(none, none, none, _plain_brier(score, event), *[none] * 6)
-        codes, bins = self._codes[name]
         delong = discrimination.delong([score], event, owner)
         value = float(delong.auc[0])
         ap = discrimination.average_precision(score, event)
@@ -406,7 +402,7 @@ def _means(score: Array, codes: npt.NDArray[np.int64], bins: int) -> Array:
     return np.asarray(np.bincount(codes, weights=score, minlength=bins) / np.maximum(knees, 1))
 
 
-def _with_risk(seen: Observed, name: str) -> tuple[pl.DataFrame, dict[str, int]]:
+def with_risk(seen: Observed, name: str) -> tuple[pl.DataFrame, dict[str, int]]:
     """The knees whose outcome and risk are known; and how many are not, by why."""
     import polars as pl
 
@@ -543,4 +539,3 @@ def _off(figure: Figure, target: float) -> float | None:
     if figure.value is None or figure.low is None or figure.high is None:
         return None
     return None if figure.low <= target <= figure.high else figure.value - target
-

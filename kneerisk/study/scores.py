@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kneerisk.errors import UsageError
-from kneerisk.scoring import table
+from kneerisk.scoring.outputs import table
 
 if TYPE_CHECKING:
     import polars as pl

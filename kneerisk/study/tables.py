@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kneerisk.errors import UsageError
-from kneerisk.scoring import table
+from kneerisk.scoring.outputs import table
+from kneerisk.study.results import Evaluation
 from kneerisk.study.scores import read_scores
 
 if TYPE_CHECKING:
@@ -33,6 +34,23 @@ def check_free(out: Path, *, overwrite: bool, inputs: Sequence[Path] = ()) -> No
         raise UsageError(f"{out} exists: write over it with --overwrite, or choose another name")
     if not out.resolve().parent.is_dir():
         raise UsageError(f"the folder of {out} does not exist: make it first")
+
+
+def check_figures(out: Path, *, overwrite: bool, inputs: Sequence[Path] = ()) -> None:
+    """:func:`check_free`, of a file of figures: .json or .csv."""
+    if out.suffix.lower() not in (".json", ".csv"):
+        raise UsageError(f"{out.name}: figures are written to .json or .csv")
+    check_free(out, overwrite=overwrite, inputs=inputs)
+
+
+def write_figures(found: Evaluation, out: Path) -> None:
+    """An evaluation: all of it as .json, or each figure of each group as a row of .csv."""
+    import polars as pl
+
+    if out.suffix.lower() == ".json":
+        write_text(json.dumps(found.to_json(), indent=2, ensure_ascii=False, allow_nan=False) + "\n", out)
+    else:
+        write_text(pl.DataFrame(list(found.rows()), infer_schema_length=None).write_csv(), out)
 
 
 def write(frame: pl.DataFrame, out: Path, documents: Mapping[str, Any], *, bom: bool = False) -> None:

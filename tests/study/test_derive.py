@@ -11,9 +11,9 @@ import polars as pl
 import pytest
 
 from kneerisk.errors import StackError, UsageError
-from kneerisk.recalibration import Recalibration
-from kneerisk.scoring import table as score_table
-from kneerisk.stack import Stack
+from kneerisk.method.recalibration import Recalibration
+from kneerisk.scoring.outputs import table as score_table
+from kneerisk.stack.stack import Stack
 from kneerisk.study.derive import derive
 from kneerisk.study.equations import BASES, Equations, Knees, fit
 from kneerisk.study.neighbours import knees_of
@@ -281,7 +281,8 @@ def test_participants_have_their_worse_knee_and_either(tmp_path: Path, knee: Mak
 def recalibration(tmp_path: Path, **changes: Any) -> Path:
     values: dict[str, Any] = {
         "kind": "logistic", "column": "risk_12m", "outcome": "any-rise", "months": 12,
-        "population": "my cohort", "date": "2025-01-31", "stack": "compact-0.3.0", "parameters": {"intercept": 0.5, "slope": 2.0},
+        "population": "my cohort", "date": "2025-01-31", "stack": "compact-0.3.0",
+        "parameters": {"intercept": 0.5, "slope": 2.0},
         "fitted_on": {"knees": 10, "participants": 5, "events": 3},
     }  # fmt: skip
     path = tmp_path / f"{changes.get('column', 'risk_12m')}.json"
