@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kneerisk.cli import options as o
+from kneerisk.cli.derive import OutcomeChoice
 
 if TYPE_CHECKING:
     from kneerisk.study.selection import Rule
@@ -28,7 +29,7 @@ def enrich(
     ] = None,
     risk: Annotated[str, typer.Option(metavar="COLUMN", help="What candidates are ranked by.")] = "risk_12m",
     outcome: Annotated[
-        str | None,
+        OutcomeChoice | None,
         typer.Option(help="What the column is a risk of, where its name does not say.", show_default=False),
     ] = None,
     months: Annotated[
@@ -109,7 +110,8 @@ def enrich(
     """Trial enrichment: whom to enrol, the event rate, the number to screen, the sample size, the cost."""
     from kneerisk.cli import show, show_enrichment
     from kneerisk.study.enrich import enrich
-    from kneerisk.study.enrich_settings import EnrichSettings, outcome_named
+    from kneerisk.study.enrich_settings import EnrichSettings
+    from kneerisk.study.outcomes import Outcome
     from kneerisk.study.sample_size import Trial
 
     settings = EnrichSettings(
@@ -120,7 +122,7 @@ def enrich(
         trial=Trial(effect, power, alpha, dropout, cost_screen, cost_enrolled),
         one_knee=one_knee,
         visit=visit,
-        outcome=None if outcome is None else outcome_named(outcome),
+        outcome=None if outcome is None else Outcome(outcome.value),
         months=months,
         bootstrap=bootstrap,
         confidence=confidence,

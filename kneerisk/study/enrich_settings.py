@@ -83,11 +83,3 @@ def _outcome_of(settings: EnrichSettings) -> tuple[Outcome, int]:
                 f"--{option} {given}, but {settings.risk} is the risk of {own}: leave one of them"
             )
     return outcome, months
-
-
-def outcome_named(word: str) -> Outcome:
-    """An outcome by its name in the interface, such as ``incident-oa``."""
-    try:
-        return Outcome(word)
-    except ValueError:
-        raise UsageError(f"--outcome is one of {', '.join(Outcome)}; got {word!r}") from None

@@ -1,4 +1,4 @@
-"""A table of readers' grades, long or wide, in one form; what is not understood is refused with an example."""
+"""A table of readers' grades, long or wide, in one form; what is not understood is refused."""
 
 from __future__ import annotations
 
@@ -49,10 +49,10 @@ def read_labels(path: Path) -> Labels:
         UsageError: the file is no label table, a side or a grade is not understood, or a knee and visit
             stand there twice; with how many rows that concerns and one of them.
     """
-    return _tidy(_read_text(path), path)
+    return _tidy(read_text(path), path)
 
 
-def _read_text(path: Path) -> pl.DataFrame:
+def read_text(path: Path) -> pl.DataFrame:
     """Any table, every cell as stripped text, empty cells null."""
     import polars as pl
 

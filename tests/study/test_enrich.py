@@ -309,7 +309,7 @@ def test_the_command_shows_the_trial_beside_no_enrichment(
         (("--out", "list.csv"), "nothing says whom to select"),
         (("--top", "1", "--out", "list.xlsx"), ".parquet or .csv"),
         (("--plot", "curve.pdf"), ".svg or .png"),
-        (("--outcome", "death"), "--outcome is one of any-rise"),
+        (("--outcome", "death"), "any-rise"),
         (("--effect", "2"), "--effect lies between"),
         (("--confidence", "95"), "--confidence lies between"),
         (("--bootstrap", "-1"), "--bootstrap"),

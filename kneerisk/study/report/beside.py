@@ -54,6 +54,7 @@ def write_files(
     enrichment: Mapping[str, Any] | None,
 ) -> tuple[Path, ...]:
     """Write them all, over files of the same name; gives their paths."""
+    folder.mkdir(parents=True, exist_ok=True)
     written: list[Path] = []
     for plot in plots:
         for kind in ("svg", "png"):

@@ -59,16 +59,15 @@ def checklist(
     if evaluation is not None:
         outcome = f"{evaluation['outcome_words']} within {evaluation['months']} months"
         labels = f"{outcome}, from the readers' grades in {evaluation['labels']}"
-        events = (
-            f"{evaluation['overall']['events']} events among {evaluation['overall']['knees']} evaluated knees"
-        )
+        group = evaluation["overall"]
+        events = f"{group['events']} events among {group['knees']} evaluated knees"
         unread = f"; of the scored knees {_counts(evaluation['excluded'])}"
     lost = facts.refused + facts.failed
     bases = ", ".join(f"{name} {count}" for name, count in facts.basis) or "not stated"
     aim = "evaluation" if evaluation else "trial enrichment" if enrichment else None
     run = (
         f"{stack}, {settings.get('backend')} in {settings.get('precision')}, {settings.get('steps')} sampler "
-        f"steps, {settings.get('samples')} samples, seed {settings.get('seed')}; intervals resample participants"
+        f"steps, {settings.get('samples')} samples, seed {settings.get('seed')}; intervals resample people"
     )
     found: list[tuple[str, str, State, str | None]] = [
         ("Title", "names the study as one of a prediction model, with its people and its outcome", "partly",

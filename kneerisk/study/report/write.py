@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from kneerisk.errors import UsageError
 from kneerisk.study.alarms import Alarm, alarms_of
-from kneerisk.study.files import refuse_existing, write_text
+from kneerisk.study.files import refuse_existing
 from kneerisk.study.report.checklist import WORDS, checklist
 from kneerisk.study.report.facts import Facts, facts_of
 from kneerisk.study.report.page import render
@@ -19,6 +19,7 @@ from kneerisk.study.report.pictures import Album, Picture
 from kneerisk.study.report.plots import cohort_plots, enrichment_plots, evaluation_plots
 from kneerisk.study.report.sheet import strips
 from kneerisk.study.report.words import ENRICHMENT_ROWS, MEASURES, dictionary, settings_of
+from kneerisk.study.tables import write_text
 
 if TYPE_CHECKING:
     from kneerisk.study.scores import Scores
@@ -31,8 +32,10 @@ class ReportSettings:
     table: Path
     out: Path
     title: str | None = None
+    labels: Path | None = None
+    """Readers' grades, to evaluate the table's ``risk_12m`` by."""
     evaluation: Path | None = None
-    """JSON of ``kneerisk evaluate``."""
+    """JSON of ``kneerisk evaluate``, in the place of ``labels``."""
     enrichment: Path | None = None
     """JSON of ``kneerisk enrich --json``."""
     previews: Path | None = None
@@ -49,6 +52,8 @@ class ReportSettings:
     def __post_init__(self) -> None:
         if self.out.suffix.lower() not in (".html", ".htm"):
             raise UsageError(f"a report is a page: end {self.out.name} in .html")
+        if self.labels is not None and self.evaluation is not None:
+            raise UsageError("--labels makes an evaluation and --evaluation brings one: give one of the two")
         if not 0 <= self.knees <= 60:
             raise UsageError(f"--knees is 0 to 60 of each kind; got {self.knees}")
         if self.sources is not None and not self.sources.exists():
@@ -91,10 +96,14 @@ def write_report(settings: ReportSettings) -> Report:
     from kneerisk import __version__
     from kneerisk.study.scores import read_scores
 
-    inputs = [settings.table, settings.evaluation, settings.enrichment]
+    inputs = [settings.table, settings.labels, settings.evaluation, settings.enrichment]
     refuse_existing([settings.out], settings.overwrite, inputs=inputs)
     scores = read_scores(settings.table, landmarks=True)
     evaluation = _document(settings.evaluation, "overall", "kneerisk evaluate")
+    if settings.labels is not None:
+        from kneerisk.study.evaluate import evaluate
+
+        evaluation = evaluate(settings.table, settings.labels).to_json()
     enrichment = _document(settings.enrichment, "nobody_enriched", "kneerisk enrich --json")
     notes = (
         *scores.notes,
@@ -134,7 +143,7 @@ def write_report(settings: ReportSettings) -> Report:
             **plots,
         }
     )
-    write_text(settings.out, page)
+    write_text(page, settings.out)
     files: tuple[Path, ...] = ()
     if settings.files is not None:
         from kneerisk.study.report.beside import write_files
