@@ -196,7 +196,8 @@ def _point(
         elif not events:
             reason = "no event among those selected"
         elif events < FEW_EVENTS:
-            caution = f"only {events} events among those selected: their intervals are not to be trusted"
+            counted = "1 event" if events == 1 else f"{events} events"
+            caution = f"only {counted} among those selected: the intervals are not to be trusted"
     found = {name: _figure(values, tails, reason) for name, values in figures.items()}
     if not pool.is_probability:
         found["predicted_rate"] = Figure.none("they were ranked by a score that is no probability")

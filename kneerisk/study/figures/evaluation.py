@@ -35,8 +35,9 @@ def reliability(found: Document, palette: Palette) -> Figure:
     upper.plot((0, top), (0, top), color=palette.muted, linestyle="--", linewidth=1.2, label="as promised")
     risk = [b["risk"] for b in bins]
     observed = [b["observed"] for b in bins]
-    below = [b["observed"] - b["low"] for b in bins]
-    above = [b["high"] - b["observed"] for b in bins]
+    # An interval may end at the frequency itself, and a rounding error beyond it.
+    below = [max(b["observed"] - b["low"], 0.0) for b in bins]
+    above = [max(b["high"] - b["observed"], 0.0) for b in bins]
     upper.errorbar(risk, observed, (below, above), color=palette.main, fmt="o-", linewidth=1.6, markersize=5,
                    elinewidth=1.2, label="observed, with 95 % intervals")  # fmt: skip
     upper.set_xlim(0, top)
@@ -72,6 +73,7 @@ def net_benefit(found: Document, palette: Palette) -> Figure:
         drawn.plot(thresholds, values, color=palette.third, linewidth=1.2, label=f"by {name}", linestyle=":")
     top = max(*model, *(p["treat_all"] for p in curve))
     drawn.set_ylim(-0.35 * top if top > 0 else -0.01, 1.15 * top if top > 0 else 0.01)
+    drawn.set_xlim(0, min(max(thresholds), max(0.1, 4 * found["overall"]["prevalence"])))
     drawn.set_xlabel("threshold: the risk from which somebody would act")
     drawn.set_ylabel("net benefit, a knee")
     percent_axis(drawn.xaxis)
@@ -80,19 +82,20 @@ def net_benefit(found: Document, palette: Palette) -> Figure:
 
 
 def discrimination(found: Document, palette: Palette) -> Figure:
-    """AUC with its interval: the model and its baselines on all knees, then the model in every group."""
+    """AUC with its interval: the model and its baselines on all knees, then the model in every group.
+
+    Those whose AUC cannot be told are left out.
+    """
     rows: list[tuple[str, Mapping[str, Any], str]] = []
     for name, figures in found["overall"]["scores"].items():
         rows.append((name, figures["auc"], palette.main if name == "model" else palette.other))
     for group in found["subgroups"]:
         name = f"{group['family']} {group['value']} ({group['events']}/{group['knees']})"
         rows.append((name, group["scores"]["model"]["auc"], palette.main))
+    rows = [row for row in rows if row[1]["value"] is not None]
     figure = new_figure(7.0, 0.9 + 0.27 * len(rows))
     drawn = axes(figure, palette)
     for place, (_, auc, colour) in enumerate(rows):
-        if auc["value"] is None:
-            drawn.text(0.505, place, auc["reason"] or "", fontsize=8, color=palette.muted, va="center")
-            continue
         if auc["low"] is not None and auc["high"] is not None:
             drawn.hlines(place, auc["low"], auc["high"], color=colour, linewidth=1.6)
         drawn.plot(auc["value"], place, "o", color=colour, markersize=5)

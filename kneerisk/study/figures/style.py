@@ -134,7 +134,9 @@ def page_svg(draw: Draw, name: str, description: str) -> str:
         text = text.replace(mark, f"var(--{colour})")
     body = text[text.index("<svg") :]
     head, _, rest = body.partition(">")
-    head = re.sub(r' (width|height)="[^"]*"', "", head)
+    points = re.search(r' width="([\d.]+)pt"', head)
+    widest = "" if points is None else f' style="max-width: {1.5 * float(points[1]):.0f}px"'
+    head = re.sub(r' (width|height)="[^"]*"', "", head) + widest
     head = re.sub(r' xmlns(:\w+)?="[^"]*"', "", head)
     return f'{head} role="img" aria-label="{_escaped(description)}">{_without_metadata(rest)}'
 

@@ -110,7 +110,6 @@ def facts_of(scores: Scores, by: str | None) -> Facts:
     label = by or ("site" if "site" in frame.columns else None)
     scored = frame.filter(pl.col("status") == "ok")
     groups = () if label is None else _groups(frame, label)
-    index = "image_index" if "image_index" in frame.columns else "source_path"
     reader = scored["kl_0m"].drop_nulls()
     visits = scored["visit"].drop_nulls().unique().sort().to_list()
     return Facts(
@@ -118,7 +117,7 @@ def facts_of(scores: Scores, by: str | None) -> Facts:
         scored=scored.height,
         refused=frame.filter(pl.col("status") == "refused").height,
         failed=frame.filter(pl.col("status") == "failed").height,
-        images=frame[index].n_unique(),
+        images=frame["source_path"].n_unique(),
         participants=scored["participant_id"].drop_nulls().n_unique(),
         without_id=scored["participant_id"].null_count(),
         visits=tuple(map(str, visits)),

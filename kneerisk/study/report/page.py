@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from importlib.resources import files
 from typing import Any
 
@@ -73,19 +74,33 @@ def decimal(value: float | None, digits: int = 3) -> str:
 
 
 def interval(figure: Mapping[str, Any], write: str = "decimal") -> str:
-    """A figure with its interval, or the reason why there is none."""
-    words: Callable[[float | None], str] = {"decimal": decimal, "percent": percent, "number": number}[write]
+    """A figure with its interval, or a dash."""
+    words: Callable[[float | None], str] = {
+        "decimal": decimal,
+        "ratio": partial(decimal, digits=1),
+        "percent": percent,
+        "number": number,
+    }[write]
     if figure["value"] is None:
-        return f"– ({figure['reason']})" if figure["reason"] else "–"
+        return "–"
     if figure["low"] is None and figure["high"] is None:
         return words(figure["value"])
-    high = "∞" if figure["high"] is None else words(figure["high"])
-    return f"{words(figure['value'])} ({words(figure['low'])} to {high})"
+    low, high = (
+        "∞" if figure[end] is None else words(figure[end]).removesuffix(" %") for end in ("low", "high")
+    )
+    return f"{words(figure['value'])} ({low} to {high})"
 
 
-FILTERS: Mapping[str, Callable[..., str]] = {
+def reasons(records: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Why figures of records are missing, each reason once."""
+    figures = (value for record in records for value in record.values() if isinstance(value, Mapping))
+    return list(dict.fromkeys(str(figure["reason"]) for figure in figures if figure.get("reason")))
+
+
+FILTERS: Mapping[str, Callable[..., Any]] = {
     "percent": percent,
     "number": number,
     "decimal": decimal,
     "interval": interval,
+    "reasons": reasons,
 }

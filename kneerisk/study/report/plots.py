@@ -97,12 +97,16 @@ def evaluation_plots(found: Mapping[str, Any]) -> tuple[Plot, ...]:
                 "It weighs by the threshold alone. What acting costs, or does to a person, is not in it.",
             )
         )
+    if found["overall"]["scores"]["model"]["auc"]["value"] is None:
+        return tuple(plots)
+    untold = sum(group["scores"]["model"]["auc"]["value"] is None for group in found["subgroups"])
     plots.append(
         Plot(
             "discrimination",
             "Discrimination",
             partial(evaluation.discrimination, found),
-            "AUC with its 95 % interval: first on all knees beside the baselines, then in each group.",
+            "AUC with its 95 % interval: first on all knees beside the baselines, then in each group."
+            + (f" {untold} groups have too few events to tell, and are left out." if untold else ""),
             "Many groups are many chances to differ. Where intervals overlap widely, no group is shown to"
             " be worse.",
         )

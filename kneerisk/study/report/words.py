@@ -29,7 +29,7 @@ ENRICHMENT_ROWS = (
     ("event_rate", "event rate", "percent"),
     ("predicted_rate", "promised by the risks", "percent"),
     ("captured", "share of all events", "percent"),
-    ("number_needed_to_screen", "screened for each one enrolled", "decimal"),
+    ("number_needed_to_screen", "screened for each one enrolled", "ratio"),
     ("per_arm", "sample size an arm", "number"),
     ("enrolled", "to enrol", "number"),
     ("screened", "to screen", "number"),

@@ -109,6 +109,7 @@ def write_report(settings: ReportSettings) -> Report:
         *scores.notes,
         *_strangers(settings.table.name, (evaluation, "source"), (enrichment, "table")),
     )
+    evaluation, enrichment = (_without(document, notes) for document in (evaluation, enrichment))
     facts = facts_of(scores, settings.by)
     alarms = alarms_of(scores.documents)
     plots = {
@@ -165,6 +166,16 @@ def _document(path: Path | None, key: str, command: str) -> Mapping[str, Any] | 
     if not isinstance(found, dict) or key not in found:
         raise UsageError(f"{path} is not what {command} writes: it has no {key}")
     return found
+
+
+def _without(document: Mapping[str, Any] | None, notes: Sequence[str]) -> Mapping[str, Any] | None:
+    """Without what the page's head says already."""
+    if document is None:
+        return None
+    told = {
+        key: [n for n in document[key] if n not in notes] for key in ("notes", "warnings") if key in document
+    }
+    return {**document, **told}
 
 
 def _strangers(table: str, *found: tuple[Mapping[str, Any] | None, str]) -> list[str]:
