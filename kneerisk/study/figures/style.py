@@ -138,7 +138,8 @@ def page_svg(draw: Draw, name: str, description: str) -> str:
     widest = "" if points is None else f' style="max-width: {1.5 * float(points[1]):.0f}px"'
     head = re.sub(r' (width|height)="[^"]*"', "", head) + widest
     head = re.sub(r' xmlns(:\w+)?="[^"]*"', "", head)
-    return f'{head} role="img" aria-label="{_escaped(description)}">{_without_metadata(rest)}'
+    rest = re.sub(r'(?<= id=")|(?<=url\(#)|(?<=href="#)', f"{name}-", _without_metadata(rest))
+    return f'{head} role="img" aria-label="{_escaped(description)}">{rest}'
 
 
 def save(draw: Draw, path: Path) -> None:

@@ -81,7 +81,7 @@ def checklist(
         ("Methods", "setting, who was eligible, what treatment they had", "partly",
          f"{facts.participants} participants; {lost} rows were not scored, with their reasons above"),
         ("Methods", "how the data were prepared, and whether alike in every group", "filled",
-         "each radiograph decoded by its header, knees located, cut out and histogram-equalised, all the same "
+         "each radiograph decoded by its header, knees located, cut out and equalised, all the same "
          "way; the quality flags above tell the exceptions"),
         ("Methods", "the outcome, how and when it was assessed, by whom, blinded or not", "partly", labels),
         ("Methods", "the predictors, how and when they were measured", "filled",

@@ -92,6 +92,17 @@ class Facts:
     groups_left_out: int
 
 
+def completed(frame: pl.DataFrame) -> pl.DataFrame:
+    """A table's rows with every column that a report shows; those it lacks are null."""
+    import polars as pl
+
+    texts = ("source_path", "reason", "message", "visit", "side", "participant_id", "risk_12m_basis")
+    absent = [pl.lit(None, pl.String).alias(name) for name in texts if name not in frame.columns]
+    if "qc_flags" not in frame.columns:
+        absent.append(pl.lit(None, pl.List(pl.String)).alias("qc_flags"))
+    return frame.with_columns(absent)
+
+
 def facts_of(scores: Scores, by: str | None) -> Facts:
     """Count a table.
 
@@ -104,7 +115,7 @@ def facts_of(scores: Scores, by: str | None) -> Facts:
     """
     import polars as pl
 
-    frame = scores.frame
+    frame = completed(scores.frame)
     if by is not None and by not in frame.columns:
         raise UsageError(f"--by {by}: {scores.path.name} has no such column")
     label = by or ("site" if "site" in frame.columns else None)
@@ -154,16 +165,12 @@ def _flags(scored: pl.DataFrame) -> tuple[Flag, ...]:
     from kneerisk.radiograph.locate.knee_flags import MEANINGS as OF_KNEES
 
     meanings = {**MEANINGS, **OF_KNEES, "unusual-appearance": _UNUSUAL}
-    if "qc_flags" not in scored.columns:
-        return ()
     counted = scored.explode("qc_flags").drop_nulls("qc_flags").group_by("qc_flags").len()
     ordered = counted.sort(["len", "qc_flags"], descending=[True, False])
     return tuple(Flag(name, count, meanings.get(name, "")) for name, count in ordered.iter_rows())
 
 
 def _counts(scored: pl.DataFrame, column: str) -> tuple[tuple[str, int], ...]:
-    if column not in scored.columns:
-        return ()
     counted = scored.drop_nulls(column).group_by(column).len().sort("len", descending=True)
     return tuple((str(value), int(count)) for value, count in counted.iter_rows())
 

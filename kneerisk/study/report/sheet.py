@@ -27,7 +27,7 @@ def strips(frame: pl.DataFrame, each: int) -> tuple[Strip, ...]:
     Knees that cannot rise are never among the highest risks.
 
     Args:
-        frame: a score table's rows.
+        frame: a score table's rows, :func:`kneerisk.study.report.facts.completed`.
         each: at most so many in a strip.
     """
     import polars as pl

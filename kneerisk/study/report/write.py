@@ -13,7 +13,7 @@ from kneerisk.errors import UsageError
 from kneerisk.study.alarms import Alarm, alarms_of
 from kneerisk.study.files import refuse_existing
 from kneerisk.study.report.checklist import WORDS, checklist
-from kneerisk.study.report.facts import Facts, facts_of
+from kneerisk.study.report.facts import Facts, completed, facts_of
 from kneerisk.study.report.page import render
 from kneerisk.study.report.pictures import Album, Picture
 from kneerisk.study.report.plots import cohort_plots, enrichment_plots, evaluation_plots
@@ -197,7 +197,7 @@ def _knees(
     named = [Path(path) for path in run.get("inputs", ())]
     roots = [path for path in named if path.exists()] if settings.sources is None else [settings.sources]
     album = Album(settings.previews, roots, invert=run.get("invert") or "auto")
-    sheet = strips(scores.frame, settings.knees) if settings.knees else ()
+    sheet = strips(completed(scores.frame), settings.knees) if settings.knees else ()
     shown = [(strip, [album.picture(row) for row in strip.rows]) for strip in sheet]
     found = [picture for _, pictures in shown for picture in pictures if picture is not None]
     came_from = "none" if not found else "previews" if settings.previews is not None else "sources"
