@@ -1,9 +1,9 @@
 """The bootstrap over participants, on counts: two knees of one person are drawn together or not at all.
 
-A draw gives each participant a weight, how often it was drawn: Poisson of mean 1, as drawing with replacement
-has it for more than a few participants (Chamandy et al. 2012). Every figure here follows from how many weighted
-knees, with and without the event, lie at each value of the score: a matrix of (values x participants) times the
-weights of a block of draws. So a thousand draws of a million knees are a few matrix products.
+A draw gives each participant a weight, how often it was drawn: Poisson of mean 1, as drawing with
+replacement has it for more than a few participants (Chamandy et al. 2012). Every figure here follows from how
+many weighted knees, with and without the event, lie at each value of the score: a matrix of (values x
+participants) times the weights of a block of draws. So a thousand draws of a million knees are a few products.
 """
 
 from __future__ import annotations

@@ -278,7 +278,7 @@ def _conformal(frame: pl.DataFrame, coverage: float) -> Conformal:
 
 
 def _threshold(truth: Array, owner: Owners, coverage: float) -> float:
-    """The P(reader's grade) that a share ``coverage`` of participants' weight reaches, one more counted in."""
+    """The P(reader's grade) that a share ``coverage`` of participants reaches, one more counted in."""
     _, place, knees = np.unique(owner, return_inverse=True, return_counts=True)
     weight = 1 / knees[place]
     order = np.argsort(-truth)
