@@ -23,7 +23,8 @@ from kneerisk.errors import KneeriskError, UsageError
 from kneerisk.records import LANDMARKS
 from kneerisk.simulate.dicom import write_dicom
 from kneerisk.simulate.implant import with_implants
-from kneerisk.simulate.layouts.layout import Shot, open_layout
+from kneerisk.simulate.layouts.layout import Shot
+from kneerisk.simulate.layouts.open import open_layout
 from kneerisk.simulate.layouts.plain import readable_grade
 from kneerisk.simulate.look import LOOKS, Look, Syntax
 from kneerisk.simulate.participants import SITES, Participant, Visit, draw_participant
