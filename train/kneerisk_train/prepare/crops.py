@@ -20,7 +20,7 @@ import numpy.typing as npt
 from kneerisk.errors import Reason
 from kneerisk.method.exposure import equalise
 from kneerisk.records import KneeCrop, Radiograph, RadiographRef, Refusal, Side
-from kneerisk_train.prepare.records import ReleaseImage
+from kneerisk_train.prepare.release import ReleaseImage
 
 COMPRESSION = 4
 """zlib's level: the crops are compressed where they are cut, and stored as they are."""
