@@ -35,6 +35,7 @@ CONFINED = {
     "polars": (
         "kneerisk.scoring",
         "kneerisk.study",
+        "kneerisk.releases.tables",
         "kneerisk.compile.verification",
         "kneerisk.radiograph.sources.manifest",
         "kneerisk.simulate.truth",

@@ -15,9 +15,10 @@ from kneerisk.errors import UsageError
 from kneerisk.method.recalibration import Conformal, Kind, Recalibration, logit
 from kneerisk.study import agreement, tables
 from kneerisk.study.baselines import folds
-from kneerisk.study.evaluate import FEWEST, risk_column, too_few, with_risk
+from kneerisk.study.evaluate import risk_column, with_risk
 from kneerisk.study.extras import needs
 from kneerisk.study.labels import WINDOW_MONTHS, join, observe, read_labels
+from kneerisk.study.measure import FEWEST, too_few
 from kneerisk.study.outcomes import Outcome
 from kneerisk.study.scores import POSTERIOR, read_scores
 

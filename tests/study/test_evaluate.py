@@ -16,7 +16,8 @@ from kneerisk.cli.app import app
 from kneerisk.errors import UsageError
 from kneerisk.records import LANDMARKS
 from kneerisk.study import baselines
-from kneerisk.study.evaluate import FEWEST, evaluate
+from kneerisk.study.evaluate import evaluate
+from kneerisk.study.measure import FEWEST
 from kneerisk.study.outcomes import Outcome
 from kneerisk.study.results import Evaluation
 

@@ -55,9 +55,9 @@ def test_net_benefit_and_operating_points_are_as_defined() -> None:
     thresholds = [each["threshold"] for each in R["thresholds"]]
     codes = decisions.codes_by_threshold(A, thresholds)
     counts = bootstrap.Counts.of(codes, EVENT, ALONE, len(A), len(thresholds) + 1)
-    once = counts.weighed(np.ones((len(A), 1), np.float32))
-    benefit = decisions.net_benefits_of(thresholds)(*once)[0]
-    at = decisions.operating_of(*once)[0]
+    once = counts.once()
+    benefit = decisions.net_benefits_of(thresholds)(*once)[0, 0]
+    at = decisions.operating_of(*once)[0, 0]
     for row, each in enumerate(R["thresholds"]):
         assert benefit[row] == pytest.approx(each["net_benefit"], abs=1e-12)
         assert at[row] == pytest.approx([each[m] for m in decisions.MEASURES], abs=1e-12)
@@ -81,7 +81,7 @@ def test_a_knee_counted_twice_for_one_participant_tells_nothing_new() -> None:
 
 
 def test_clustered_delong_and_the_bootstrap_agree_where_participants_have_knees_of_both_kinds() -> None:
-    """Within a participant scores go together and one knee of two often has the event: the cross term counts."""
+    """Scores go together within a participant, and one knee of two has the event: the cross term counts."""
     rng = np.random.default_rng(1)
     people = 600
     owner = np.repeat(np.arange(people), 2)
@@ -90,7 +90,7 @@ def test_clustered_delong_and_the_bootstrap_agree_where_participants_have_knees_
     score = score + 0.3 * event
     codes, bins = bootstrap.codes_of(score)
     counts = bootstrap.Counts.of(codes, event, owner, people, bins)
-    drawn = bootstrap.run({"": (counts, {"auc": bootstrap.auc_of})}, people, 1000, 0)[""]["auc"]
+    drawn = bootstrap.run({"": (counts, {"auc": bootstrap.auc_of})}, people, 1000, 0)[""]["auc"][0]
     clustered = discrimination.delong([score], event, owner).covariance[0, 0] ** 0.5
     plain = discrimination.delong([score], event).covariance[0, 0] ** 0.5
     assert np.std(drawn) == pytest.approx(clustered, rel=0.1)
@@ -127,16 +127,28 @@ def test_weighted_counts_give_the_figures_of_the_knees_drawn() -> None:
     drawn = counts.weighed(weights)
     for draw in range(3):
         rows = np.repeat(ALONE, weights[owner, draw].astype(int))
-        assert bootstrap.auc_of(*drawn)[draw] == pytest.approx(roc_auc_score(EVENT[rows], B[rows]))
+        assert bootstrap.auc_of(*drawn)[0, draw] == pytest.approx(roc_auc_score(EVENT[rows], B[rows]))
         precision = average_precision_score(EVENT[rows], B[rows])
-        assert bootstrap.average_precision_of(*drawn)[draw] == pytest.approx(precision)
+        assert bootstrap.average_precision_of(*drawn)[0, draw] == pytest.approx(precision)
         brier = brier_score_loss(EVENT[rows], B[rows])
-        assert bootstrap.brier_of(means)(*drawn)[draw] == pytest.approx(brier)
+        assert bootstrap.brier_of(means)(*drawn)[0, draw] == pytest.approx(brier)
+
+
+def test_groups_are_counted_apart_on_the_same_draws() -> None:
+    owner, group = ALONE // 2, (A > 0.3).astype(np.int64)
+    weights = next(bootstrap.draws(200, 3, 7))
+    codes, bins = bootstrap.codes_of(B)
+    both = bootstrap.Counts.of(codes, EVENT, owner, 200, bins, group, 2)
+    for number in range(2):
+        inside = group == number
+        one = bootstrap.Counts.of(codes[inside], EVENT[inside], owner[inside], 200, bins)
+        alone = bootstrap.auc_of(*one.weighed(weights))[0]
+        assert bootstrap.auc_of(*both.weighed(weights))[number] == pytest.approx(alone)
 
 
 def test_a_draw_weighs_participants_as_drawing_with_replacement_does() -> None:
     blocks = list(bootstrap.draws(5000, 100, 3))
-    assert [block.shape for block in blocks] == [(5000, 64), (5000, 36)]
+    assert [block.shape for block in blocks] == [(5000, 32), (5000, 32), (5000, 32), (5000, 4)]
     weights = np.concatenate(blocks, axis=1)
     assert weights.mean() == pytest.approx(1, abs=0.01)
     assert weights.var() == pytest.approx(1, abs=0.02)
@@ -154,7 +166,7 @@ def test_many_values_are_binned_without_moving_the_interval() -> None:
     assert bins == bootstrap.BINS
     assert (np.diff(codes[np.argsort(score)]) >= 0).all()
     counts = bootstrap.Counts.of(codes, event, np.arange(20_000), 20_000, bins)
-    binned = bootstrap.auc_of(*counts.weighed(np.ones((20_000, 1), np.float32)))[0]
+    binned = bootstrap.auc_of(*counts.once())[0, 0]
     assert binned == pytest.approx(discrimination.auc(score, event), abs=1e-5)
 
 
