@@ -51,9 +51,9 @@ def main() -> None:
         people = asked.knees // 2
         codes, bins = bootstrap.codes_of(risk)
         counts = bootstrap.Counts.of(codes, event, owner, people, bins)
-        once = float(bootstrap.auc_of(*counts.weighed(np.ones((people, 1), np.float32)))[0])
+        once = float(bootstrap.auc_of(*counts.once())[0, 0])
         job = {"auc": (counts, {"auc": bootstrap.auc_of})}
-        drawn = bootstrap.run(job, people, asked.draws, seed=repeat)["auc"]["auc"]
+        drawn = bootstrap.run(job, people, asked.draws, seed=repeat)["auc"]["auc"][0]
         figure = bootstrap.interval(discrimination.auc(risk, event), drawn, once)
         by_participant = discrimination.delong([risk], event, owner).interval(0)
         by_knee = discrimination.delong([risk], event).interval(0)

@@ -43,7 +43,10 @@ def derive(
     out: Annotated[Path, typer.Option(help="The table to write: .parquet or .csv.", show_default=False)],
     outcome: Annotated[
         list[OutcomeChoice] | None,
-        typer.Option(help="An outcome; repeat for several. Default: all.", show_default=False),
+        typer.Option(
+            help="An outcome; repeat for several. Default: all, or with --calibration those that it is for.",
+            show_default=False,
+        ),
     ] = None,
     months: Annotated[
         list[int] | None,
@@ -90,7 +93,7 @@ def derive(
         done = run(
             table,
             out,
-            outcomes=[Outcome(each.value) for each in outcome or OutcomeChoice],
+            outcomes=None if outcome is None else [Outcome(each.value) for each in outcome],
             months=months or (),
             basis=basis.value,
             calibrations=calibration or (),

@@ -156,41 +156,6 @@ def publish(
 
 
 @app.command()
-def distil(
-    stack: Annotated[
-        str, typer.Option(help="Name or folder of the published stack to make faster.", show_default=False)
-    ],
-    data: Data,
-    out: Out,
-    publish_to: Annotated[
-        Path,
-        typer.Option("--publish", metavar="DIR", help="Where the faster stack goes.", show_default=False),
-    ],
-    recipe: RecipeName = "compact",
-    rates: Rates = None,
-    accelerator: AcceleratorOption = Accelerator.AUTO,
-    precision: PrecisionOption = Precision.AUTO,
-    checkpoint_minutes: CheckpointMinutes = 2.0,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a stack that is there.")] = False,
-) -> None:
-    """Teach a U-Net to forecast in one or two steps what a stack's does in many, and publish it."""
-    from kneerisk.errors import UsageError
-
-    if publish_to.exists() and not overwrite:
-        raise UsageError(f"{publish_to} exists: choose another --publish, or add --overwrite")
-    session = _open(data, out, recipe, stack, rates, accelerator, precision, checkpoint_minutes, "distil")
-    from kneerisk_train.distil.distil import publish_student, train
-
-    with _interruptible(out):
-        student = train(session)
-        if session.fabric.is_global_zero:
-            published = publish_student(session, student, publish_to, overwrite=overwrite)
-            typer.echo(
-                f"{publish_to} is the stack {published.name}; steps.json and its card tell how near it is"
-            )
-
-
-@app.command()
 def experiments(
     data: Data,
     out: Annotated[
@@ -279,8 +244,8 @@ def _tell_plan(recipe: str) -> None:
     import json
 
     import yaml
-    from kneerisk_train.run.plan import plan
     from kneerisk_train.run.recipe import load_recipe
+    from kneerisk_train.stages.dry_run import dry_run
 
     from kneerisk.cli import show
 
@@ -298,7 +263,7 @@ def _tell_plan(recipe: str) -> None:
                 f"{stage.parameters / 1e6:.2f} M parameters ({stage.trained / 1e6:.2f} M trained), "
                 f"{stage.steps} steps of {stage.batch_size}, about {stage.memory / 2**30:.1f} GiB",
             )
-            for stage in plan(resolved)
+            for stage in dry_run(resolved)
         ]
     )
     typer.echo("memory is estimated: states, and activations in bf16; the crops of the cohort come on top")

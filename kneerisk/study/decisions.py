@@ -27,29 +27,27 @@ def net_benefit(true: npt.ArrayLike, false: npt.ArrayLike, knees: npt.ArrayLike,
 
 
 def net_benefits_of(thresholds: Sequence[float]) -> Statistic:
-    """Net benefit of each draw at each threshold, [B, T], from counts by threshold."""
+    """Net benefit of each group and draw at each threshold, [G, B, T], from counts by threshold."""
 
     def statistic(without: Array, with_event: Array) -> Array:
         true, false = _reached(with_event), _reached(without)
-        knees = (without + with_event).sum(axis=0)
-        return np.stack(
-            [net_benefit(true[i], false[i], np.maximum(knees, 1), t) for i, t in enumerate(thresholds)],
-            axis=1,
-        )
+        knees = np.maximum((without + with_event).sum(axis=-2), 1)
+        each = [net_benefit(true[..., i, :], false[..., i, :], knees, t) for i, t in enumerate(thresholds)]
+        return np.stack(each, axis=-1)
 
     return statistic
 
 
 def operating_of(without: Array, with_event: Array) -> Array:
-    """Sensitivity, specificity, PPV and NPV of each draw at each threshold, [B, T, 4]; else NaN."""
+    """Sensitivity, specificity, PPV and NPV at each threshold, [G, B, T, 4]; NaN where undefined."""
     true, false = _reached(with_event), _reached(without)
-    events, others = with_event.sum(axis=0), without.sum(axis=0)
-    missed, left = events - true, others - false
+    missed = with_event.sum(axis=-2, keepdims=True) - true
+    left = without.sum(axis=-2, keepdims=True) - false
     pairs = ((true, true + missed), (left, left + false), (true, true + false), (left, left + missed))
     shares = [np.divide(a, b, out=np.full(a.shape, np.nan), where=b > 0) for a, b in pairs]
-    return np.moveaxis(np.stack(shares), (0, 1, 2), (2, 1, 0))
+    return np.stack([np.swapaxes(share, -1, -2) for share in shares], axis=-1)
 
 
 def _reached(counts: Array) -> Array:
-    """[T + 1, B] counts by how many thresholds are reached → [T, B] counts that reach each."""
-    return np.asarray(np.cumsum(counts[::-1], axis=0)[::-1][1:])
+    """[G, T + 1, B] counts by how many thresholds are reached → [G, T, B] counts that reach each."""
+    return np.asarray(np.cumsum(counts[..., ::-1, :], axis=-2)[..., ::-1, :][..., 1:, :])

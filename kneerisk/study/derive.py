@@ -54,7 +54,7 @@ def derive(
     path: Path,
     out: Path,
     *,
-    outcomes: Sequence[Outcome] = tuple(Outcome),
+    outcomes: Sequence[Outcome] | None = None,
     months: Sequence[int] = (),
     basis: str = "auto",
     calibrations: Sequence[Path] = (),
@@ -69,7 +69,7 @@ def derive(
         path: a table of ``kneerisk score``.
         out: .parquet or .csv; ``level`` ``participant`` writes one row a participant and visit instead of one
             a knee.
-        outcomes: which.
+        outcomes: which; all, or where calibrations are given only those that they are for.
         months: horizons; all that the equations know, unless given.
         basis: what the risks stand on, one of :data:`BASES`; ``auto`` takes for each knee the best it has.
         calibrations: files of ``kneerisk calibrate``, each applied to its column.
@@ -86,8 +86,11 @@ def derive(
     bases = _bases(basis)
     scores = read_scores(path)
     equations, warnings = equations_for(scores, stack)
-    wanted = _wanted(equations, outcomes, months)
     recalibrations = load_for(calibrations)
+    if outcomes is None and recalibrations:
+        wanted = _needed(scores, recalibrations)
+    else:
+        wanted = _wanted(equations, tuple(Outcome) if outcomes is None else outcomes, months)
     new, counts, said = risks(scores, equations, wanted, bases)
     warnings += said
     new, said = _recalibrated(scores, new, recalibrations)
@@ -219,6 +222,16 @@ def _wanted(
     return wanted
 
 
+def _needed(scores: Scores, recalibrations: Mapping[str, Recalibration]) -> list[tuple[Outcome, int]]:
+    """The outcomes that calibrations are for and the table does not hold yet."""
+    made = {column_of(Outcome(r.outcome), r.months): r for r in recalibrations.values()}
+    return [
+        (Outcome(r.outcome), r.months)
+        for name, r in made.items()
+        if name in recalibrations and name not in scores.frame.columns
+    ]
+
+
 def _recalibrated(
     scores: Scores, new: pl.DataFrame, recalibrations: Mapping[str, Recalibration]
 ) -> tuple[pl.DataFrame, list[str]]:
@@ -247,13 +260,18 @@ def _recalibrated(
                 continue
             values = holder[column].cast(pl.Float64).fill_null(float("nan")).to_numpy()
             applied = each.apply(values, grades).round(6)
-            new = new.with_columns(pl.Series(column, applied, nan_to_null=True))
+            new = _with(new, pl.Series(column, applied, nan_to_null=True))
         if each.conformal is not None:
             ok = frame["kl_now_p0"].is_not_null().to_numpy()
             found = iter(each.conformal.sets(frame.filter(pl.Series(ok)).select(POSTERIOR).to_numpy()))
             sets = [";".join(map(str, next(found))) if known else None for known in ok]
-            new = new.with_columns(pl.Series("kl_now_set", sets, pl.String))
+            new = _with(new, pl.Series("kl_now_set", sets, pl.String))
     return new, warnings
+
+
+def _with(frame: pl.DataFrame, column: pl.Series) -> pl.DataFrame:
+    """A frame, which may have no column yet, with one more or one replaced."""
+    return frame.with_columns(column) if frame.columns else column.to_frame()
 
 
 def _laid_over(frame: pl.DataFrame, new: pl.DataFrame) -> pl.DataFrame:

@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from kneerisk.errors import UsageError
-from kneerisk.study import agreement, baselines, bootstrap, decisions, discrimination
+from kneerisk.study import agreement, baselines, bootstrap, decisions
 from kneerisk.study.extras import needs
 from kneerisk.study.grades import grade_agreement
 from kneerisk.study.groups import families
 from kneerisk.study.labels import WINDOW_MONTHS, Joined, Observed, join, observe, read_labels
 from kneerisk.study.landmarks import landmark_error
+from kneerisk.study.measure import ALL, MODEL, Knees, Measure
 from kneerisk.study.outcomes import Outcome, column_of
-from kneerisk.study.results import (
-    Difference,
-    Evaluation,
-    Figure,
-    Group,
-    NetBenefit,
-    OperatingPoint,
-    ScoreFigures,
-)
+from kneerisk.study.results import Evaluation, Figure, Group, NetBenefit, OperatingPoint
 from kneerisk.study.scores import Scores, read_scores
 
 if TYPE_CHECKING:
@@ -34,31 +27,8 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[np.float64]
 
-FEWEST = 10
-"""Events, and knees without one, below which no discrimination or calibration is told."""
-MODEL = "model"
 _CURVE = tuple(round(0.005 * step, 3) for step in range(1, 101))
 """Thresholds of the decision curve: 0.005 to 0.5."""
-
-
-@dataclass(frozen=True)
-class _Knees:
-    """What the figures of a group are made from."""
-
-    scores: Mapping[str, Array]
-    """``model`` and the baselines that tell knees apart, [N] each."""
-    event: npt.NDArray[np.bool_]
-    owner: npt.NDArray[np.int64]
-    """The participant's number, 0..people - 1 over the whole cohort."""
-    people: int
-
-    def take(self, inside: npt.NDArray[Any]) -> _Knees:
-        return replace(
-            self,
-            scores={name: score[inside] for name, score in self.scores.items()},
-            event=self.event[inside],
-            owner=self.owner[inside],
-        )
 
 
 def evaluate(
@@ -152,38 +122,31 @@ def evaluate_joined(
     grade = frame["reader_kl"].to_numpy().astype(np.int64)
     told: dict[str, Array] = {MODEL: risk, baselines.GRADE: baselines.by_grade(grade, event)}
     notes = list(joined.notes)
-    complete: npt.NDArray[np.bool_] | None = None
-    clinical = baselines.clinical(frame, grade, event, owner)
+    partial: dict[str, npt.NDArray[np.bool_]] = {}
     columns = " + ".join(baselines.clinical_columns(frame))
-    clinical_name = f"KL + {columns}"
+    name_of_clinical = f"KL + {columns}"
+    clinical = baselines.clinical(frame, grade, event, owner)
     if clinical is not None:
-        told[clinical_name], complete = clinical
-        if not complete.all():
-            notes.append(
-                f"{clinical_name} is known of {int(complete.sum())} knees; it is measured on these alone"
-            )
+        told[name_of_clinical], known = clinical
+        if not known.all():
+            partial[name_of_clinical] = known
+            count = int(known.sum())
+            notes.append(f"{name_of_clinical} is known of {count} knees; it is measured on these alone")
     elif columns:
         notes.append(f"no baseline of KL + {columns}: too few events, or the columns tell nothing apart")
     else:
         notes.append("no baseline of KL + age, sex, BMI: neither table has these columns")
-    knees = _Knees(told, event, owner, len(people))
     parted, said = families(frame, by)
     notes += said
-    plan = _Plan(knees, clinical_name if clinical is not None else None, complete)
-    everyone = np.arange(len(event))
-    keys = [("all", "all")]
-    plan.add(keys[0], everyone)
+    measure = Measure(Knees(told, event, owner, len(people), partial))
+    measure.add(ALL, ["all"], np.zeros(len(event), dtype=np.int64))
     for family, values, place in parted:
-        for number, value in enumerate(values):
-            inside = np.flatnonzero(place == number)
-            if len(inside):
-                keys.append((family, value))
-                plan.add(keys[-1], inside)
+        measure.add(family, values, place)
     points = _thresholds(thresholds, float(event.mean()))
-    curve = plan.at_thresholds("curve", risk, _CURVE, decisions.net_benefits_of(_CURVE))
-    at = plan.at_thresholds("points", risk, points, decisions.operating_of)
-    draws = plan.run(bootstraps, seed)
-    groups = [plan.group(key, draws) for key in keys]
+    curve = measure.at_thresholds("curve", _CURVE, decisions.net_benefits_of(_CURVE))
+    at = measure.at_thresholds("points", points, decisions.operating_of)
+    measure.draw(bootstraps, seed)
+    overall = measure.groups(ALL)[0]
     return Evaluation(
         outcome=outcome.value,
         outcome_words=outcome.words,
@@ -197,14 +160,14 @@ def evaluate_joined(
         population=_population(scores, name),
         excluded=excluded,
         notes=tuple(notes),
-        warnings=(*scores.notes, *_warnings(groups[0], _population(scores, name))),
+        warnings=(*scores.notes, *_warnings(overall, _population(scores, name))),
         bootstraps=bootstraps,
         seed=seed,
-        overall=groups[0],
-        subgroups=tuple(groups[1:]),
+        overall=overall,
+        subgroups=tuple(group for family, _, _ in parted for group in measure.groups(family)),
         calibration_curve=agreement.reliability(risk, event),
-        decision_curve=_decision_curve(curve, knees, draws),
-        operating_points=_operating_points(at, points, risk, draws),
+        decision_curve=_decision_curve(curve, measure),
+        operating_points=_operating_points(at, points, risk, measure.drawn("points")),
         grades=grade_agreement(joined.frame, bootstraps, seed),
     )
 
@@ -225,181 +188,6 @@ def risk_column(scores: Scores, outcome: Outcome, months: int, column: str | Non
         f"{scores.path.name} has no column {derived}: make it with\n  kneerisk derive {scores.path} "
         f"--outcome {outcome.value} --months {months} --out derived.parquet\nor name a column with --column"
     )
-
-
-class _Plan:
-    """Groups gathered first, so that all of them go through the same draws in one pass."""
-
-    def __init__(self, knees: _Knees, clinical: str | None, complete: npt.NDArray[np.bool_] | None) -> None:
-        self.knees = knees
-        self._clinical, self._complete = clinical, complete
-        self._jobs: dict[Any, tuple[bootstrap.Counts, Mapping[str, bootstrap.Statistic]]] = {}
-        self._groups: dict[tuple[str, str], tuple[_Knees, dict[str, _Knees]]] = {}
-        self._codes = {name: bootstrap.codes_of(score) for name, score in knees.scores.items()}
-        self._means = {name: _means(score, *self._codes[name]) for name, score in knees.scores.items()}
-
-    def add(self, key: tuple[str, str], inside: npt.NDArray[np.int64]) -> None:
-        """One group of knees."""
-        own = self.knees.take(inside)
-        of_score: dict[str, _Knees] = {}
-        for name in self.knees.scores:
-            if name == baselines.GRADE and key[0] == baselines.GRADE:
-                continue  # one grade tells no two of its knees apart
-            places = inside
-            if name == self._clinical and self._complete is not None:
-                places = inside[self._complete[inside]]
-            members = self.knees.take(places) if len(places) < len(inside) else own
-            of_score[name] = members
-            self._count(key, name, name, places)
-            if name != MODEL and len(places) < len(inside):
-                self._count(key, MODEL, f"{MODEL} beside {name}", places)
-        self._groups[key] = own, of_score
-
-    def _count(self, key: tuple[str, str], score: str, name: str, places: npt.NDArray[np.int64]) -> None:
-        codes, _ = self._codes[score]
-        event, owner = self.knees.event[places], self.knees.owner[places]
-        if min(event.sum(), (~event).sum()) < FEWEST:
-            return
-        values, own = np.unique(codes[places], return_inverse=True)
-        counts = bootstrap.Counts.of(own, event, owner, self.knees.people, len(values))
-        statistics: dict[str, bootstrap.Statistic] = {"auc": bootstrap.auc_of}
-        if score == name:
-            statistics["average_precision"] = bootstrap.average_precision_of
-            statistics["brier"] = bootstrap.brier_of(self._means[score][values])
-        self._jobs[key, name] = counts, statistics
-
-    def at_thresholds(
-        self, name: str, risk: Array, thresholds: Sequence[float], statistic: bootstrap.Statistic
-    ) -> Array:
-        """Counts of all knees by threshold; gives the figure of the knees as they are."""
-        codes = decisions.codes_by_threshold(risk, thresholds)
-        k = self.knees
-        counts = bootstrap.Counts.of(codes, k.event, k.owner, k.people, len(thresholds) + 1)
-        self._jobs[name] = counts, {name: statistic}
-        return np.asarray(statistic(*counts.weighed(np.ones((k.people, 1), np.float32)))[0])
-
-    def run(self, number: int, seed: int) -> dict[Any, dict[str, Array]]:
-        """All groups' figures on the same draws; empty without draws."""
-        return bootstrap.run(self._jobs, self.knees.people, number, seed) if number else {}
-
-    def group(self, key: tuple[str, str], draws: Mapping[Any, Mapping[str, Array]]) -> Group:
-        """A group's figures."""
-        own, of_score = self._groups[key]
-        prevalence = float(own.event.mean())
-        figures = {
-            name: self._figures(key, name, members, draws.get((key, name)))
-            for name, members in of_score.items()
-        }
-        figures[baselines.PREVALENCE] = _of_prevalence(own.event)
-        return Group(
-            family=key[0],
-            value=key[1],
-            knees=len(own.event),
-            participants=len(np.unique(own.owner)),
-            events=int(own.event.sum()),
-            prevalence=prevalence,
-            scores=figures,
-            differences=tuple(
-                self._difference(key, name, members, draws)
-                for name, members in of_score.items()
-                if name != MODEL
-            ),
-        )
-
-    def _figures(
-        self, key: tuple[str, str], name: str, knees: _Knees, draws: Mapping[str, Array] | None
-    ) -> ScoreFigures:
-        event, owner, score = knees.event, knees.owner, knees.scores[name]
-        if (reason := too_few(event)) is not None:
-            none = Figure.none(reason)
-            return ScoreFigures(none, none, none, _plain_brier(score, event), *[none] * 6)
-        delong = discrimination.delong([score], event, owner)
-        value = float(delong.auc[0])
-        ap = discrimination.average_precision(score, event)
-        brier = agreement.brier(score, event)
-        prevalence = float(event.mean())
-        low, high = delong.interval(0)
-        centre: dict[str, float] = {}
-        if draws is not None and (key, name) in self._jobs:
-            counts, statistics = self._jobs[key, name]
-            once = counts.weighed(np.ones((self.knees.people, 1), np.float32))
-            centre = {n: float(s(*once)[0]) for n, s in statistics.items()}
-
-        def with_interval(measure: str, exact: float) -> Figure:
-            if draws is None or measure not in draws:
-                return Figure(exact)
-            return bootstrap.interval(exact, draws[measure], centre[measure])
-
-        large, slope = agreement.intercept_and_slope(score, event, owner)
-        ici, e50, e90 = agreement.distances(score, event)
-        brier_figure = with_interval("brier", brier)
-        return ScoreFigures(
-            auc=with_interval("auc", value),
-            auc_delong=Figure(value, low, high),
-            average_precision=with_interval("average_precision", ap),
-            brier=brier_figure,
-            scaled_brier=Figure(agreement.scaled(brier, prevalence)),
-            calibration_intercept=large,
-            calibration_slope=slope,
-            ici=ici,
-            e50=e50,
-            e90=e90,
-        )
-
-    def _difference(
-        self, key: tuple[str, str], name: str, knees: _Knees, draws: Mapping[Any, Mapping[str, Array]]
-    ) -> Difference:
-        if (reason := too_few(knees.event)) is not None:
-            return Difference(name, Figure.none(reason), None)
-        pair = discrimination.delong([knees.scores[MODEL], knees.scores[name]], knees.event, knees.owner)
-        value = float(pair.auc[0] - pair.auc[1])
-        beside = f"{MODEL} beside {name}"
-        model = draws.get((key, beside), draws.get((key, MODEL)))
-        other = draws.get((key, name))
-        figure = Figure(value)
-        if model is not None and other is not None:
-            figure = bootstrap.interval(value, model["auc"] - other["auc"])
-        return Difference(name, figure, pair.p_of_difference(0, 1))
-
-
-def too_few(event: npt.NDArray[np.bool_]) -> str | None:
-    """Why a group's events tell nothing; ``None`` where they do."""
-    events = int(event.sum())
-    others = len(event) - events
-    if events == 0:
-        return "no event"
-    if others == 0:
-        return "every knee has the event"
-    if min(events, others) < FEWEST:
-        return f"{events} events among {len(event)} knees: fewer than {FEWEST} of a kind tell nothing"
-    return None
-
-
-def _plain_brier(score: Array, event: npt.NDArray[np.bool_]) -> Figure:
-    return Figure(agreement.brier(score, event))
-
-
-def _of_prevalence(event: npt.NDArray[np.bool_]) -> ScoreFigures:
-    """The same risk for every knee, the events' share."""
-    share = float(event.mean())
-    missing = Figure.none("every knee has the same risk")
-    return ScoreFigures(
-        auc=Figure(0.5) if 0 < share < 1 else Figure.none(too_few(event) or ""),
-        auc_delong=missing,
-        average_precision=Figure(share),
-        brier=Figure(share * (1 - share)),
-        scaled_brier=Figure(0.0) if 0 < share < 1 else missing,
-        calibration_intercept=Figure(0.0) if 0 < share < 1 else missing,
-        calibration_slope=missing,
-        ici=missing,
-        e50=missing,
-        e90=missing,
-    )
-
-
-def _means(score: Array, codes: npt.NDArray[np.int64], bins: int) -> Array:
-    knees = np.bincount(codes, minlength=bins)
-    return np.asarray(np.bincount(codes, weights=score, minlength=bins) / np.maximum(knees, 1))
 
 
 def with_risk(seen: Observed, name: str) -> tuple[pl.DataFrame, dict[str, int]]:
@@ -457,15 +245,14 @@ def _thresholds(asked: Sequence[float], prevalence: float) -> tuple[float, ...]:
     return tuple(sorted({round(t, 4) for t in (asked or usual) if 0 < round(t, 4) < 1}))
 
 
-def _decision_curve(
-    model: Array, knees: _Knees, draws: Mapping[Any, Mapping[str, Array]]
-) -> tuple[NetBenefit, ...]:
+def _decision_curve(model: Array, measure: Measure) -> tuple[NetBenefit, ...]:
+    knees = measure.knees
     share = float(knees.event.mean())
-    replicates = draws["curve"]["curve"] if draws else None
+    replicates = measure.drawn("curve")
     others = {
         name: _exact_curve(score, knees.event)
         for name, score in knees.scores.items()
-        if name != MODEL and not np.isnan(score).any()
+        if name != MODEL and name not in knees.partial
     }
     points = []
     for index, threshold in enumerate(_CURVE):
@@ -494,9 +281,8 @@ def _exact_curve(score: Array, event: npt.NDArray[np.bool_]) -> Array:
 
 
 def _operating_points(
-    at: Array, thresholds: Sequence[float], risk: Array, draws: Mapping[Any, Mapping[str, Array]]
+    at: Array, thresholds: Sequence[float], risk: Array, replicates: Array | None
 ) -> tuple[OperatingPoint, ...]:
-    replicates = draws["points"]["points"] if draws else None
 
     def figure(point: int, measure: int) -> Figure:
         value = float(at[point, measure])

@@ -35,12 +35,12 @@ def grade_agreement(frame: pl.DataFrame, bootstraps: int, seed: int) -> GradeAgr
     counts = bootstrap.Counts.of(
         cells, np.zeros(len(cells), bool), owner.astype(np.int64), len(people), GRADES**2
     )
-    once = counts.weighed(np.ones((len(people), 1), np.float32))[0]
+    once = counts.once()[0][0]
     values = _figures(once)[0]
     figures = [Figure(float(v)) if np.isfinite(v) else Figure.none("one grade alone") for v in values]
     if bootstraps:
-        job = {"grades": (counts, {"grades": lambda without, _: _figures(without)})}
-        drawn = bootstrap.run(job, len(people), bootstraps, seed)["grades"]["grades"]
+        job = {"grades": (counts, {"grades": lambda without, _: _figures(without[0])[None]})}
+        drawn = bootstrap.run(job, len(people), bootstraps, seed)["grades"]["grades"][0]
         figures = [
             bootstrap.interval(figure.value, drawn[:, i]) if figure.value is not None else figure
             for i, figure in enumerate(figures)

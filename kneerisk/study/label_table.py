@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from kneerisk.errors import UsageError
+from kneerisk.study.release_labels import frames, is_release, read_release
 from kneerisk.study.scores import typed
 
 if TYPE_CHECKING:
@@ -49,7 +50,12 @@ def read_labels(path: Path) -> Labels:
         UsageError: the file is no label table, a side or a grade is not understood, or a knee and visit
             stand there twice; with how many rows that concerns and one of them.
     """
-    return _tidy(read_text(path), path)
+    if not is_release(path):
+        return _tidy(read_text(path), path)
+    kind, readings, known = read_release(path)
+    grades, attributes = frames(readings, known)
+    graded = grades.drop_nulls("kl")
+    return Labels(path.name, kind, graded, attributes, len(grades) - len(graded))
 
 
 def read_text(path: Path) -> pl.DataFrame:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kneerisk.errors import UsageError
+from kneerisk.releases import most, oai
 from kneerisk.study.label_table import KNEE, Labels, read_labels, refuse_twice
 from kneerisk.study.outcomes import Outcome, observed
 from kneerisk.study.scores import Scores, scored
@@ -24,6 +25,11 @@ WINDOW_MONTHS = 3
 """How far from the horizon a reading may lie, unless asked otherwise: MOST's visit at 15 months tells 12."""
 
 _MONTH = re.compile(r"m?0*(\d{1,3}) ?(?:m|mo|month|months)?$")
+_RELEASE_VISITS = {
+    "oai": {f"v{code}": month for code, month in oai.MONTHS.items()},
+    "most": {f"v{code}": month for code, month in most.MONTHS.items()},
+}
+"""A release's own names of its visits: OAI's V01 lies at 12 months, MOST's V1 at 15."""
 _START = frozenset({"baseline", "bl", "v00", "v0", "enrolment", "enrollment"})
 
 
@@ -210,7 +216,9 @@ def _with_start(rows: pl.DataFrame, labels: Labels) -> tuple[pl.DataFrame, list[
     import polars as pl
 
     visits = rows["visit"].unique(maintain_order=True)
-    months = {visit: month_of_visit(visit, set(labels.readings["visit_month"].unique())) for visit in visits}
+    known = set(labels.readings["visit_month"].unique())
+    own = _RELEASE_VISITS.get(labels.kind, {})
+    months = {visit: own.get((visit or "").casefold(), month_of_visit(visit, known)) for visit in visits}
     unknown = [visit for visit, month in months.items() if month is None and visit is not None]
     column = rows["visit"].replace_strict(
         {k: v for k, v in months.items() if k is not None and v is not None},

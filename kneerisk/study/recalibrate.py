@@ -15,9 +15,10 @@ from kneerisk.errors import UsageError
 from kneerisk.method.recalibration import Conformal, Kind, Recalibration, logit
 from kneerisk.study import agreement, tables
 from kneerisk.study.baselines import folds
-from kneerisk.study.evaluate import FEWEST, risk_column, too_few, with_risk
+from kneerisk.study.evaluate import risk_column, with_risk
 from kneerisk.study.extras import needs
 from kneerisk.study.labels import WINDOW_MONTHS, join, observe, read_labels
+from kneerisk.study.measure import FEWEST, too_few
 from kneerisk.study.outcomes import Outcome
 from kneerisk.study.scores import POSTERIOR, read_scores
 
@@ -278,7 +279,7 @@ def _conformal(frame: pl.DataFrame, coverage: float) -> Conformal:
 
 
 def _threshold(truth: Array, owner: Owners, coverage: float) -> float:
-    """The P(reader's grade) that a share ``coverage`` of participants' weight reaches, one more counted in."""
+    """The P(reader's grade) that a share ``coverage`` of participants reaches, one more counted in."""
     _, place, knees = np.unique(owner, return_inverse=True, return_counts=True)
     weight = 1 / knees[place]
     order = np.argsort(-truth)

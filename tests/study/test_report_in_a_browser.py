@@ -44,7 +44,10 @@ addEventListener("load", function () {
   var stops = document.querySelectorAll("a[href], button, [tabindex='0'], summary");
   found.stops = stops.length;
   found.unreachable = 0;
-  stops.forEach(function (stop) { stop.focus(); if (document.activeElement !== stop) found.unreachable += 1; });
+  stops.forEach(function (stop) {
+    stop.focus();
+    if (document.activeElement !== stop) found.unreachable += 1;
+  });
   found.first = stops[0].textContent;
   found.requests = performance.getEntriesByType("resource").length;
   document.body.setAttribute("data-found", JSON.stringify(found));

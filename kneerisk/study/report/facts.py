@@ -162,9 +162,8 @@ def _reasons(frame: pl.DataFrame) -> tuple[Refused, ...]:
 def _flags(scored: pl.DataFrame) -> tuple[Flag, ...]:
 
     from kneerisk.radiograph.flags import MEANINGS
-    from kneerisk.radiograph.locate.knee_flags import MEANINGS as OF_KNEES
 
-    meanings = {**MEANINGS, **OF_KNEES, "unusual-appearance": _UNUSUAL}
+    meanings = {**MEANINGS, "unusual-appearance": _UNUSUAL}
     counted = scored.explode("qc_flags").drop_nulls("qc_flags").group_by("qc_flags").len()
     ordered = counted.sort(["len", "qc_flags"], descending=[True, False])
     return tuple(Flag(name, count, meanings.get(name, "")) for name, count in ordered.iter_rows())

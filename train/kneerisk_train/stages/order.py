@@ -68,12 +68,12 @@ def run(name: str, session: Session) -> None:
             raise UsageError(f"no stage {name!r}: known are {', '.join(STAGES)} and all")
         wanted = [name]
     for stage in wanted:
-        importlib.import_module(f"train.{stage}").train(session)
+        importlib.import_module(f"kneerisk_train.stages.{stage}").train(session)
 
 
 def _log_to(path: Path, *, quiet: bool) -> None:
     """What the stages report, to the screen and into the run's folder; of one process of several."""
-    reports = logging.getLogger("train")
+    reports = logging.getLogger("kneerisk_train")
     reports.propagate = False
     reports.setLevel(logging.INFO)
     for old in list(reports.handlers):

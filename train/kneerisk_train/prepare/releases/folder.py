@@ -27,9 +27,9 @@ from typing import Literal
 
 from kneerisk.errors import UsageError
 from kneerisk.records import Side
-from kneerisk_train.prepare.ledger import Ledger
-from kneerisk_train.prepare.records import Background, KneeKey, Reading, Release, ReleaseImage
-from kneerisk_train.prepare.releases.tables import (
+from kneerisk.releases.ledger import Ledger
+from kneerisk.releases.records import Background, KneeKey, Reading
+from kneerisk.releases.tables import (
     Row,
     Table,
     grade_of,
@@ -39,6 +39,7 @@ from kneerisk_train.prepare.releases.tables import (
     side_of,
     yes_of,
 )
+from kneerisk_train.prepare.release import Release, ReleaseImage
 from kneerisk_train.prepare.releases.tree import FILES, check_root, is_image, walk
 
 _ALIASES = {"FILE": "PATH", "VISIT": "VISIT_MONTH", "KL": "KL_GRADE", "KL_0M": "KL_GRADE"}

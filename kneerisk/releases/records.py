@@ -1,16 +1,11 @@
-"""What a release holds, in one vocabulary for all of them: radiographs, readings, backgrounds."""
+"""What a release's tables say of one knee at one visit, in one vocabulary for all of them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal, NamedTuple
 
 from kneerisk.records import Side
-from kneerisk_train.prepare.ledger import Ledger
-
-Kind = Literal["oai", "most", "folder"]
 
 
 class KneeKey(NamedTuple):
@@ -19,24 +14,6 @@ class KneeKey(NamedTuple):
     participant_id: str
     visit_month: int
     side: Side
-
-
-@dataclass(frozen=True, slots=True)
-class ReleaseImage:
-    """One radiograph of a release that is to be read."""
-
-    path: str
-    """Relative to the release's root, with ``/``."""
-    participant_id: str
-    visit_month: int
-    side: Side | Literal["both"] | None
-    """Which knees it shows, by the release; ``None`` where that is left to the radiograph."""
-    spacing_mm: tuple[float, float] | None = None
-    """Row and column spacing by a table; goes before the header's."""
-    inverted: bool = False
-    """Whether a table says that the grey scale is stored reversed."""
-    rank: int = 0
-    """Of several radiographs of one knee and visit the lowest rank is kept, then the first path."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,16 +46,3 @@ class Background:
     surgery: bool | None = None
     split: str | None = None
     """The split that a folder's manifest puts the participant in."""
-
-
-@dataclass(frozen=True, slots=True)
-class Release:
-    """A release, its tables read and its radiographs listed; nothing was decoded."""
-
-    kind: Kind
-    root: Path
-    images: list[ReleaseImage]
-    """In an order that never changes."""
-    readings: Mapping[KneeKey, Reading]
-    background: Callable[[KneeKey], Background]
-    ledger: Ledger

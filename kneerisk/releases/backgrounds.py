@@ -6,9 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from kneerisk_train.prepare.ledger import Ledger
-from kneerisk_train.prepare.records import Background
-from kneerisk_train.prepare.releases.tables import Row, Table, is_missing, number_of, sex_of, yes_of
+from kneerisk.releases.ledger import Ledger
+from kneerisk.releases.records import Background
+from kneerisk.releases.tables import Row, Table, is_missing, number_of, sex_of, yes_of
 
 T = TypeVar("T")
 
