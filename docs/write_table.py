@@ -43,8 +43,8 @@ _HEAD = """# What do the columns of the table mean?
 
 *Written by `make docs` from the code's own dictionary; edit that, not this page.*
 
-The table has a row for each knee, and a row for each image that holds none to score. These meanings also travel in
-the table itself: in a Parquet file's metadata, or in the `.json` beside a CSV
+The table has a row for each knee, and a row for each image that holds none to score. These meanings also
+travel in the table itself: in a Parquet file's metadata, or in the `.json` beside a CSV
 ([how to read them](python.md#reading-a-table-again)). A manifest's own columns follow behind these.
 """
 _NUMBERED = re.compile(r"_p[0-4]$|_[TF]\d_[xy]$")

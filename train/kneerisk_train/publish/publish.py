@@ -205,8 +205,8 @@ def calibrate(stack: Stack, session: Session) -> Stack:
         forecast.p_12m[graded],
         val.grade[graded],
         [float(rate) for rate in rise_rates(data.rates.moves)],
-        population=f"{data.rates.population}. Among the validation split's knees of each grade, the mean risk "
-        "is that grade's rate.",
+        population=f"{data.rates.population}. Among the validation split's knees of each grade, the mean "
+        "risk is that grade's rate.",
         novelty_threshold=round(float(np.quantile(forecast.novelty, 0.999)), 4),
         **aucs,
     )
