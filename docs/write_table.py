@@ -13,7 +13,6 @@ from pathlib import Path
 from kneerisk.errors import Reason
 from kneerisk.method.predict import UNUSUAL_APPEARANCE
 from kneerisk.radiograph import flags
-from kneerisk.radiograph.locate import knee_flags
 from kneerisk.scoring.outputs.columns import COLUMNS, Column
 
 PAGE = Path(__file__).parent / "table.md"
@@ -61,7 +60,6 @@ def page() -> str:
     parts += ["## Quality flags", "", "What `qc_flags` may hold. A flagged knee was scored all the same.", ""]
     meanings = {
         **flags.MEANINGS,
-        **knee_flags.MEANINGS,
         UNUSUAL_APPEARANCE: "the knee looks unlike those that the networks were trained on",
     }
     parts += ["| flag | meaning |", "|---|---|"]

@@ -11,7 +11,7 @@ it higher:
     risk given grade = sigmoid(a'[g] + b' · logit(e));                  0 for g = 4.
 
 Intercepts are solved so that, among the fitting knees of each grade, the mean risk is that grade's rate: by
-the grade that each risk knows, the image's own (its most probable) for the first, the reader's for the second.
+the grade that each risk knows, the image's own (its most probable) for the first, the reader's for the other.
 To demand the first by the reader's grade would be to ask of the image what it does not show: where posteriors
 overlap, no risks in 0..1 can meet it. What it comes to by reader's grade is kept in ``fitted_on``.
 For the same reason the posterior is sharpened: k is the least of ``SHARPNESS`` for which all four means can
