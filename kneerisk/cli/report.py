@@ -10,7 +10,8 @@ import typer
 from kneerisk.cli import options as o
 
 if TYPE_CHECKING:
-    from kneerisk.study.report.write import Report
+    from kneerisk.scoring.outputs.summary import Summary
+    from kneerisk.study.report.write import Report, ReportSettings
 
 _FOUND, _SHOWN, _OUT = "What was found with the table", "What is shown", "Outputs"
 
@@ -82,6 +83,16 @@ def report(
         overwrite=overwrite,
     )
     tell(write_report(settings), as_json=json, quiet=quiet)
+
+
+def after_scoring(page: ReportSettings, summary: Summary, *, quiet: bool) -> None:
+    """``score --report``: the page of a run that has just ended, where it scored any knee."""
+    from kneerisk.study.report.write import write_report
+
+    if summary.ok:
+        tell(write_report(page), as_json=False, quiet=quiet)
+    else:
+        typer.echo(f"{page.out} was not written: no knee was scored", err=True)
 
 
 def tell(found: Report, *, as_json: bool, quiet: bool) -> None:

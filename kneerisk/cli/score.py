@@ -33,6 +33,14 @@ def score(
             metavar="FILE.json", help="Settings, versions, counts, time of each stage.", rich_help_panel=_OUT
         ),
     ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.html",
+            help="A page on the run, the cohort and its knees; see kneerisk report.",
+            rich_help_panel=_OUT,
+        ),
+    ] = None,
     side: o.Side = o.SideChoice.AUTO,
     id_from: o.IdFrom = "tag",
     spacing_mm: o.SpacingMm = None,
@@ -126,6 +134,12 @@ def score(
         run_report=run_report,
         workers=o.workers(workers),
     )
+    page = None
+    if report is not None:
+        from kneerisk.study.report.write import ReportSettings, check_report
+
+        page = ReportSettings(out, report, previews=previews, overwrite=overwrite or run.resumes)
+        check_report(page)
     wants_progress = progress and not quiet
     if dry_run:
         from kneerisk.cli.validate import walk
@@ -136,4 +150,8 @@ def score(
     with show.interruptible(f"Stopped. Every finished row is kept: add --resume to go on with {out}."):
         summary = show.scoring(score_cohort(data, networks, run), wants_progress)
     show.summary(summary, as_json=json, quiet=quiet)
+    if page is not None:
+        from kneerisk.cli.report import after_scoring
+
+        after_scoring(page, summary, quiet=quiet or json)
     raise typer.Exit(int(summary.exit_code))

@@ -8,7 +8,6 @@ from functools import partial
 from importlib.resources import files
 from typing import Any
 
-from kneerisk.errors import KneeriskError
 from kneerisk.study.figures.style import Draw, page_svg
 
 
@@ -32,18 +31,10 @@ class Plot:
 
 
 def render(context: Mapping[str, Any]) -> str:
-    """Fill the template; what is not safe in HTML is escaped.
+    """Fill the template; what is not safe in HTML is escaped."""
+    from jinja2 import DictLoader, Environment, StrictUndefined
+    from markupsafe import Markup
 
-    Raises:
-        KneeriskError: Jinja2 is not installed.
-    """
-    try:
-        from jinja2 import DictLoader, Environment, StrictUndefined
-        from markupsafe import Markup
-    except ImportError as error:
-        raise KneeriskError(
-            "a report needs Jinja2, which is not installed: pip install 'kneerisk[report]'"
-        ) from error
     folder = files("kneerisk.study.report") / "templates"
     parts = {path.name: path.read_text("utf-8") for path in folder.iterdir() if path.is_file()}
     environment = Environment(

@@ -6,10 +6,11 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kneerisk.errors import UsageError
+from kneerisk.errors import KneeriskError, UsageError
 from kneerisk.study.alarms import Alarm, alarms_of
 from kneerisk.study.files import refuse_existing
 from kneerisk.study.report.checklist import WORDS, checklist
@@ -86,6 +87,22 @@ class Report:
         }
 
 
+def check_report(settings: ReportSettings) -> None:
+    """What can be known before there is a table, so that nothing is scored for a page that cannot be written.
+
+    Raises:
+        UsageError: the page must not be written where it is to be.
+        KneeriskError: Jinja2 or Matplotlib is not installed.
+    """
+    inputs = [settings.table, settings.labels, settings.evaluation, settings.enrichment]
+    refuse_existing([settings.out], settings.overwrite, inputs=inputs)
+    for package, module in (("Jinja2", "jinja2"), ("Matplotlib", "matplotlib")):
+        if find_spec(module) is None:
+            raise KneeriskError(
+                f"a report needs {package}, which is not installed: pip install 'kneerisk[report]'"
+            )
+
+
 def write_report(settings: ReportSettings) -> Report:
     """Read, count, draw and write; the page is complete or absent.
 
@@ -96,8 +113,7 @@ def write_report(settings: ReportSettings) -> Report:
     from kneerisk import __version__
     from kneerisk.study.scores import read_scores
 
-    inputs = [settings.table, settings.labels, settings.evaluation, settings.enrichment]
-    refuse_existing([settings.out], settings.overwrite, inputs=inputs)
+    check_report(settings)
     scores = read_scores(settings.table, landmarks=True)
     evaluation = _document(settings.evaluation, "overall", "kneerisk evaluate")
     if settings.labels is not None:
