@@ -136,6 +136,13 @@ def test_what_was_scored_refused_and_why(cohort: Path) -> None:
     assert "calibrated to: simulated knees." in page
 
 
+def test_a_simulated_cohort_is_called_so(cohort: Path) -> None:
+    assert "cohort is simulated" not in words(page_of(cohort))
+    documents = {k: v for k, v in pl.read_parquet_metadata(cohort).items() if k.startswith("kneerisk.")}
+    pl.read_parquet(cohort).write_parquet(cohort, metadata={**documents, "kneerisk.simulated": "true"})
+    assert "This cohort is simulated" in words(page_of(cohort))
+
+
 def test_what_a_table_says_is_text_never_markup(cohort: Path) -> None:
     page = page_of(cohort)
     assert "<b>B</b>" not in page and "&lt;b&gt;B&lt;/b&gt;" in page
@@ -159,6 +166,9 @@ def test_the_sheet_shows_the_highest_the_doubtful_and_the_refused(cohort: Path) 
     assert [(row["participant_id"], row["side"]) for row in highest.rows] == [("A", "L"), ("A", "R")]
     assert doubtful.rows[0]["participant_id"] == "<b>B</b>"
     assert [row["reason"] for row in refused.rows] == ["no-knee-found", "timed-out"]
+    rows = completed(read_scores(cohort).frame)
+    *_, again = strips(pl.concat([rows, rows]), 4)
+    assert [row["reason"] for row in again.rows] == ["no-knee-found", "timed-out"]  # one row a reason
     shown = [(row["participant_id"], row["side"]) for strip in (highest, doubtful) for row in strip.rows]
     assert len(shown) == len(set(shown))
 
@@ -183,6 +193,7 @@ def test_evaluation_and_enrichment_are_shown_where_they_are_given(
         (pl.col("family") == "all") & (pl.col("measure") == "auc") & (pl.col("score") == "model")
     )
     assert 0.6 < auc["value"][0] < 0.9
+    assert f"AUC {auc['value'][0]:.3f} ({auc['low'][0]:.3f} to {auc['high'][0]:.3f})" in page
     assert (tmp_path / "files" / "risks.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -205,9 +216,11 @@ def test_what_was_made_of_another_table_says_so(cohort: Path, tmp_path: Path) ->
     other = tmp_path / "enrichment.json"
     found = enrich(EnrichSettings(cohort, bootstrap=0)).to_json()
     other.write_text(json.dumps({**found, "table": "another.parquet"}), "utf-8")
-    assert "the enrichment below was made of another.parquet, not of" in words(
-        page_of(cohort, enrichment=other)
-    )
+    said = f"the enrichment below was made of another.parquet, not of {cohort.name}"
+    assert said in words(page_of(cohort, enrichment=other))
+    other.write_text(json.dumps({**found, "table": "another.parquet", "notes": [said, "a note of its own"]}))
+    page = words(page_of(cohort, enrichment=other))
+    assert page.count(said) == 1 and "a note of its own" in page  # what the head says is not said again
     other.write_text("{}", "utf-8")
     with pytest.raises(UsageError, match="is not what kneerisk enrich --json writes"):
         page_of(cohort, enrichment=other)
