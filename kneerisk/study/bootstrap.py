@@ -175,4 +175,6 @@ def interval(value: float | None, replicates: Array, centre: float | None = None
 
 
 def _ratio(above: Array, below: Array, empty: float = np.nan) -> Array:
-    return np.divide(above, below, out=np.full(np.shape(above), empty), where=np.asarray(below) > 0)
+    shares = np.full(np.shape(above), empty)
+    np.divide(above, below, out=shares, where=np.asarray(below) > 0)
+    return shares

@@ -80,24 +80,29 @@ class Knees:
 
     def feature(self, name: str) -> Array:
         """One feature of every knee, [N]; NaN where what it needs is not known."""
+        expected, other = _expected(self.posterior), _expected(self.other_posterior)
         if name.startswith("logit_p"):
-            return _logit(self.posterior[:, int(name[-1])])
-        if name.startswith("grade_"):
-            return _flag(self.grade == int(name[-1]), self.grade)
-        if name == "logit_above":
+            found = _logit(self.posterior[:, int(name[-1])])
+        elif name.startswith("grade_"):
+            found = _flag(self.grade == int(name[-1]), self.grade)
+        elif name == "logit_above":
             above = np.arange(5) > self.grade[:, None]
-            return _logit(np.where(above, self.posterior, 0.0).sum(axis=1)) + 0 * self.grade
-        return {
-            "expected": lambda: _expected(self.posterior),
-            "expected_squared": lambda: _expected(self.posterior) ** 2,
-            "entropy": lambda: _entropy(self.posterior),
-            "expected_minus_grade": lambda: _expected(self.posterior) - self.grade,
-            "other_expected": lambda: _expected(self.other_posterior),
-            "other_expected_squared": lambda: _expected(self.other_posterior) ** 2,
-            "difference": lambda: np.abs(_expected(self.posterior) - _expected(self.other_posterior)),
-            "other_grade": lambda: self.other_grade,
-            "other_oa": lambda: _flag(self.other_grade >= 2, self.other_grade),
-        }[name]()
+            found = _logit(np.where(above, self.posterior, 0.0).sum(axis=1)) + 0 * self.grade
+        elif name == "entropy":
+            found = _entropy(self.posterior)
+        elif name == "other_oa":
+            found = _flag(self.other_grade >= 2, self.other_grade)
+        else:
+            found = {
+                "expected": expected,
+                "expected_squared": expected**2,
+                "expected_minus_grade": expected - self.grade,
+                "other_expected": other,
+                "other_expected_squared": other**2,
+                "difference": np.abs(expected - other),
+                "other_grade": self.other_grade,
+            }[name]
+        return np.asarray(found)
 
 
 @dataclass(frozen=True)
@@ -163,8 +168,9 @@ class Equations:
 
     def horizons(self, outcome: Outcome) -> tuple[int, ...]:
         """Months at which the outcome is known."""
-        found = {e.months for e in (*self.equations, *self.rates) if e.outcome is outcome}
-        return tuple(sorted(found))
+        by_equation = {e.months for e in self.equations if e.outcome is outcome}
+        by_rate = {r.months for r in self.rates if r.outcome is outcome}
+        return tuple(sorted(by_equation | by_rate))
 
     def risk(
         self, outcome: Outcome, months: int, knees: Knees, bases: Sequence[str] = BASES

@@ -46,7 +46,9 @@ def grade_agreement(frame: pl.DataFrame, bootstraps: int, seed: int) -> GradeAgr
             for i, figure in enumerate(figures)
         ]
     confusion = once[:, 0].reshape(GRADES, GRADES).astype(int)
-    return GradeAgreement(len(both), *figures, confusion=tuple(tuple(row) for row in confusion.tolist()))
+    accuracy, balanced, kappa = figures
+    rows = tuple(tuple(row) for row in confusion.tolist())
+    return GradeAgreement(len(both), accuracy, balanced, kappa, rows)
 
 
 def _figures(cells: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

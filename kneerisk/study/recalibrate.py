@@ -239,7 +239,7 @@ def _measured(
         for when, r in (("before", risk), ("after", new))
     }
     warnings = []
-    if figures["after"]["brier"] > _WORSE * figures["before"]["brier"]:
+    if agreement.brier(new, event) > _WORSE * agreement.brier(risk, event):
         warnings.append(
             "on participants that were left out the calibrated risks do worse than the risks as they were "
             "(Brier score): there are too few events for this kind; try logistic, or leave them as they are"
