@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kneerisk.method.recalibration import logit, sigmoid
+from kneerisk.study.discrimination import participants
 from kneerisk.study.results import CalibrationBin, Figure
 
 Array = npt.NDArray[np.float64]
@@ -52,13 +53,14 @@ def fit_logistic(
         ValueError: there is no maximum, as where a column parts events from the rest.
     """
     y = event.astype(np.float64)
-    fixed = np.zeros(len(y)) if offset is None else offset
-    beta = np.zeros(x.shape[1])
+    columns = np.ascontiguousarray(x.T)
+    fixed = 0.0 if offset is None else offset
+    beta = np.zeros(len(columns))
     for _ in range(50):
-        p = sigmoid(x @ beta + fixed)
-        information = x.T @ (x * (p * (1 - p))[:, None])
+        p = sigmoid(beta @ columns + fixed)
+        information = (columns * (p * (1 - p))) @ columns.T
         try:
-            step = np.linalg.solve(information, x.T @ (y - p))
+            step = np.linalg.solve(information, columns @ (y - p))
         except np.linalg.LinAlgError:
             raise ValueError("the logistic fit has no maximum") from None
         beta = beta + np.clip(step, -5, 5)
@@ -66,14 +68,13 @@ def fit_logistic(
             break
     else:
         raise ValueError("the logistic fit has no maximum")
-    p = sigmoid(x @ beta + fixed)
-    bread = np.linalg.inv(x.T @ (x * (p * (1 - p))[:, None]))
-    residual = x * (y - p)[:, None]
+    p = sigmoid(beta @ columns + fixed)
+    bread = np.linalg.inv((columns * (p * (1 - p))) @ columns.T)
+    residual, people = columns * (y - p), len(y)
     if owner is not None:
-        summed = [np.bincount(owner, weights=column) for column in residual.T]
-        residual = np.stack(summed, axis=1)
-    people = len(np.unique(owner)) if owner is not None else len(y)
-    meat = residual.T @ residual * people / max(people - 1, 1)
+        residual = np.stack([np.bincount(owner, weights=row) for row in residual])
+        people = participants(owner)
+    meat = residual @ residual.T * people / max(people - 1, 1)
     return LogisticFit(beta, bread @ meat @ bread)
 
 

@@ -73,12 +73,16 @@ def delong(scores: Sequence[Array], event: Flags, owner: Owners | None = None) -
     people = int(owner.max()) + 1
     ones_by = _summed(ones - aucs[:, None], owner[event], people)
     zeros_by = _summed(zeros - aucs[:, None], owner[~event], people)
-    with_one, with_zero = len(np.unique(owner[event])), len(np.unique(owner[~event]))
-    everybody = len(np.unique(owner))
+    with_one, with_zero, everybody = (participants(o) for o in (owner[event], owner[~event], owner))
     s10 = ones_by @ ones_by.T * with_one / ((with_one - 1) * m)
     s01 = zeros_by @ zeros_by.T * with_zero / ((with_zero - 1) * n)
     s11 = ones_by @ zeros_by.T * everybody / (everybody - 1)
     return DeLong(aucs, s10 / m + s01 / n + (s11 + s11.T) / (m * n))
+
+
+def participants(owner: Owners) -> int:
+    """How many different participants some knees are of."""
+    return int(np.count_nonzero(np.bincount(owner)))
 
 
 def average_precision(score: Array, event: Flags) -> float:

@@ -168,7 +168,7 @@ class Measure:
             family=family,
             value=value,
             knees=len(knees.event),
-            participants=len(np.unique(knees.owner)),
+            participants=discrimination.participants(knees.owner),
             events=int(knees.event.sum()),
             prevalence=float(knees.event.mean()),
             scores=figures,
@@ -193,16 +193,17 @@ class Measure:
         prevalence = float(event.mean())
         value = float(delong.auc[at])
         low, high = delong.interval(at)
-        precision = discrimination.average_precision(score, event)
-        large = slope = ici = e50 = e90 = _OF_THE_MODEL
+        precision = large = slope = ici = e50 = e90 = _OF_THE_MODEL
         if name == MODEL or family == ALL:
+            exact = discrimination.average_precision(score, event)
+            precision = self._figure(family, name, number, "average_precision", exact)
             large, slope = agreement.intercept_and_slope(score, event, owner)
             ici, e50, e90 = agreement.distances(score, event)
         brier_figure = self._figure(family, name, number, "brier", brier)
         return ScoreFigures(
             auc=self._figure(family, name, number, "auc", value),
             auc_delong=Figure(value, low, high),
-            average_precision=self._figure(family, name, number, "average_precision", precision),
+            average_precision=precision,
             brier=brier_figure,
             scaled_brier=Figure(agreement.scaled(brier, prevalence)),
             calibration_intercept=large,
