@@ -36,7 +36,7 @@ CONFINED = {
         "kneerisk.scoring",
         "kneerisk.study",
         "kneerisk.compile.verification",
-        "kneerisk.radiograph.sources.manifest",
+        "kneerisk.radiograph.sources.tables",
         "kneerisk.simulate.truth",
         "kneerisk_train",
     ),

@@ -16,8 +16,15 @@ from kneerisk_train.data.dataset import PreparedCohort
 from kneerisk_train.prepare.pairs import HORIZONS, visit_pairs
 from kneerisk_train.prepare.prepare import PrepareSettings, prepare
 from kneerisk_train.prepare.release import KneeKey
+from kneerisk_train.prepare.releases.cells import (
+    ReleaseTable,
+    code_of,
+    grade_of,
+    is_missing,
+    number_of,
+    side_of,
+)
 from kneerisk_train.prepare.releases.folder import open_folder
-from kneerisk_train.prepare.releases.tables import Table, code_of, grade_of, is_missing, number_of, side_of
 
 from kneerisk.errors import UsageError
 from kneerisk.method.exposure import equalise
@@ -61,6 +68,15 @@ def test_a_folder_with_a_manifest(folder: Path, tmp_path: Path, run: Prepare) ->
         assert sum(account["counts"].values()) == account["total"], section
 
 
+def test_scorings_names_of_columns_mean_the_same(folder: Path) -> None:
+    before = open_folder(folder)
+    manifest = folder / "manifest.csv"
+    manifest.write_text(manifest.read_text().replace("visit_month", "visit").replace("kl_grade", "kl_0m"))
+    after = open_folder(folder)
+    assert (after.images, after.readings) == (before.images, before.readings)
+    assert len(after.readings) == 4
+
+
 def test_a_folder_without_a_manifest(folder: Path) -> None:
     (folder / "manifest.csv").unlink()
     (folder / "a/0.dcm").rename(folder / "p_7_L.dcm")
@@ -81,6 +97,9 @@ def test_a_folder_without_a_manifest(folder: Path) -> None:
         ("0012,0,L,1", "0012,0,L,7", "line 2: kl_grade is '7'"),
         ("0012,0,L,1", "0012,0,left-ish,1", "line 2: side is 'left-ish'"),
         ("0012,0,L,1", "0012,soon,L,1", "line 2: visit_month is 'soon'"),
+        ("0012,0,L,1", "0012,0,both,1", "line 2: kl_grade needs a side"),
+        ("0012,0,L,1,60", "0012,0,L,1,old", "line 2: age is 'old'"),
+        ("0012,0,L,1,60", ",0,L,1,60", "line 2: participant_id is empty"),
         ("0012,0,L,1", "0013,0,L,1", "lines 2 and 3 name one file"),
         ("a/0.dcm,0012,0,L,1,60,F", "a/0.dcm,0012,0,L,1,60,F,more", "line 2 has 8 cells"),
     ],
@@ -149,15 +168,15 @@ def test_sides_and_labels() -> None:
 def test_encodings_delimiters_and_ragged_lines(tmp_path: Path) -> None:
     table = tmp_path / "t.txt"
     table.write_bytes("ID|WHERE\n1|Zürich\n".encode("cp1252"))
-    assert [row["WHERE"] for _, row in Table(table)] == ["Zürich"]
+    assert [row["WHERE"] for _, row in ReleaseTable(table)] == ["Zürich"]
     table.write_bytes('\ufeff"id"\t"text"\r\n\r\n"1"\t"a\tb"\r\n'.encode())
-    assert [dict(row) for _, row in Table(table, ("ID",))] == [{"ID": "1", "TEXT": "a\tb"}]
+    assert [dict(row) for _, row in ReleaseTable(table, ("ID",))] == [{"ID": "1", "TEXT": "a\tb"}]
     table.write_text("ID|ID\n")
     with pytest.raises(UsageError, match="appear twice: ID"):
-        Table(table)
+        ReleaseTable(table)
     table.write_text("")
     with pytest.raises(UsageError, match="is empty"):
-        Table(table)
+        ReleaseTable(table)
 
 
 MONTHS = st.lists(st.integers(0, 100), min_size=1, max_size=8, unique=True)
