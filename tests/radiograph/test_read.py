@@ -308,9 +308,20 @@ def test_a_tiff_says_which_way_is_white_and_its_thumbnail_is_no_page(tmp_path, p
     with tifffile.TiffWriter(path) as file:
         file.write(picture[::4, ::4], photometric="miniswhite", subfiletype=1)
         file.write(picture, photometric="miniswhite")
-    shown = opened(path).pixels
+    turned = opened(path).pixels
     tifffile.imwrite(path, picture, photometric="minisblack")
-    np.testing.assert_allclose(shown, 1 - opened(path).pixels, atol=1e-6)
+    shown = opened(path).pixels
+    np.testing.assert_allclose(turned, 1 - shown, atol=1e-6)
+    assert np.corrcoef(shown.ravel(), picture.ravel())[0, 1] > 0.99
+
+
+@pytest.mark.parametrize("harm", [lambda png: png[:-12], lambda png: png[:200] + b"x" + png[201:]])
+def test_a_damaged_png_never_reaches_its_decoder(tmp_path, picture, monkeypatch, harm):
+    reached = []
+    monkeypatch.setattr(imagecodecs, "png_decode", reached.append)
+    (tmp_path / "harmed.png").write_bytes(harm(imagecodecs.png_encode(picture)))
+    assert refused(tmp_path / "harmed.png").reason == Reason.IMAGE_DAMAGED
+    assert reached == []
 
 
 def test_a_picture_that_claims_too_much_is_refused_before_it_is_unpacked(tmp_path, picture):

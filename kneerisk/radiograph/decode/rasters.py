@@ -66,7 +66,9 @@ def _png(data: bytes) -> npt.NDArray[Any]:
     with Quiet():
         picture = PngImageFile(BytesIO(data))
         check_size(picture.height, picture.width)
-        picture.verify()  # to the end mark: a decoder may fill what is missing with black
+        # All chunks, to the end mark: imagecodecs 2026.3.6 drops a reference to None at every PNG that it
+        # cannot read, and some thousands of them end the interpreter.
+        picture.verify()
     pixels: npt.NDArray[Any] = imagecodecs.png_decode(data)
     return pixels
 
