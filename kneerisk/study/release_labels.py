@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Literal
 
 from kneerisk.errors import UsageError
 from kneerisk.releases import most, oai
+from kneerisk.releases.cells import SUFFIXES
 from kneerisk.releases.ledger import Ledger
 from kneerisk.releases.oai_background import OaiBackground, is_background
 from kneerisk.releases.records import Background, KneeKey, Reading
-from kneerisk.releases.tables import SUFFIXES
 
 if TYPE_CHECKING:
     import polars as pl
