@@ -56,7 +56,7 @@ def calibrate(
     json: o.Json = False,
     quiet: o.Quiet = False,
 ) -> None:
-    """Make risks right for one's own cohort; apply the file with score or derive --calibration.
+    """Make risks right for one's own cohort; apply the file with derive --calibration.
 
     How well it does is measured on participants that were left out of the fit.
     """

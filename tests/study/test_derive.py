@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from typer.testing import CliRunner
 
+from kneerisk.cli.app import app
 from kneerisk.errors import StackError, UsageError
 from kneerisk.method.recalibration import Recalibration
 from kneerisk.scoring.outputs import table as score_table
@@ -317,3 +319,28 @@ def test_a_calibration_is_applied_and_named(tmp_path: Path, knee: Maker, table: 
 
 def test_bases_are_named_best_first() -> None:
     assert BASES == ("grade+other", "grade", "image+other", "image")
+
+
+def test_the_command_says_what_the_risks_stand_on(tmp_path: Path, knee: Maker, table: Maker) -> None:
+    path = table(knee("A", "L", kl_0m=1), knee("A", "R", stack="compact-0.3.0"))
+    arguments = ["derive", str(path), "--outcome", "severe", "--months", "24", "--out"]
+    done = CliRunner().invoke(app, [*arguments, str(tmp_path / "a.parquet")])
+    assert done.exit_code == 0, done.output
+    said = " ".join(done.stdout.split())
+    assert "what their risks stand on: grade 1, image+other 1" in said
+    assert "risk_severe_24m mean" in said and "Chen's set" in said
+    done = CliRunner().invoke(app, [*arguments, str(tmp_path / "b.csv"), "--json"])
+    printed = json.loads(done.stdout)
+    assert list(printed["columns"]) == ["risk_severe_24m"] and printed["rows"] == 2
+    done = CliRunner().invoke(
+        app, ["derive", str(path), "--outcome", "unheard-of", "--out", str(tmp_path / "c.csv")]
+    )
+    assert done.exit_code == 2
+
+
+def test_a_calibration_alone_makes_only_what_it_is_for(tmp_path: Path, knee: Maker, table: Maker) -> None:
+    file = recalibration(tmp_path, column="risk_severe_24m", outcome="severe", months=24)
+    done = derive(table(knee("A", "L", kl_0m=1)), tmp_path / "out.parquet", calibrations=[file])
+    assert list(done.columns) == ["risk_severe_24m"] and list(done.recalibrated) == ["risk_severe_24m"]
+    done = derive(table(knee("A", "L")), tmp_path / "b.parquet", calibrations=[recalibration(tmp_path)])
+    assert list(done.columns) == ["risk_12m"]
