@@ -106,7 +106,8 @@ def derive(
         columns = [n for n in people.columns if n.startswith("risk_") and not n.endswith("_side")]
     else:
         rows = tables.write_beside(path, new, out, documents, bom=bom)
-        frame, columns = new, [n for n in new.columns if not n.endswith("_basis") and n != "kl_now_set"]
+        frame = new
+        columns = [n for n in new.columns if not n.endswith(("_basis", "_set", "_lo", "_hi"))]
     return Derived(
         out=str(out),
         rows=rows,
