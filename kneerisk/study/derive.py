@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -97,8 +97,7 @@ def derive(
     warnings += said
     documents = _documents(scores, equations, wanted, recalibrations, new.columns)
     if level == "participant":
-        names = [n for n in ("risk_12m", *new.columns) if not n.endswith("_basis") and n != "kl_now_set"]
-        names = [n for n in dict.fromkeys(names) if n not in ("risk_12m_lo", "risk_12m_hi")]
+        names = _risks_of(dict.fromkeys(("risk_12m", *new.columns)))
         people = participants.worse_and_either(_laid_over(scores.frame, new), names)
         documents["data_dictionary"] = participants.dictionary(people.columns)
         tables.write(people, out, documents, bom=bom)
@@ -107,7 +106,7 @@ def derive(
     else:
         rows = tables.write_beside(path, new, out, documents, bom=bom)
         frame = new
-        columns = [n for n in new.columns if not n.endswith(("_basis", "_set", "_lo", "_hi"))]
+        columns = _risks_of(new.columns)
     return Derived(
         out=str(out),
         rows=rows,
@@ -268,6 +267,11 @@ def _recalibrated(
             sets = [";".join(map(str, next(found))) if known else None for known in ok]
             new = _with(new, pl.Series("kl_now_set", sets, pl.String))
     return new, warnings
+
+
+def _risks_of(columns: Iterable[str]) -> list[str]:
+    """The risks among new columns: no bases, sets, or ends of intervals."""
+    return [name for name in columns if not name.endswith(("_basis", "_set", "_lo", "_hi"))]
 
 
 def _with(frame: pl.DataFrame, column: pl.Series) -> pl.DataFrame:

@@ -62,6 +62,9 @@ def test_an_equation_from_the_image_is_its_file_s_own_by_hand() -> None:
     risk, basis = shipped().risk(Outcome.ANY_RISE, 12, one())
     assert basis.tolist() == ["image+other"]
     assert risk[0] == pytest.approx(1 / (1 + math.exp(-x)), rel=1e-12)
+    assert (
+        one().feature("difference")[0] == one(p=Q, q=P).feature("difference")[0] == pytest.approx(abs(e - o))
+    )
 
 
 def test_an_equation_given_a_grade_is_its_file_s_own_by_hand() -> None:
@@ -180,6 +183,9 @@ def test_of_several_rows_the_other_knee_is_the_one_in_the_same_image(knee: Maker
     knees, untold = knees_of(pl.read_parquet(table(*rows)))
     assert str(knees.other_grade.tolist()) == "[2.0, 1.0, nan, nan, 1.0, 0.0]"
     assert untold == 2
+    twice = [knee("A", "L", kl_0m=1), knee("A", "R", kl_0m=2), knee("A", "R", kl_0m=3)]
+    knees, untold = knees_of(pl.read_parquet(table(*twice, name="twice.parquet")))
+    assert str(knees.other_grade.tolist()) == "[nan, 1.0, 1.0]" and untold == 1
 
 
 @pytest.mark.parametrize("suffix", ["parquet", "csv"])
