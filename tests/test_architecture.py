@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 HOMES = {"kneerisk": ROOT, "kneerisk_engines": ROOT / "engines", "kneerisk_train": ROOT / "train"}
 HEAVY = {
     "cv2", "gdcm", "h5py", "imagecodecs", "matplotlib", "onnx", "onnxscript", "openvino", "pandas", "polars",
-    "pydicom", "ray", "safetensors", "scipy", "tensorrt", "torch",
+    "pydicom", "ray", "safetensors", "scipy", "tensorrt", "tifffile", "torch",
 }  # fmt: skip
 
 # The rooms of the scoring chain: each takes a record, gives a record or a refusal, and knows no other room.
@@ -36,7 +36,7 @@ CONFINED = {
         "kneerisk.scoring",
         "kneerisk.study",
         "kneerisk.compile.verification",
-        "kneerisk.radiograph.sources.manifest",
+        "kneerisk.radiograph.sources.tables",
         "kneerisk.simulate.truth",
         "kneerisk_train",
     ),

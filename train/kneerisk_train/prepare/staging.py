@@ -18,9 +18,11 @@ import shutil
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+from kneerisk_engines.plain import from_plain, to_plain
 
 from kneerisk.errors import KneeriskError, UsageError
 from kneerisk.locks import locked
@@ -55,7 +57,7 @@ class Staging:
         """
         stored: list[dict[str, Any]] = []
         for knee in knees:
-            plain = asdict(replace(knee, pixels=b""))
+            plain = to_plain(replace(knee, pixels=b""))
             plain["pixels"] = [self._crops_end, len(knee.pixels), zlib.crc32(knee.pixels)]
             self._crops.write(knee.pixels)
             self._crops_end += len(knee.pixels)
@@ -174,6 +176,5 @@ def _parse(line: bytes) -> tuple[int, list[dict[str, Any]]] | None:
 
 
 def _cropped(plain: dict[str, Any], pixels: bytes) -> Cropped:
-    tuples = {name: tuple(plain[name]) for name in ("to_source", "qc_flags")}
-    spacing = None if plain["spacing_mm"] is None else tuple(plain["spacing_mm"])
-    return Cropped(**{**plain, **tuples, "spacing_mm": spacing, "pixels": pixels})
+    knee = from_plain(Cropped, {name: plain[name] for name in plain if name != "pixels"}, "records.jsonl")
+    return replace(knee, pixels=pixels)
