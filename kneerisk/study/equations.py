@@ -68,6 +68,7 @@ class Knees:
     """[N, 5], of the participant's other knee at the same visit."""
     other_grade: Array
     """[N]"""
+    _features: dict[str, Array] = field(default_factory=dict, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.grade)
@@ -79,7 +80,12 @@ class Knees:
         )
 
     def feature(self, name: str) -> Array:
-        """One feature of every knee, [N]; NaN where what it needs is not known."""
+        """One feature of every knee, [N]; NaN where what it needs is not known; made once."""
+        if name not in self._features:
+            self._features[name] = self._made(name)
+        return self._features[name]
+
+    def _made(self, name: str) -> Array:
         expected, other = _expected(self.posterior), _expected(self.other_posterior)
         if name.startswith("logit_p"):
             found = _logit(self.posterior[:, int(name[-1])])
@@ -193,7 +199,10 @@ class Equations:
         used = np.full(len(knees), "", dtype="<U11")
         able = at_risk(outcome, knees.grade)
         below = knees.posterior[:, : outcome.highest_at_risk + 1].sum(axis=1)
+        scored = ~np.isnan(below)
         for kind in bases:
+            if not np.isnan(risks[scored]).any():
+                break
             by_grade = kind.startswith("grade")
             nowhere = (~np.isnan(knees.grade) & ~able) if by_grade else below <= 1 - _SURE
             found = self._probability(outcome, months, kind, knees)
