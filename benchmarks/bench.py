@@ -83,8 +83,8 @@ class Measured:
 def simulate_radiographs(folder: Path) -> list[Path]:
     """Full-size radiographs, JPEG lossless, each of another simulated participant."""
     from kneerisk.simulate.dicom import write_dicom
-    from kneerisk.simulate.look import LOOKS
     from kneerisk.simulate.radiograph import simulate_radiograph
+    from kneerisk.simulate.vendors import LOOKS
 
     paths = []
     for number in range(1, UNIQUE_RADIOGRAPHS + 1):

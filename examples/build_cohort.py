@@ -31,8 +31,8 @@ from pydicom import uid
 from wrap_dicom import save, wrapped
 
 from kneerisk.simulate.dicom import dicom_bytes
-from kneerisk.simulate.look import LOOKS, Syntax
 from kneerisk.simulate.radiograph import SimulatedRadiograph, simulate_radiograph
+from kneerisk.simulate.vendors import LOOKS, Syntax
 
 HERE = Path(__file__).parent
 COHORT = HERE / "cohort"

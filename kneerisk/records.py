@@ -67,6 +67,11 @@ class Radiograph:
     """DICOM PatientID: used as the participant's id with ``--id-from tag``."""
     qc_flags: tuple[str, ...] = ()
 
+    @property
+    def participant_id(self) -> str | None:
+        """The manifest's or path's word, else the header's."""
+        return self.ref.participant_id or self.header_participant_id
+
 
 @dataclass(frozen=True, slots=True)
 class KneeCrop:
@@ -130,3 +135,32 @@ class Refusal:
     sop_instance_uid: str | None = None
     participant_id: str | None = None
     qc_flags: tuple[str, ...] = ()
+
+
+def refuse(
+    seen: Radiograph | KneeCrop,
+    reason: Reason,
+    message: str,
+    *,
+    side: Side | None = None,
+    qc_flags: tuple[str, ...] | None = None,
+) -> Refusal:
+    """The refusal of a radiograph or of one of its knees; all that is known of it goes along.
+
+    Args:
+        seen: what is refused.
+        reason: a code.
+        message: in words a person can act on.
+        side: of a radiograph's knee that was not cut out; a crop's is its own.
+        qc_flags: instead of those of ``seen``.
+    """
+    return Refusal(
+        ref=seen.ref,
+        reason=reason,
+        message=message,
+        side=seen.side if isinstance(seen, KneeCrop) else side,
+        input_sha256=seen.input_sha256,
+        sop_instance_uid=seen.sop_instance_uid,
+        participant_id=seen.participant_id,
+        qc_flags=seen.qc_flags if qc_flags is None else qc_flags,
+    )

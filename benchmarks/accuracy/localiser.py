@@ -24,8 +24,8 @@ from kneerisk_train.films.films import Film, warp
 from kneerisk_train.films.simulated import EVALUATION_SEEDS, as_film
 
 from kneerisk.errors import Reason
+from kneerisk.radiograph.flags import CROPPED_INPUT, INVERSION_DETECTED
 from kneerisk.radiograph.locate.crop import CROP_SIZE, JOINT_IN_CROP, JOINT_WIDTH_MM
-from kneerisk.radiograph.locate.knee_flags import CROPPED_INPUT, INVERSION_DETECTED
 from kneerisk.radiograph.locate.localise import KneeLocaliser
 from kneerisk.records import KneeCrop, Radiograph, RadiographRef, Refusal, SpacingSource
 from kneerisk.simulate.radiograph import simulate_radiograph

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 import typer
 
 if TYPE_CHECKING:
-    from kneerisk.scoring.settings import InputSettings, Shard
+    from kneerisk.radiograph.settings import InputSettings
+    from kneerisk.scoring.settings import Shard
 
 
 class SideChoice(StrEnum):
@@ -149,7 +150,7 @@ def input_settings(
     inputs: list[Path], side: SideChoice, id_from: str, spacing_mm: float | None, invert: InvertChoice
 ) -> InputSettings:
     """The shared data options → settings."""
-    from kneerisk.scoring.settings import InputSettings
+    from kneerisk.radiograph.settings import InputSettings
 
     return InputSettings(
         inputs=tuple(inputs),

@@ -279,8 +279,8 @@ def _tell_plan(recipe: str) -> None:
     import json
 
     import yaml
-    from kneerisk_train.run.plan import plan
     from kneerisk_train.run.recipe import load_recipe
+    from kneerisk_train.stages.dry_run import dry_run
 
     from kneerisk.cli import show
 
@@ -298,7 +298,7 @@ def _tell_plan(recipe: str) -> None:
                 f"{stage.parameters / 1e6:.2f} M parameters ({stage.trained / 1e6:.2f} M trained), "
                 f"{stage.steps} steps of {stage.batch_size}, about {stage.memory / 2**30:.1f} GiB",
             )
-            for stage in plan(resolved)
+            for stage in dry_run(resolved)
         ]
     )
     typer.echo("memory is estimated: states, and activations in bf16; the crops of the cohort come on top")

@@ -10,7 +10,8 @@ import typer
 from kneerisk.cli import options as o
 
 if TYPE_CHECKING:
-    from kneerisk.scoring.settings import InputSettings, RunSettings, StackSettings
+    from kneerisk.radiograph.settings import InputSettings
+    from kneerisk.scoring.settings import RunSettings, StackSettings
 
 
 def validate(

@@ -157,8 +157,9 @@ def verify_against_torch(
     Raises:
         UsageError: the radiographs show no knee.
     """
+    from kneerisk.radiograph.settings import InputSettings
     from kneerisk.scoring.cohort import knee_crops
-    from kneerisk.scoring.settings import InputSettings, StackSettings
+    from kneerisk.scoring.settings import StackSettings
 
     with tempfile.TemporaryDirectory() as scratch, ExitStack() as kept:
         folder = Path(scratch) if data is None else data

@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, fields, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ from kneerisk import __version__
 from kneerisk.errors import ExitCode
 from kneerisk.method.calibration import Calibration
 from kneerisk.method.predict import ForecastSettings, StackPredictor
+from kneerisk.radiograph.settings import InputSettings, Invert
 from kneerisk.records import KneeCrop, Radiograph, RadiographRef, Refusal
 from kneerisk.scoring.chain import Item, Knee, Known, Localise, Rooms, Walk, locate
 from kneerisk.scoring.clock import Clock
@@ -23,7 +23,7 @@ from kneerisk.scoring.outputs import table
 from kneerisk.scoring.outputs.run_report import write_run_report
 from kneerisk.scoring.outputs.summary import Summary
 from kneerisk.scoring.run import Progress, score_images
-from kneerisk.scoring.settings import InputSettings, Invert, RunSettings, StackSettings, fingerprint
+from kneerisk.scoring.settings import RunSettings, StackSettings, fingerprint
 
 if TYPE_CHECKING:
     import polars as pl
@@ -47,11 +47,10 @@ def score_cohort(
         UsageError, StackError, NoEngineError: before anything is scored.
         StoppedOnErrorError: see :func:`kneerisk.scoring.run.score_images`.
     """
-    from kneerisk.radiograph.sources.scan import Skipped
+    from kneerisk.radiograph.knees import list_images
 
-    skipped = Skipped()
     clock = Clock()
-    images = _scan(inputs, skipped)
+    images, skipped = list_images(inputs)
     with ExitStack() as resources:
         with clock.stage("load"):
             rooms = resources.enter_context(open_rooms(inputs, networks, run, clock))
@@ -97,6 +96,7 @@ def open_rooms(
     inputs: InputSettings, networks: StackSettings, run: RunSettings, clock: Clock
 ) -> Iterator[Rooms]:
     """Everything the chain needs, its networks open."""
+    from kneerisk.radiograph.knees import reader
     from kneerisk.stack.stack import Stack
 
     stack = Stack.load(networks.stack)
@@ -121,7 +121,7 @@ def open_rooms(
         )
         unet = runners[forecaster]  # the encoder may keep to fp32 whatever is asked
         yield Rooms(
-            read=_reader(inputs),
+            read=reader(inputs),
             localise=resources.enter_context(_open_localiser(stack, networks, inputs.invert)),
             predictor=predictor,
             parallel=min(runner.parallel for runner in runners.values()),
@@ -184,13 +184,12 @@ class Validation:
 
 def validate_cohort(inputs: InputSettings, networks: StackSettings, run: RunSettings) -> Iterator[Validation]:
     """Walk a cohort as ``score`` would, up to its knees; yields the count as it grows. Nothing is written."""
-    from kneerisk.radiograph.sources.scan import Skipped
+    from kneerisk.radiograph.knees import list_images, reader
     from kneerisk.stack.stack import Stack
 
-    skipped = Skipped()
-    images = _scan(inputs, skipped)
+    images, skipped = list_images(inputs)
     with _open_localiser(Stack.load(networks.stack), networks, inputs.invert) as localise:
-        yield from validate_images(images, skipped.counts, _reader(inputs), localise, run)
+        yield from validate_images(images, skipped.counts, reader(inputs), localise, run)
 
 
 def validate_images(
@@ -217,13 +216,13 @@ def validate_images(
 
 def knee_crops(inputs: InputSettings, networks: StackSettings, limit: int = 64) -> list[KneeCrop]:
     """The first knees that a scoring run would find, cut out and not scored."""
-    from kneerisk.radiograph.sources.scan import Skipped
+    from kneerisk.radiograph.knees import list_images, reader
     from kneerisk.stack.stack import Stack
 
     crops: list[KneeCrop] = []
     with _open_localiser(Stack.load(networks.stack), networks, inputs.invert) as localise:
-        images = enumerate(_scan(inputs, Skipped()))
-        for image in locate(images, _reader(inputs), localise, Walk(workers=1), Clock()):
+        images, _ = list_images(inputs)
+        for image in locate(enumerate(images), reader(inputs), localise, Walk(workers=1), Clock()):
             if not isinstance(image, Known):
                 crops += [knee.crop for knee in image.knees if isinstance(knee, Knee)]
             if len(crops) >= limit:
@@ -231,26 +230,12 @@ def knee_crops(inputs: InputSettings, networks: StackSettings, limit: int = 64) 
     return crops[:limit]
 
 
-def _scan(inputs: InputSettings, skipped: Any) -> Iterator[Item]:
-    from kneerisk.radiograph.sources.scan import scan
-
-    return scan(inputs.inputs, id_from=inputs.id_from, side=inputs.side, skipped=skipped)
-
-
-def _reader(inputs: InputSettings) -> Callable[[RadiographRef], Radiograph | Refusal]:
-    from kneerisk.radiograph.decode.read import read
-
-    return partial(read, spacing_mm=inputs.spacing_mm, invert=inputs.invert)
-
-
 @contextmanager
 def _open_localiser(stack: Stack, networks: StackSettings, invert: Invert) -> Iterator[Localise]:
-    """``--side`` is in the references already, where a manifest's own side goes before it."""
-    from kneerisk.radiograph.locate.localise import KneeLocaliser
+    from kneerisk.radiograph.knees import localiser
 
     with _open(stack, "localiser", networks) as runner:
-        (radiograph,) = runner.spec.inputs
-        yield partial(KneeLocaliser(runner.run, size=radiograph.shape[-1]).localise, invert=invert)
+        yield localiser(runner, invert)
 
 
 def _resolved(stack: Stack, names: Iterable[str], networks: StackSettings) -> StackSettings:

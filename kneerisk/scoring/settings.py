@@ -9,26 +9,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from kneerisk.errors import UsageError
-from kneerisk.records import Side
+from kneerisk.radiograph.settings import InputSettings
 from kneerisk.scoring.outputs.table import format_of
-
-Invert = Literal["auto", "yes", "no"]
-
-
-@dataclass(frozen=True, slots=True)
-class InputSettings:
-    """Which images, and how to understand them."""
-
-    inputs: tuple[Path, ...]
-    side: Side | Literal["both"] | None = None
-    """``None``: by header, manifest and markers."""
-    id_from: str = "tag"
-    spacing_mm: float | None = None
-    invert: Invert = "auto"
-
-    def __post_init__(self) -> None:
-        if self.spacing_mm is not None and not 0.01 <= self.spacing_mm <= 5:
-            raise UsageError(f"--spacing-mm is millimetres per pixel, 0.01 to 5; got {self.spacing_mm}")
 
 
 @dataclass(frozen=True, slots=True)

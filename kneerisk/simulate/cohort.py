@@ -23,12 +23,13 @@ from kneerisk.errors import KneeriskError, UsageError
 from kneerisk.records import LANDMARKS
 from kneerisk.simulate.dicom import write_dicom
 from kneerisk.simulate.implant import with_implants
-from kneerisk.simulate.layouts.layout import Shot, open_layout
+from kneerisk.simulate.layouts.layout import Shot
+from kneerisk.simulate.layouts.open import open_layout
 from kneerisk.simulate.layouts.plain import readable_grade
-from kneerisk.simulate.look import LOOKS, Look, Syntax
 from kneerisk.simulate.participants import SITES, Participant, Visit, draw_participant
 from kneerisk.simulate.radiograph import SimulatedKnee, SimulatedRadiograph, simulate_radiograph
 from kneerisk.simulate.truth import Row, TruthTable
+from kneerisk.simulate.vendors import LOOKS, Look, Syntax
 
 _NEW_SYSTEM = 36
 """From this month on the first site has another X-ray system."""

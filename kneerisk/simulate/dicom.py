@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from kneerisk.simulate.look import Syntax
 from kneerisk.simulate.radiograph import SimulatedRadiograph
+from kneerisk.simulate.vendors import Syntax
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 from kneerisk.errors import Reason
-from kneerisk.radiograph import flags as file_flags
-from kneerisk.radiograph.locate import knee_flags as flags
+from kneerisk.radiograph import flags
 from kneerisk.radiograph.locate.crop import CROP_SIZE, FIELD_MM, JOINT_IN_CROP
 from kneerisk.radiograph.locate.localise import KneeLocaliser
 from kneerisk.radiograph.locate.peaks import Maps
@@ -267,10 +266,10 @@ class TestInversion:
         localiser = KneeLocaliser(Seer(*BOTH))
         here = crops(localiser.localise(straight, invert="yes"))[0]
         assert here.pixels[0, 0] > here.pixels[-1, -1]
-        read = replace(straight, qc_flags=(file_flags.INVERTED_BY_OPTION,))
+        read = replace(straight, qc_flags=(flags.INVERTED_BY_OPTION,))
         there = crops(localiser.localise(read, invert="yes"))[0]
         assert there.pixels[0, 0] < there.pixels[-1, -1]
-        assert there.qc_flags.count(file_flags.INVERTED_BY_OPTION) == 1
+        assert there.qc_flags.count(flags.INVERTED_BY_OPTION) == 1
 
 
 def test_a_flat_crop_is_flagged() -> None:

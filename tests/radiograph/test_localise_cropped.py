@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kneerisk.radiograph.locate import knee_flags as flags
+from kneerisk.radiograph import flags
 from kneerisk.radiograph.locate.crop import (
     CROP_SIZE,
     JOINT_IN_CROP,

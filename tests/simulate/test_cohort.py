@@ -12,7 +12,7 @@ from typing import Any
 import polars as pl
 import pydicom
 import pytest
-from kneerisk_train.prepare.records import KneeKey, Release
+from kneerisk_train.prepare.release import KneeKey, Release
 from kneerisk_train.prepare.releases.folder import open_folder
 from kneerisk_train.prepare.releases.most import open_most
 from kneerisk_train.prepare.releases.oai import open_oai

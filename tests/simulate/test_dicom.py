@@ -6,8 +6,8 @@ import pydicom
 import pytest
 
 from kneerisk.simulate.dicom import dicom_bytes, write_dicom
-from kneerisk.simulate.look import LOOKS, Syntax
 from kneerisk.simulate.radiograph import SimulatedRadiograph, simulate_radiograph
+from kneerisk.simulate.vendors import LOOKS, Syntax
 
 SYNTAXES: tuple[Syntax, ...] = (
     "explicit-little-endian",

@@ -4,8 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
-from kneerisk.simulate.look import LOOKS
 from kneerisk.simulate.radiograph import SimulatedRadiograph, simulate_radiograph
+from kneerisk.simulate.vendors import LOOKS
 
 
 @cache

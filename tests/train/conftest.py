@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 from kneerisk_train.prepare.pairs import visit_pairs
-from kneerisk_train.prepare.records import KneeKey
+from kneerisk_train.prepare.release import KneeKey
 from kneerisk_train.prepare.write import FORMAT, schema
 
 SIZE = 96

@@ -9,7 +9,7 @@ import pytest
 import torch
 from kneerisk_train.data.knees import Knees
 from kneerisk_train.films.composites import render
-from kneerisk_train.films.samples import Mixture, Samples, look, render_samples, targets
+from kneerisk_train.films.samples import Mixture, Samples, draw_batch, render_samples, targets
 from kneerisk_train.films.simulated import simulated_film
 from kneerisk_train.stages.localiser import localiser_loss
 
@@ -78,7 +78,7 @@ def test_mirrored_looks_swap_the_side_and_reversed_ones_say_so() -> None:
     pixels[0, 20:100, 64:] = 50
     answers = np.full((1, 2, 5), np.nan, np.float32)
     answers[0, 0] = (30, 60, 40, 0, 0)
-    radiographs, knees, inverted = look(Samples(pixels, answers), np.random.default_rng(0), 64)
+    radiographs, knees, inverted = draw_batch(Samples(pixels, answers), np.random.default_rng(0), 64)
     mirrored = knees[:, 0, 3] == 1
     assert mirrored.any() and (~mirrored).any() and inverted.any()
     np.testing.assert_allclose(knees[:, 0, 0].numpy(), np.where(mirrored, SIZE - 1 - 30, 30))

@@ -5,7 +5,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from kneerisk_train.stages.losses import LabelConfig, draw_chances, grade_loss, landmark_loss, soft_grades
+from kneerisk_train.data.labels import LabelConfig, draw_chances
+from kneerisk_train.stages.losses import grade_loss, landmark_loss, soft_grades
 
 
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=9), st.floats(0, 0.4), st.floats(0, 0.4))

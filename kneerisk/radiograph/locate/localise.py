@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
 
 from kneerisk.errors import Reason
-from kneerisk.radiograph import flags as file_flags
-from kneerisk.radiograph.locate import knee_flags as flags
+from kneerisk.radiograph import flags
 from kneerisk.radiograph.locate.crop import (
     FIELD_MM,
     JOINT_WIDTH_MM,
@@ -33,9 +32,8 @@ from kneerisk.radiograph.locate.peaks import (
 )
 from kneerisk.radiograph.locate.recognise import is_cropped_knee, side_from_name
 from kneerisk.radiograph.locate.sides import Missing, Named, Stated, name_sides
-from kneerisk.records import FloatArray, KneeCrop, Radiograph, Refusal, Side
-
-Invert = Literal["auto", "yes", "no"]
+from kneerisk.radiograph.settings import Invert
+from kneerisk.records import FloatArray, KneeCrop, Radiograph, Refusal, refuse
 
 IMPLANT_SCORE = 0.5
 METAL_EDGE = 0.35
@@ -86,9 +84,8 @@ class KneeLocaliser:
             faint = knees_of(maps, to_source, self._size, FAINT_KNEE_SCORE)
             found = faint if is_cropped_knee(radiograph, faint) else []
         if not found:
-            return [
-                _refusal(radiograph, Reason.NO_KNEE_FOUND, self._what_was_seen(pixels, maps), None, noted)
-            ]
+            message = self._what_was_seen(pixels, maps)
+            return [refuse(radiograph, Reason.NO_KNEE_FOUND, message, qc_flags=noted)]
         if is_cropped_knee(radiograph, found):
             noted = (*noted, flags.CROPPED_INPUT)
         elif len(found) == 1:
@@ -96,7 +93,7 @@ class KneeLocaliser:
         asked = side or radiograph.ref.side
         named = name_sides(found, asked, radiograph.side, side_from_name(radiograph.ref.source_path))
         return [
-            _refusal(radiograph, item.reason, item.message, item.side, noted)
+            refuse(radiograph, item.reason, item.message, side=item.side, qc_flags=noted)
             if isinstance(item, Missing)
             else _crop_or_refusal(radiograph, pixels, item, noted)
             for item in named
@@ -129,8 +126,8 @@ class KneeLocaliser:
     ) -> tuple[FloatArray, Maps, FloatArray, tuple[str, ...]]:
         """The pixels bone bright, what the network makes of them, and the flags so far."""
         pixels, noted = radiograph.pixels, radiograph.qc_flags
-        if invert == "yes" and file_flags.INVERTED_BY_OPTION not in noted:
-            pixels, noted = 1 - pixels, (*noted, file_flags.INVERTED_BY_OPTION)
+        if invert == "yes" and flags.INVERTED_BY_OPTION not in noted:
+            pixels, noted = 1 - pixels, (*noted, flags.INVERTED_BY_OPTION)
         maps, to_source = self._see(pixels)
         if invert == "auto" and (reversed_score := float(maps["inverted"][0])) >= INVERTED_SCORE:
             other, _ = self._see(1 - pixels)
@@ -157,13 +154,13 @@ def _crop_or_refusal(
         message = (
             f"the joint looks like metal (score {knee.implant:.2f}): a replaced knee has no grade to read"
         )
-        return _refusal(radiograph, Reason.IMPLANT, message, named.side, noted)
+        return refuse(radiograph, Reason.IMPLANT, message, side=named.side, qc_flags=noted)
     spacing, source = radiograph.spacing_mm, radiograph.spacing_source
     if flags.CROPPED_INPUT in noted:
         cut = whole_as_knee(pixels, mirror=mirror)
     else:
         if (lost := _beyond_border(knee, pixels.shape)) is not None:
-            return _refusal(radiograph, Reason.KNEE_CUT_OFF, lost, named.side, noted)
+            return refuse(radiograph, Reason.KNEE_CUT_OFF, lost, side=named.side, qc_flags=noted)
         if spacing is not None and not _plausible(knee, spacing[1]):
             spacing, source = None, "unknown"
             noted = (*noted, flags.SPACING_IMPLAUSIBLE)
@@ -172,7 +169,7 @@ def _crop_or_refusal(
         cut = cut_knee(pixels, (knee.x, knee.y), _field(knee, spacing), mirror=mirror)
     if (edge := metal_edge(cut.pixels)) >= METAL_EDGE:
         message = f"a large, flat, brightest region ends in a sharp edge ({edge:.2f}): metal in the joint"
-        return _refusal(radiograph, Reason.IMPLANT, message, named.side, noted)
+        return refuse(radiograph, Reason.IMPLANT, message, side=named.side, qc_flags=noted)
     return KneeCrop(
         ref=radiograph.ref,
         side=named.side,
@@ -182,7 +179,7 @@ def _crop_or_refusal(
         spacing_mm=spacing,
         spacing_source=source,
         sop_instance_uid=radiograph.sop_instance_uid,
-        participant_id=radiograph.ref.participant_id or radiograph.header_participant_id,
+        participant_id=radiograph.participant_id,
         qc_flags=(*noted, *_quality(knee, cut)),
     )
 
@@ -231,18 +228,3 @@ def _quality(knee: Found, cut: Cut) -> tuple[str, ...]:
         flags.PARTLY_BLANK: blank > _BLANK_SHARE,
     }
     return tuple(flag for flag, holds in checks.items() if holds)
-
-
-def _refusal(
-    radiograph: Radiograph, reason: Reason, message: str, side: Side | None, noted: tuple[str, ...]
-) -> Refusal:
-    return Refusal(
-        ref=radiograph.ref,
-        reason=reason,
-        message=message,
-        side=side,
-        input_sha256=radiograph.input_sha256,
-        sop_instance_uid=radiograph.sop_instance_uid,
-        participant_id=radiograph.ref.participant_id or radiograph.header_participant_id,
-        qc_flags=noted,
-    )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from kneerisk.errors import Reason
-from kneerisk.radiograph.locate import knee_flags as flags
+from kneerisk.radiograph import flags
 from kneerisk.radiograph.locate.peaks import Found
 from kneerisk.records import Side
 

@@ -1,16 +1,11 @@
-"""What a layout does for a simulated cohort, and the layouts by name."""
+"""What a layout does for a simulated cohort."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol
 
-from kneerisk.errors import UsageError
 from kneerisk.simulate.participants import Participant, Visit
-
-LayoutName = Literal["plain", "oai", "most"]
-LAYOUTS: tuple[LayoutName, ...] = ("plain", "oai", "most")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,31 +46,3 @@ class Layout(Protocol):
     def close(self) -> None:
         """Drop tables that are not finished."""
         ...
-
-
-def open_layout(name: str, directory: Path, months: tuple[int, ...], nda: bool) -> Layout:
-    """The layout ``name`` in ``directory``; nothing is written before its ``start``.
-
-    Raises:
-        UsageError: no layout has this name, or the release knows no such visit.
-    """
-    from kneerisk.simulate.layouts.most import MONTHS as MOST_MONTHS
-    from kneerisk.simulate.layouts.most import MostLayout
-    from kneerisk.simulate.layouts.oai import CODES, OaiLayout
-    from kneerisk.simulate.layouts.plain import PlainLayout
-
-    known = {"plain": None, "oai": tuple(CODES), "most": tuple(MOST_MONTHS)}
-    if name not in known:
-        raise UsageError(f"layout is {name!r}; give one of {', '.join(known)}")
-    if nda and name != "oai":
-        raise UsageError("NDA's names are of the oai layout alone: drop --nda, or add --layout oai")
-    allowed = known[name]
-    strange = [] if allowed is None else [month for month in months if month not in allowed]
-    if strange and allowed is not None:
-        raise UsageError(
-            f"the {name} layout has no visit at {', '.join(map(str, strange))} months; "
-            f"it has {', '.join(map(str, allowed))}"
-        )
-    if name == "plain":
-        return PlainLayout(directory)
-    return OaiLayout(directory, months, nda) if name == "oai" else MostLayout(directory, months)

@@ -20,7 +20,7 @@ import numpy as np
 
 from kneerisk.simulate.layouts.layout import Shot
 from kneerisk.simulate.participants import Participant, Visit
-from kneerisk.simulate.tables import TextTables
+from kneerisk.simulate.text_tables import TextTables
 
 MONTHS = {0: 0, 15: 1, 30: 2, 60: 3, 84: 5}
 """Months → the visit's number in names of columns and folders."""

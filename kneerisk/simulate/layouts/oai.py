@@ -25,7 +25,7 @@ import numpy as np
 
 from kneerisk.simulate.layouts.layout import Shot
 from kneerisk.simulate.participants import KneeHistory, KneeVisit, Participant, Visit
-from kneerisk.simulate.tables import TextTables
+from kneerisk.simulate.text_tables import TextTables
 
 CODES = {0: "00", 12: "01", 24: "03", 36: "05", 48: "06", 72: "08", 96: "10"}
 """Months → the visit's code in names of columns, tables and folders."""

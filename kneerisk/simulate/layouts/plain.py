@@ -17,7 +17,7 @@ from pathlib import Path
 
 from kneerisk.simulate.layouts.layout import Shot
 from kneerisk.simulate.participants import KneeHistory, KneeVisit, Participant, Visit
-from kneerisk.simulate.tables import TextTables
+from kneerisk.simulate.text_tables import TextTables
 
 _MANIFEST = ("path", "participant_id", "visit", "side", "kl_0m")
 _KNOWN = ("age", "sex", "bmi", "womac", "injury", "surgery")

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from kneerisk_train.prepare.crops import Cropped
 from kneerisk_train.prepare.prepare import PrepareSettings, prepare
-from kneerisk_train.prepare.records import ReleaseImage
+from kneerisk_train.prepare.release import ReleaseImage
 
 SIZE = 224
 PA = "Bilateral PA Fixed Flexion Knee"

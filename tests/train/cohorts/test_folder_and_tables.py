@@ -15,7 +15,7 @@ from kneerisk_train.data import chen
 from kneerisk_train.data.dataset import PreparedCohort
 from kneerisk_train.prepare.pairs import HORIZONS, visit_pairs
 from kneerisk_train.prepare.prepare import PrepareSettings, prepare
-from kneerisk_train.prepare.records import KneeKey
+from kneerisk_train.prepare.release import KneeKey
 from kneerisk_train.prepare.releases.folder import open_folder
 from kneerisk_train.prepare.releases.tables import Table, code_of, grade_of, is_missing, number_of, side_of
 

@@ -19,7 +19,7 @@ from kneerisk_train.prepare import staging as staged
 from kneerisk_train.prepare import write
 from kneerisk_train.prepare.pool import crop_all
 from kneerisk_train.prepare.prepare import PrepareSettings, prepare
-from kneerisk_train.prepare.records import ReleaseImage
+from kneerisk_train.prepare.release import ReleaseImage
 
 from kneerisk.errors import KneeriskError, UsageError
 from kneerisk.records import LANDMARKS
@@ -220,8 +220,8 @@ def test_a_radiograph_that_kills_its_worker_costs_itself_alone(
 
 def test_simulated_radiographs_through_the_real_localiser(oai: Path, tmp_path: Path) -> None:
     from kneerisk.simulate.dicom import write_dicom
-    from kneerisk.simulate.look import LOOKS
     from kneerisk.simulate.radiograph import simulate_radiograph
+    from kneerisk.simulate.vendors import LOOKS
 
     truths = {}
     for seed, image in enumerate(sorted(oai.glob("00m/*/900000[12]/*/*01/001"))):

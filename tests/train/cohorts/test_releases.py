@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from kneerisk_train.prepare.records import KneeKey, Reading
+from kneerisk_train.prepare.release import KneeKey, Reading
 from kneerisk_train.prepare.releases.most import open_most
 from kneerisk_train.prepare.releases.oai import month_of_path, open_oai
 

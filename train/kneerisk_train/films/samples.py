@@ -1,4 +1,4 @@
-"""The localiser's samples: rendered once, kept as bytes, varied at every look."""
+"""The localiser's samples: rendered once, kept as bytes, varied in every batch."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def _store(film: Film, pixels: npt.NDArray[np.uint8], answers: npt.NDArray[np.fl
         row[:] = knee
 
 
-def look(samples: Samples, rng: np.random.Generator, batch: int) -> tuple[Tensor, Tensor, Tensor]:
+def draw_batch(samples: Samples, rng: np.random.Generator, batch: int) -> tuple[Tensor, Tensor, Tensor]:
     """A batch at random, mirrored (sides swapped) or with its grey scale reversed at times.
 
     Returns:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kneerisk_train.paper.experiments import Findings, Outcome
-from kneerisk_train.run.look import side_by_side
+from kneerisk_train.run.pictures import side_by_side
 from kneerisk_train.run.session import Session
 
 _PAPER = "arXiv 2506.14560"

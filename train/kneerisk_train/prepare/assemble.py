@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from kneerisk_train.prepare.crops import Cropped
 from kneerisk_train.prepare.pairs import VisitPairs, visit_pairs
-from kneerisk_train.prepare.records import KneeKey, Release
+from kneerisk_train.prepare.release import KneeKey, Release
 from kneerisk_train.prepare.staging import Staging
 
 _IMAGES, _KNEES, _READ, _ROWS = (
@@ -29,7 +29,7 @@ class Kept:
 
 
 @dataclass(frozen=True)
-class Plan:
+class Chosen:
     """Which crops go where: row → knee, in the manifest's order."""
 
     keys: list[KneeKey]
@@ -37,7 +37,7 @@ class Plan:
     pairs: VisitPairs
 
 
-def plan(release: Release, staging: Staging) -> Plan:
+def choose_crops(release: Release, staging: Staging) -> Chosen:
     """Choose one crop for each knee and visit, and account for everything else.
 
     Of several radiographs of a knee and visit the one with the lowest rank that gave a crop is kept.
@@ -72,7 +72,7 @@ def plan(release: Release, staging: Staging) -> Plan:
     for _ in keys:
         ledger.add(_KNEES, "in the manifest")
     _count_readings(release, kept, refused, visits_refused)
-    return Plan(keys, kept, visit_pairs(keys))
+    return Chosen(keys, kept, visit_pairs(keys))
 
 
 def _count_readings(

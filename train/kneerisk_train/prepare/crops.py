@@ -20,7 +20,7 @@ import numpy.typing as npt
 from kneerisk.errors import Reason
 from kneerisk.method.exposure import equalise
 from kneerisk.records import KneeCrop, Radiograph, RadiographRef, Refusal, Side
-from kneerisk_train.prepare.records import ReleaseImage
+from kneerisk_train.prepare.release import ReleaseImage
 
 COMPRESSION = 4
 """zlib's level: the crops are compressed where they are cut, and stored as they are."""
@@ -60,22 +60,22 @@ class CropSetup:
         """The localiser, open on one thread: processes, not threads, keep the cores busy."""
         import cv2
 
-        from kneerisk.radiograph.locate.localise import KneeLocaliser
+        from kneerisk.radiograph.knees import as_one_knee, localiser
         from kneerisk.stack.stack import Stack
 
         cv2.setNumThreads(1)
         if self.cropped:
-            yield lambda image: crop(self.root, image, _as_it_is)
+            yield lambda image: crop(self.root, image, as_one_knee)
             return
         with Stack.load(self.stack).open("localiser", threads=1) as runner:
-            (radiograph,) = runner.spec.inputs
-            localiser = KneeLocaliser(runner.run, size=radiograph.shape[-1])
-            yield lambda image: crop(self.root, image, localiser.localise)
+            localise = localiser(runner)
+            yield lambda image: crop(self.root, image, localise)
 
 
 def crop(root: Path, image: ReleaseImage, localise: Localise) -> list[Cropped]:
     """Read one radiograph and cut its knees out; never empty, never raises for a bad file."""
-    from kneerisk.radiograph.decode.read import read
+    from kneerisk.radiograph.knees import reader
+    from kneerisk.radiograph.settings import InputSettings
 
     ref = RadiographRef(
         path=root / image.path,
@@ -85,7 +85,8 @@ def crop(root: Path, image: ReleaseImage, localise: Localise) -> list[Cropped]:
         side=image.side,
     )
     try:
-        radiograph = read(ref, invert="yes" if image.inverted else "auto")
+        settings = InputSettings((ref.path,), invert="yes" if image.inverted else "auto")
+        radiograph = reader(settings)(ref)
         if isinstance(radiograph, Refusal):
             return [_refused(radiograph)]
         if image.spacing_mm is not None:
@@ -101,29 +102,6 @@ def crop(root: Path, image: ReleaseImage, localise: Localise) -> list[Cropped]:
 def unpack(pixels: bytes, size: int) -> npt.NDArray[np.uint8]:
     """Compressed bytes → uint8 [size, size]."""
     return np.frombuffer(zlib.decompress(pixels), np.uint8).reshape(size, size)
-
-
-def _as_it_is(radiograph: Radiograph) -> list[KneeCrop | Refusal]:
-    from kneerisk.radiograph.locate.crop import whole_as_knee
-    from kneerisk.radiograph.locate.recognise import side_from_name
-
-    side = radiograph.ref.side or radiograph.side or side_from_name(radiograph.ref.source_path)
-    if side not in ("L", "R"):
-        message = "the crop's side is unknown: give a manifest with a side column, or end its name in L or R"
-        return [Refusal(radiograph.ref, Reason.SIDE_UNKNOWN, message, input_sha256=radiograph.input_sha256)]
-    cut = whole_as_knee(radiograph.pixels, mirror=side == "L")
-    return [
-        KneeCrop(
-            ref=radiograph.ref,
-            side="L" if side == "L" else "R",
-            pixels=cut.pixels,
-            to_source=cut.to_source,
-            input_sha256=radiograph.input_sha256,
-            spacing_mm=radiograph.spacing_mm,
-            spacing_source=radiograph.spacing_source,
-            qc_flags=radiograph.qc_flags,
-        )
-    ]
 
 
 def _cropped(knee: KneeCrop) -> Cropped:

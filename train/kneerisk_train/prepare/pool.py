@@ -15,7 +15,7 @@ from typing import Protocol
 
 from kneerisk.errors import Reason
 from kneerisk_train.prepare.crops import Cropped
-from kneerisk_train.prepare.records import ReleaseImage
+from kneerisk_train.prepare.release import ReleaseImage
 
 Item = tuple[int, ReleaseImage]
 Done = tuple[int, list[Cropped]]

@@ -12,10 +12,10 @@ from typing import Any
 
 from kneerisk import __version__
 from kneerisk.errors import KneeriskError, UsageError
-from kneerisk_train.prepare.assemble import plan
+from kneerisk_train.prepare.assemble import choose_crops
 from kneerisk_train.prepare.crops import CropSetup
 from kneerisk_train.prepare.pool import Setup, crop_all
-from kneerisk_train.prepare.records import Kind, Release, ReleaseImage
+from kneerisk_train.prepare.release import Kind, Release, ReleaseImage
 from kneerisk_train.prepare.releases.landmarks import Landmarks
 from kneerisk_train.prepare.staging import FOLDER, Staging, open_staging, remove
 from kneerisk_train.prepare.write import OUTPUTS, SUMMARY, write_outputs, writing
@@ -101,7 +101,7 @@ def prepare(settings: PrepareSettings, setup: Setup | None = None) -> Iterator[P
     setup = setup or CropSetup(release.root, settings.stack, settings.cropped)
     with writing(settings.out), open_staging(settings.out, marks) as staging:
         yield from _crop(release, staging, setup, settings.workers)
-        chosen = plan(release, staging)
+        chosen = choose_crops(release, staging)
         if chosen.keys:
             summary = write_outputs(settings.out, release, chosen, staging, landmarks, provenance, CROP_SIZE)
     remove(settings.out)

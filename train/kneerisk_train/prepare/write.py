@@ -23,9 +23,9 @@ import numpy as np
 
 from kneerisk.errors import KneeriskError
 from kneerisk.records import LANDMARKS
-from kneerisk_train.prepare.assemble import Plan
+from kneerisk_train.prepare.assemble import Chosen
 from kneerisk_train.prepare.crops import COMPRESSION
-from kneerisk_train.prepare.records import Release
+from kneerisk_train.prepare.release import Release
 from kneerisk_train.prepare.releases.landmarks import Landmarks
 from kneerisk_train.prepare.staging import Staging
 
@@ -61,7 +61,7 @@ def writing(out: Path) -> Iterator[None]:
 def write_outputs(
     out: Path,
     release: Release,
-    chosen: Plan,
+    chosen: Chosen,
     staging: Staging,
     landmarks: Landmarks,
     provenance: Mapping[str, Any],
@@ -108,7 +108,7 @@ def write_outputs(
 def _write_knees(
     path: Path,
     release: Release,
-    chosen: Plan,
+    chosen: Chosen,
     staging: Staging,
     landmarks: Landmarks,
     provenance: Mapping[str, Any],
@@ -155,7 +155,7 @@ def _write_knees(
     return marked
 
 
-def _manifest(release: Release, chosen: Plan, marked: list[bool]) -> pl.DataFrame:
+def _manifest(release: Release, chosen: Chosen, marked: list[bool]) -> pl.DataFrame:
     """One row a knee and visit, in the order of ``knees.h5``."""
     import polars as pl
 

@@ -25,9 +25,9 @@ import torch
 from torch import Tensor, nn
 
 from kneerisk.errors import KneeriskError, UsageError
-from kneerisk_train.run.journal import Journal, Picture
 from kneerisk_train.run.recipe import OptimConfig
 from kneerisk_train.run.session import Session, fingerprint
+from kneerisk_train.run.training_log import Picture, TrainingLog
 
 log = logging.getLogger(__name__)
 
@@ -150,7 +150,7 @@ def fit(session: Session, stage: Stage) -> nn.Module:
         )
         return stage.batch(step, rng)
 
-    with Journal(session.out, stage.name, first, write=fabric.is_global_zero) as journal:
+    with TrainingLog(session.out, stage.name, first, write=fabric.is_global_zero) as training_log:
         threads = session.recipe.loader_threads
         loaded = prefetch(batch, first, config.steps, ahead=2 * threads + 1, threads=threads)
         waited, began, told = 0.0, time.monotonic(), time.monotonic()
@@ -177,7 +177,7 @@ def fit(session: Session, stage: Stage) -> nn.Module:
                     f"{stage.name}: the loss is {value} at step {step}; lower its learning_rate or use "
                     "--precision fp32 (the checkpoint before it is kept)"
                 )
-            journal.step(step, rate, value, {name: float(term.detach()) for name, term in terms.items()})
+            training_log.step(step, rate, value, {name: float(term.detach()) for name, term in terms.items()})
             if fabric.is_global_zero:
                 checkpoint.save(step + 1, session.checkpoint_seconds)
             now, last = time.monotonic(), step + 1 == config.steps
@@ -190,7 +190,7 @@ def fit(session: Session, stage: Stage) -> nn.Module:
                 )
             due = stage.figures_every and (step + 1) % stage.figures_every == 0
             if fabric.is_global_zero and (last or due):
-                journal.figures(step + 1, stage.figures(average.module), stage.pictures(average.module))
+                training_log.figures(step + 1, stage.figures(average.module), stage.pictures(average.module))
     if fabric.is_global_zero:
         checkpoint.save(config.steps, 0.0)
         _write_aside(weights, average.module.state_dict())

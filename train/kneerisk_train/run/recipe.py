@@ -15,9 +15,9 @@ from kneerisk.models.localiser import LocaliserConfig
 from kneerisk.models.unet import UNetConfig
 from kneerisk.models.vqvae import DecoderConfig, EncoderConfig
 from kneerisk_train.data.augment import AugmentConfig
+from kneerisk_train.data.labels import LabelConfig
 from kneerisk_train.data.splits import SplitConfig
 from kneerisk_train.films.samples import Mixture
-from kneerisk_train.stages.losses import LabelConfig
 
 
 @dataclass(frozen=True)

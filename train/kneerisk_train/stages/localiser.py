@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from kneerisk.errors import UsageError
 from kneerisk.models.localiser import Localiser
-from kneerisk_train.films.samples import look, render_samples, targets
+from kneerisk_train.films.samples import draw_batch, render_samples, targets
 from kneerisk_train.run.loop import Batch, Stage, call, fit, seed_of
 from kneerisk_train.run.session import Session, fingerprint
 from kneerisk_train.stages.initial import load_initial
@@ -75,7 +75,7 @@ def train(session: Session) -> Localiser:
         load_initial(session.initial, {NAME: module})
 
     def batch(step: int, rng: np.random.Generator) -> Batch:
-        radiographs, knees, inverted = look(samples, rng, config.optim.batch_size)
+        radiographs, knees, inverted = draw_batch(samples, rng, config.optim.batch_size)
         return radiographs.contiguous(memory_format=torch.channels_last), knees, inverted
 
     def terms(training: nn.Module, arrays: Batch) -> dict[str, Tensor]:

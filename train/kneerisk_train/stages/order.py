@@ -68,7 +68,7 @@ def run(name: str, session: Session) -> None:
             raise UsageError(f"no stage {name!r}: known are {', '.join(STAGES)} and all")
         wanted = [name]
     for stage in wanted:
-        importlib.import_module(f"train.{stage}").train(session)
+        importlib.import_module(f"kneerisk_train.stages.{stage}").train(session)
 
 
 def _log_to(path: Path, *, quiet: bool) -> None:

@@ -20,14 +20,15 @@ from kneerisk.models.classifier import Classifier
 from kneerisk.models.vqvae import Decoder, Encoder
 from kneerisk_train.data.augment import augment
 from kneerisk_train.data.knees import Knees
-from kneerisk_train.run.journal import Picture
-from kneerisk_train.run.look import marked_crops, side_by_side
+from kneerisk_train.data.labels import draw_chances
 from kneerisk_train.run.loop import Batch, Stage, channels_last, fit, seed_of
+from kneerisk_train.run.pictures import marked_crops, side_by_side
 from kneerisk_train.run.recipe import Recipe
 from kneerisk_train.run.session import Session
+from kneerisk_train.run.training_log import Picture
 from kneerisk_train.stages.initial import load_initial
 from kneerisk_train.stages.lite0 import load_imagenet
-from kneerisk_train.stages.losses import draw_chances, grade_loss, landmark_loss
+from kneerisk_train.stages.losses import grade_loss, landmark_loss
 
 NAME = "vqvae"
 _BATCH = 64

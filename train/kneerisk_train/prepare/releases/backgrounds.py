@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from kneerisk_train.prepare.ledger import Ledger
-from kneerisk_train.prepare.records import Background
+from kneerisk_train.prepare.release import Background
 from kneerisk_train.prepare.releases.tables import Row, Table, is_missing, number_of, sex_of, yes_of
 
 T = TypeVar("T")

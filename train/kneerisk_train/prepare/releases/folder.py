@@ -28,7 +28,7 @@ from typing import Literal
 from kneerisk.errors import UsageError
 from kneerisk.records import Side
 from kneerisk_train.prepare.ledger import Ledger
-from kneerisk_train.prepare.records import Background, KneeKey, Reading, Release, ReleaseImage
+from kneerisk_train.prepare.release import Background, KneeKey, Reading, Release, ReleaseImage
 from kneerisk_train.prepare.releases.tables import (
     Row,
     Table,

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from kneerisk.errors import UsageError
 from kneerisk.records import LANDMARKS, FloatArray
 from kneerisk_train.prepare.ledger import Ledger
-from kneerisk_train.prepare.records import KneeKey
+from kneerisk_train.prepare.release import KneeKey
 from kneerisk_train.prepare.releases.tables import Table, number_of, side_of
 
 _POINTS = tuple(f"{axis}_{name}" for name in LANDMARKS for axis in "XY")

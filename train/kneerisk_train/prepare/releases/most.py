@@ -20,7 +20,7 @@ from pathlib import Path, PurePosixPath
 from kneerisk.errors import UsageError
 from kneerisk.records import Side
 from kneerisk_train.prepare.ledger import Ledger
-from kneerisk_train.prepare.records import Background, KneeKey, Reading, Release, ReleaseImage
+from kneerisk_train.prepare.release import Background, KneeKey, Reading, Release, ReleaseImage
 from kneerisk_train.prepare.releases.backgrounds import Cells, background, read_participants
 from kneerisk_train.prepare.releases.tables import SUFFIXES, Row, Table, grade_of, is_missing, number_of
 from kneerisk_train.prepare.releases.tree import FILES, check_root, is_image, shallow, walk

@@ -19,7 +19,7 @@ from pathlib import Path, PurePosixPath
 
 from kneerisk.errors import UsageError
 from kneerisk_train.prepare.ledger import Ledger
-from kneerisk_train.prepare.records import KneeKey, Reading, Release, ReleaseImage
+from kneerisk_train.prepare.release import KneeKey, Reading, Release, ReleaseImage
 from kneerisk_train.prepare.releases.oai_background import OaiBackground, is_background
 from kneerisk_train.prepare.releases.readings import ReadingRow, choose
 from kneerisk_train.prepare.releases.tables import (

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from kneerisk_train.prepare.ledger import Ledger
-from kneerisk_train.prepare.records import Background, KneeKey
+from kneerisk_train.prepare.release import Background, KneeKey
 from kneerisk_train.prepare.releases.backgrounds import DAYS_A_MONTH, Cells, background, read_participants
 from kneerisk_train.prepare.releases.tables import Row, code_of, number_of, yes_of
 

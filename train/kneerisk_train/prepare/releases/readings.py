@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from kneerisk_train.prepare.ledger import Ledger
-from kneerisk_train.prepare.records import KneeKey, Reading
+from kneerisk_train.prepare.release import KneeKey, Reading
 
 CONTRADICTS = "contradicts another row of its reading project: no grade is taken"
 _PROJECTS = ("15", "37", "42")

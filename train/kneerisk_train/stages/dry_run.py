@@ -20,7 +20,7 @@ _STATE_BYTES = 4 + 4 + 4 + 8
 
 
 @dataclass(frozen=True)
-class StagePlan:
+class StageSize:
     """One stage's size."""
 
     name: str
@@ -38,7 +38,7 @@ class StagePlan:
         return self.trained * _STATE_BYTES + (self.parameters - self.trained) * 8 + self.activations
 
 
-def plan(recipe: Recipe) -> list[StagePlan]:
+def dry_run(recipe: Recipe) -> list[StageSize]:
     """Every stage of a recipe; nothing is allocated (torch's meta device)."""
     size, side = recipe.crop_size, recipe.crop_size // 8
     channels = recipe.vqvae.encoder.latent_channels
@@ -86,16 +86,16 @@ def plan(recipe: Recipe) -> list[StagePlan]:
                 lambda module, batch: module.logits(torch.empty(batch, 1, film, film, device="meta")),
             )
         )
-    return [_plan(recipe, *stage) for stage in stages]
+    return [_size(recipe, *stage) for stage in stages]
 
 
-def _plan(
+def _size(
     recipe: Recipe,
     name: str,
     make: Callable[[], nn.Module],
     optim: OptimConfig,
     forward: Callable[[Any, int], Any],
-) -> StagePlan:
+) -> StageSize:
     with torch.device("meta"):
         module = make().train()
     parameters = sum(p.numel() for p in module.parameters())
@@ -116,4 +116,4 @@ def _plan(
         forward(module, optim.batch_size)
     # Two bytes an element: under autocast convolutions keep bf16.
     activations = sum(2 * tensor.numel() for tensor in saved.values())
-    return StagePlan(name, parameters, parameters - frozen, optim.steps, optim.batch_size, activations)
+    return StageSize(name, parameters, parameters - frozen, optim.steps, optim.batch_size, activations)

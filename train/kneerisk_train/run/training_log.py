@@ -20,11 +20,11 @@ log = logging.getLogger(__name__)
 Picture = npt.NDArray[np.uint8]
 
 
-class Journal:
+class TrainingLog:
     """Of one stage; a context manager.  A process that does not ``write`` keeps none."""
 
     def __init__(self, out: Path, name: str, first: int, *, write: bool = True):
-        """Go on with the journal of a run's folder before step ``first``.
+        """Go on with the log of a run's folder before step ``first``.
 
         What was written after the last checkpoint is taken out: those steps are run again.
         """

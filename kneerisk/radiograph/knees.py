@@ -1,0 +1,74 @@
+"""The front door: what the user named → images → radiographs → the crops of their knees.
+
+Scoring and ``prepare`` come in here. The three steps stay apart, for a file may be known from an earlier run
+before it is read, and reading waits for disks where finding knees computes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import TYPE_CHECKING
+
+from kneerisk.errors import Reason
+from kneerisk.radiograph.decode.read import read
+from kneerisk.radiograph.locate.crop import whole_as_knee
+from kneerisk.radiograph.locate.localise import KneeLocaliser
+from kneerisk.radiograph.locate.recognise import side_from_name
+from kneerisk.radiograph.settings import InputSettings, Invert
+from kneerisk.radiograph.sources.scan import Skipped, scan
+from kneerisk.records import KneeCrop, Radiograph, RadiographRef, Refusal, refuse
+
+if TYPE_CHECKING:
+    from kneerisk_engines.runner import Runner
+
+Read = Callable[[RadiographRef], Radiograph | Refusal]
+Localise = Callable[[Radiograph], list[KneeCrop | Refusal]]
+
+
+def list_images(settings: InputSettings) -> tuple[Iterator[RadiographRef | Refusal], Skipped]:
+    """Every image among the inputs, in a constant order, and what is passed over as they are listed.
+
+    Raises:
+        UsageError: at once: an input does not exist, or a manifest has rows to mend.
+    """
+    skipped = Skipped()
+    found = scan(settings.inputs, id_from=settings.id_from, side=settings.side, skipped=skipped)
+    return found, skipped
+
+
+def reader(settings: InputSettings) -> Read:
+    """What turns one image into a radiograph, or says why it is none; it may be called in threads."""
+    return partial(read, spacing_mm=settings.spacing_mm, invert=settings.invert)
+
+
+def localiser(network: Runner, invert: Invert = "auto") -> Localise:
+    """What cuts the knees out of a radiograph, with an open localiser network; it may be called in threads.
+
+    A side that was asked for is in the references already, where a manifest's own goes before an option's.
+    """
+    (radiograph,) = network.spec.inputs
+    return partial(KneeLocaliser(network.run, size=radiograph.shape[-1]).localise, invert=invert)
+
+
+def as_one_knee(radiograph: Radiograph) -> list[KneeCrop | Refusal]:
+    """An image that is one knee's crop already, taken as it is: no network looks at it."""
+    side = radiograph.ref.side or radiograph.side or side_from_name(radiograph.ref.source_path)
+    if side != "L" and side != "R":
+        message = "the crop's side is unknown: give a manifest with a side column, or end its name in L or R"
+        return [refuse(radiograph, Reason.SIDE_UNKNOWN, message)]
+    cut = whole_as_knee(radiograph.pixels, mirror=side == "L")
+    return [
+        KneeCrop(
+            ref=radiograph.ref,
+            side=side,
+            pixels=cut.pixels,
+            to_source=cut.to_source,
+            input_sha256=radiograph.input_sha256,
+            spacing_mm=radiograph.spacing_mm,
+            spacing_source=radiograph.spacing_source,
+            sop_instance_uid=radiograph.sop_instance_uid,
+            participant_id=radiograph.participant_id,
+            qc_flags=radiograph.qc_flags,
+        )
+    ]
