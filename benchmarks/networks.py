@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
+from kneerisk_engines.openvino_backend import import_openvino
 from kneerisk_engines.runner import Runner
 
 from kneerisk.stack.stack import Stack
@@ -125,8 +126,7 @@ def gflop_an_item(stack: Stack, name: str) -> float:
 
 def layer_shares(stack: Stack, name: str, precision: str) -> tuple[float, float]:
     """Shares of OpenVINO's time in dense and in depthwise layers; the rest moves memory."""
-    import openvino as ov
-
+    ov = import_openvino()
     settings = {
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16"}[precision],

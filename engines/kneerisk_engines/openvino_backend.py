@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import queue
+import sys
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +17,18 @@ from kneerisk_engines.spec import Array, ComponentSpec
 _WAVES = ("Sin", "Cos")
 _LARGEST_LAYER = 2 << 20
 """Bytes of an item's largest layer output, about what a core's cache holds: above it, items go one by one."""
+
+
+def import_openvino() -> Any:
+    """The package ``openvino``, silent.
+
+    As it stands, importing it posts an event with a lasting client id to an analytics host, and keeps that id
+    in the user's home.  Where ``openvino_telemetry`` cannot be imported it takes a stub of its own instead.
+    """
+    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
+    import openvino
+
+    return openvino
 
 
 class OpenVINORunner(Runner):
@@ -36,8 +49,7 @@ class OpenVINORunner(Runner):
         threads: int | None = None,
         parallel: int = 1,
     ) -> None:
-        import openvino as ov
-
+        ov = import_openvino()
         core = ov.Core()
         chosen = _choose_precision(core, precision)
         settings: dict[str, Any] = {
@@ -115,8 +127,7 @@ def _split_waves(model: Any) -> Any:
     A bf16 model rounds an angle to 8 bits before it takes its sine: a time embedding's angle of 900 rad is
     then off by up to 2.  The part that is cut off runs in float32, and its sines become inputs of the rest.
     """
-    import openvino as ov
-
+    ov = import_openvino()
     prefix = model.clone()
     waves = [op for op in prefix.get_ordered_ops() if op.get_type_name() in _WAVES]
     if not waves:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from kneerisk_engines import ArrayMismatchError, BackendUnavailableError, EngineError, open_runner
 from kneerisk_engines.batches import run_in_batches
+from kneerisk_engines.openvino_backend import import_openvino
 from kneerisk_engines.parity import Parity, compare
 
 # Of tiny untrained networks with values of order 1; a bf16 number has 8 bits of mantissa.
@@ -15,7 +16,7 @@ BF16 = 0.1
 
 
 def bf16_here() -> bool:
-    import openvino as ov
+    ov = import_openvino()
 
     return "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 

@@ -6,6 +6,7 @@ import numpy as np
 import onnx
 import pytest
 from kneerisk_engines.errors import BackendUnavailableError, EngineError
+from kneerisk_engines.openvino_backend import import_openvino
 from kneerisk_engines.tensorrt.typed_graph import low_operations, typed_graph
 
 STACK = Path(__file__).parents[2] / "kneerisk" / "stacks" / "compact"
@@ -13,7 +14,7 @@ STACK = Path(__file__).parents[2] / "kneerisk" / "stacks" / "compact"
 
 def run(model: onnx.ModelProto, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """By OpenVINO, in the types that the graph has."""
-    import openvino as ov
+    ov = import_openvino()
 
     core = ov.Core()
     compiled = core.compile_model(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +13,7 @@ import pytest
 from pydicom import uid
 
 from kneerisk.radiograph import flags
+from kneerisk.radiograph.decode import decoders
 from kneerisk.radiograph.decode.decoders import StreamSizeError, UnsupportedSyntaxError, VideoError, decode
 from kneerisk.radiograph.decode.quiet import Quiet
 
@@ -157,3 +161,32 @@ def test_pydicom_s_own_files_decode_as_pydicom_decodes_them():
         with Quiet():
             expected = ds.pixel_array
         np.testing.assert_array_equal(decode(ds)[0], expected, err_msg=name)
+
+
+def test_threads_that_decode_their_first_files_at_once_lose_none(monkeypatch):
+    """pydicom refuses a plug-in that is there: two threads that both see it missing must not both add it."""
+    asked = threading.Barrier(2)
+
+    class Decoder:
+        def __init__(self):
+            self.plugins = []
+
+        @property
+        def available_plugins(self):
+            seen = tuple(self.plugins)
+            with suppress(threading.BrokenBarrierError):  # a thread that comes alone waits for none
+                asked.wait(0.3)
+            return seen
+
+        def add_plugin(self, label, where):
+            if label in self.plugins:
+                raise ValueError(f"'Decoder' already has a plugin named '{label}'")
+            self.plugins.append(label)
+
+    one = Decoder()
+    monkeypatch.setattr("pydicom.pixels.decoders.base.get_decoder", lambda uid: one)
+    monkeypatch.setattr(decoders, "DECODER_DEPENDENCIES", {uid.JPEG2000: ()})
+    with ThreadPoolExecutor(2) as pool:
+        for done in [pool.submit(decoders._plug_in) for _ in range(2)]:
+            done.result()
+    assert one.plugins == ["kneerisk", "kneerisk-lenient"]

@@ -7,7 +7,7 @@ side by side. GDCM, slower but lenient, is asked, in its own process, where imag
 
 from __future__ import annotations
 
-from functools import cache
+import threading
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -39,6 +39,7 @@ _JPEG_2000 = (
 _RLE = "1.2.840.10008.1.2.5"
 _LABEL = "kneerisk"
 _LENIENT = "kneerisk-lenient"
+_plugging_in = threading.Lock()
 
 DECODER_DEPENDENCIES = {
     **dict.fromkeys((*_JPEG, *_JPEG_2000), ("imagecodecs>=2024.1.1",)),
@@ -168,16 +169,20 @@ def decode_frame(src: bytes, runner: DecodeRunner) -> bytes | bytearray:
     return np.ascontiguousarray(pixels).tobytes()
 
 
-@cache
 def _plug_in() -> None:
-    """Make `decode_frame` known to pydicom under the label "kneerisk", for every syntax it reads, once."""
+    """Make `decode_frame` known to pydicom under the label "kneerisk", for every syntax it reads, once.
+
+    Threads read files side by side: without the lock two of them add the same plug-in, and the one that
+    comes second loses its file.
+    """
     from pydicom.pixels.decoders.base import get_decoder
 
-    for uid in DECODER_DEPENDENCIES:
-        decoder = get_decoder(uid)
-        if _LABEL not in decoder.available_plugins:
-            decoder.add_plugin(_LABEL, (__name__, "decode_frame"))
-            decoder.add_plugin(_LENIENT, (__name__, "decode_lenient"))
+    with _plugging_in:
+        for uid in DECODER_DEPENDENCIES:
+            decoder = get_decoder(uid)
+            if _LABEL not in decoder.available_plugins:
+                decoder.add_plugin(_LABEL, (__name__, "decode_frame"))
+                decoder.add_plugin(_LENIENT, (__name__, "decode_lenient"))
 
 
 def _own_bits(pixels: npt.NDArray[Any], ds: Dataset) -> npt.NDArray[Any]:
