@@ -52,7 +52,7 @@ def test_networks_are_counted_as_often_as_scoring_calls_them() -> None:
     from kneerisk.radiograph.settings import InputSettings
 
     from benchmarks.networks import calls_a_knee
-    from kneerisk.method.predict import ForecastSettings, StackPredictor
+    from kneerisk.method.predict import ForecastSettings, ForwardPass, StackPredictor
     from kneerisk.scoring.cohort import knee_crops
     from kneerisk.scoring.settings import StackSettings
     from kneerisk.stack.stack import Stack
@@ -72,13 +72,13 @@ def test_networks_are_counted_as_often_as_scoring_calls_them() -> None:
 
             return run
 
-        predictor = StackPredictor(
+        forward = ForwardPass(
             {name: counted(name) for name in description.networks(steps)},
-            ForecastSettings(steps),
             forecaster=description.forecaster(steps),
             micro_batch=1,
             grade_zooms=description.grade_zooms,
         )
+        predictor = StackPredictor(forward, ForecastSettings(steps))
         (crop,) = knee_crops(
             InputSettings((ROOT / "examples" / "cohort",), id_from="folder"), StackSettings(), limit=1
         )

@@ -26,10 +26,11 @@ import numpy.typing as npt
 import polars as pl
 from kneerisk_train.data import chen
 from kneerisk_train.publish.figures import auc_interval
-from kneerisk_train.publish.forecast import Networks
+from kneerisk_train.publish.forecast import grade_crops, open_networks, views_of
 from sklearn.metrics import cohen_kappa_score, roc_auc_score
 
 from kneerisk.method.calibration import Calibration
+from kneerisk.method.predict import ForecastSettings
 from kneerisk.method.risk import evidence_above, risk_of_rise
 from kneerisk.records import LANDMARKS
 from kneerisk.stack.stack import Stack
@@ -125,14 +126,12 @@ def steps(stack: Stack, data: Path, knees: int) -> list[dict[str, object]]:
     """Risks at fewer steps against those of the most, same noise."""
     val = chen.load(data, "val")
     calibration = Calibration.from_mapping(stack.calibration())
-    with Networks(stack) as networks:
-        crops = val.pixels[:: max(1, len(val.grade) // knees)]
-        latent = networks.encode(crops)["latent"]
-        now = networks.grade(crops, latent)["kl"]
-        futures = {}
-        for count in STEPS:
-            future = networks.future(latent, count)
-            futures[count] = networks.run("classifier_12m", {"latent": future})["kl"]
+    crops = val.pixels[:: max(1, len(val.grade) // knees)]
+    futures = {}
+    for count in STEPS:
+        with open_networks(stack, count) as networks:
+            said = networks.forecast(views_of(networks, crops), ForecastSettings(count))
+        now, futures[count] = said.p_now, said.p_12m[:, 0]
     most = STEPS[-1]
     rows: list[dict[str, object]] = []
     for count in STEPS:
@@ -159,10 +158,9 @@ def steps(stack: Stack, data: Path, knees: int) -> list[dict[str, object]]:
 def rebuilt(stack: Stack, data: Path) -> dict[str, float]:
     """Grade the decoder's pictures of the val knees as if they were radiographs (a check of the paper's)."""
     val = chen.load(data, "val")
-    with Networks(stack) as networks:
-        latent = networks.encode(val.pixels)["latent"]
-        pictures = networks.run("decoder", {"latent": latent})["radiograph"][:, 0].clip(0, 1)
-        again = networks.grade(pictures, networks.encode(pictures)["latent"])["kl"]
+    with open_networks(stack) as networks:
+        latent = networks.encode(views_of(networks, val.pixels)[:, 0])["latent"]
+        again = grade_crops(networks, networks.decode(latent))["kl"]
     return {
         "knees": len(val.grade),
         "auc_one_against_rest": float(

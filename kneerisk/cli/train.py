@@ -156,41 +156,6 @@ def publish(
 
 
 @app.command()
-def distil(
-    stack: Annotated[
-        str, typer.Option(help="Name or folder of the published stack to make faster.", show_default=False)
-    ],
-    data: Data,
-    out: Out,
-    publish_to: Annotated[
-        Path,
-        typer.Option("--publish", metavar="DIR", help="Where the faster stack goes.", show_default=False),
-    ],
-    recipe: RecipeName = "compact",
-    rates: Rates = None,
-    accelerator: AcceleratorOption = Accelerator.AUTO,
-    precision: PrecisionOption = Precision.AUTO,
-    checkpoint_minutes: CheckpointMinutes = 2.0,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a stack that is there.")] = False,
-) -> None:
-    """Teach a U-Net to forecast in one or two steps what a stack's does in many, and publish it."""
-    from kneerisk.errors import UsageError
-
-    if publish_to.exists() and not overwrite:
-        raise UsageError(f"{publish_to} exists: choose another --publish, or add --overwrite")
-    session = _open(data, out, recipe, stack, rates, accelerator, precision, checkpoint_minutes, "distil")
-    from kneerisk_train.distil.distil import publish_student, train
-
-    with _interruptible(out):
-        student = train(session)
-        if session.fabric.is_global_zero:
-            published = publish_student(session, student, publish_to, overwrite=overwrite)
-            typer.echo(
-                f"{publish_to} is the stack {published.name}; steps.json and its card tell how near it is"
-            )
-
-
-@app.command()
 def experiments(
     data: Data,
     out: Annotated[

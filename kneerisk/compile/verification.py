@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from kneerisk_engines.batches import run_in_batches
 from kneerisk_engines.parity import Parity, compare
 from kneerisk_engines.runner import Runner
 
@@ -23,7 +24,7 @@ from kneerisk.errors import UsageError
 from kneerisk.method.calibration import Calibration
 from kneerisk.method.diffusion import draw_noise
 from kneerisk.method.exposure import equalise
-from kneerisk.method.predict import ForecastSettings, StackPredictor
+from kneerisk.method.predict import ForecastSettings, ForwardPass, StackPredictor
 from kneerisk.method.risk import risk_of_rise
 from kneerisk.method.views import resized
 from kneerisk.records import KneeCrop, KneePrediction
@@ -210,7 +211,7 @@ def _inputs(
     """What each component is given: the knees themselves, not random numbers."""
     size = stack.description.crop_size
     pixels = np.stack([equalise(resized(crop.pixels, size)) for crop in crops])[:, None]
-    latent = _in_ones(reference["encoder"], {"radiograph": pixels})["latent"]
+    latent = run_in_batches(reference["encoder"].run, {"radiograph": pixels}, 1)["latent"]
     noise = np.repeat(draw_noise(0, 1, latent.shape[1:]), len(latent), axis=0)
     # Along the sampler's way: noise and signal in all shares.
     times = np.linspace(1.0, 0.05, len(latent)).astype(np.float32)
@@ -223,12 +224,6 @@ def _inputs(
         "classifier_now": {"latent": latent},
         "classifier_12m": {"latent": latent},
     }
-
-
-def _in_ones(runner: Runner, arrays: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
-    count = len(next(iter(arrays.values())))
-    parts = [runner.run({key: array[i : i + 1] for key, array in arrays.items()}) for i in range(count)]
-    return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
 
 
 def _first(array: npt.NDArray[Any], size: int) -> npt.NDArray[Any]:
@@ -251,7 +246,8 @@ def _chain(
         if isinstance(a, KneePrediction) and isinstance(b, KneePrediction)
     ]
     latents = [
-        _in_ones(runners["encoder"], inputs["encoder"])["latent"] for runners in (reference, candidate)
+        run_in_batches(runners["encoder"].run, inputs["encoder"], 1)["latent"]
+        for runners in (reference, candidate)
     ]
     moved = np.abs(latents[0] - latents[1]).max(axis=1) > _SAME_LATENT
     if not both:
@@ -294,14 +290,13 @@ def _predict(
     stack: Stack, runners: Mapping[str, Runner], crops: Sequence[KneeCrop], steps: int
 ) -> Sequence[object]:
     description = stack.description
-    predictor = StackPredictor(
+    forward = ForwardPass(
         {name: runner.run for name, runner in runners.items()},
-        ForecastSettings(steps=steps),
         forecaster=description.forecaster(steps),
         micro_batch=description.micro_batch,
         grade_zooms=description.grade_zooms,
-        crop_size=description.crop_size,
     )
+    predictor = StackPredictor(forward, ForecastSettings(steps=steps), crop_size=description.crop_size)
     return predictor.predict(crops, [predictor.views(crop) for crop in crops])
 
 

@@ -9,13 +9,13 @@ network always runs on micro-batches of one fixed size, the last one padded by r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
+from kneerisk_engines.batches import Run, run_in_batches
 
 from kneerisk.errors import Reason, UsageError
 from kneerisk.method.diffusion import draw_noise, sample
@@ -23,8 +23,6 @@ from kneerisk.method.exposure import equalise
 from kneerisk.method.views import UPSCALE, mean_posterior, resized, upscaled, zoomed
 from kneerisk.records import FloatArray, KneeCrop, KneePrediction, Refusal
 
-Run = Callable[[Mapping[str, npt.NDArray[Any]]], Mapping[str, npt.NDArray[Any]]]
-"""One component: named arrays [B, …] in, named arrays [B, …] out."""
 Stage = Callable[[str], AbstractContextManager[object]]
 
 UNUSUAL_APPEARANCE = "unusual-appearance"
@@ -64,49 +62,147 @@ class ForecastSettings:
             raise UsageError(f"--seed must be 0 or above; got {self.seed}")
 
 
-class StackPredictor:
-    """Runs a stack's components over crops.
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """What a stack's networks say of N knees, S futures each; float32."""
+
+    latent: FloatArray
+    """[N, C, h, w]: z0."""
+    novelty: FloatArray
+    """[N]: how unlike the training radiographs each looks."""
+    future: FloatArray
+    """[N, S, C, h, w]: the sampled ẑ12."""
+    p_now: FloatArray
+    """[N, 5]: P(KL now)."""
+    p_12m: FloatArray
+    """[N, S, 5]: P(KL at 12 months) of each future."""
+    landmarks_now: FloatArray
+    """[N, 16, 2] (x, y), pixels of what the encoder saw."""
+    landmarks_12m: FloatArray
+    """The same at twelve months, mean over the futures."""
+
+
+class ForwardPass:
+    """The forward pass of a stack, whoever asks: scoring, publishing, measuring, verification.
 
     Args:
         components: ``encoder``, a U-Net, ``classifier_now``, ``classifier_12m`` and, to decode, ``decoder``.
-        settings: how the future is sampled.
         forecaster: the U-Net's name among the components.
-        novelty_threshold: above it a knee is flagged ``unusual-appearance``; ``None`` flags nothing.
         micro_batch: items a network call holds, always; a property of the stack, not of the machine.
         grade_zooms: of the crop, at which the grade now is read; a property of the stack too.
-        crop_size: pixels a side that the networks see; ``None`` where crops have that size already.
-        keep_latents: keep z0 and ẑ12 in each prediction (previews and futures need them).
         stage: a clock for each named stage, entered around its work.
     """
 
     def __init__(
         self,
         components: Mapping[str, Run],
-        settings: ForecastSettings,
         *,
         forecaster: str = "unet",
-        novelty_threshold: float | None = None,
         micro_batch: int = 8,
         grade_zooms: Sequence[float] = (1.0,),
-        crop_size: int | None = None,
-        keep_latents: bool = False,
         stage: Stage = lambda name: nullcontext(),
     ) -> None:
         self._components = components
-        self._settings = settings
-        self._unet = components[forecaster]
-        self._novelty_threshold = novelty_threshold
+        self._forecaster = forecaster
         self._micro_batch = micro_batch
         self._closer_looks = tuple(zoom for zoom in grade_zooms if zoom != 1)
+        self._stage = stage
+
+    def views(self, pixels: FloatArray) -> FloatArray:
+        """A crop [S, S] as the encoder sees it, float32 [V, S, S] in 0..1: as it is, then each closer look.
+
+        Args:
+            pixels: of any exposure, float32 or uint16, bone bright.
+        """
+        standard = equalise(pixels)
+        return np.stack([standard, *(zoomed(standard, zoom) for zoom in self._closer_looks)])
+
+    def forecast(self, views: FloatArray, settings: ForecastSettings) -> Forecast:
+        """Everything of N knees from their :meth:`views`, float32 [N, V, S, S]."""
+        with self._stage("encode"):
+            encoded = [self.encode(views[:, look]) for look in range(views.shape[1])]
+        latent = encoded[0]["latent"]
+        with self._stage("forecast"):
+            future = self.futures(latent, settings)
+        with self._stage("classify"):
+            now = self.grade([look["latent"] for look in encoded])
+            later = self.grade_futures(future)
+        return Forecast(
+            latent=latent,
+            novelty=encoded[0]["novelty"],
+            future=future,
+            p_now=now["kl"],
+            p_12m=later["kl"],
+            landmarks_now=now["landmarks"],
+            landmarks_12m=later["landmarks"].mean(axis=1),
+        )
+
+    def encode(self, radiographs: FloatArray) -> dict[str, FloatArray]:
+        """Equalised radiographs float32 [N, S, S] → ``latent`` [N, C, h, w] and ``novelty`` [N]."""
+        return self._run("encoder", {"radiograph": radiographs[:, None]})
+
+    def grade(self, looks: Sequence[FloatArray]) -> dict[str, FloatArray]:
+        """Latents [N, C, h, w] of each look → ``kl`` [N, 5], their mean, and the first's ``landmarks``."""
+        read = [self._run("classifier_now", {"latent": latent}) for latent in looks]
+        return read[0] | {"kl": mean_posterior([look["kl"] for look in read])}
+
+    def futures(self, latent: FloatArray, settings: ForecastSettings) -> FloatArray:
+        """z0 [N, C, h, w] → the sampled ẑ12 [N, samples, C, h, w], all knees from the seed's noise."""
+        count, samples = len(latent), settings.samples
+        current = np.repeat(latent, samples, axis=0)
+        drawn = draw_noise(settings.seed, samples, latent.shape[1:])
+
+        def velocity(noisy: FloatArray, condition: FloatArray, time: FloatArray) -> FloatArray:
+            arrays = {"noisy": noisy, "current": condition, "time": time}
+            return np.asarray(self._run(self._forecaster, arrays)["velocity"], dtype=np.float32)
+
+        future = sample(velocity, current, np.tile(drawn, (count, 1, 1, 1)), settings.steps)
+        return future.reshape(count, samples, *latent.shape[1:])
+
+    def grade_futures(self, futures: FloatArray) -> dict[str, FloatArray]:
+        """ẑ12 [N, samples, C, h, w] → ``kl`` [N, samples, 5] and ``landmarks`` [N, samples, 16, 2]."""
+        count, samples = futures.shape[:2]
+        later = self._run("classifier_12m", {"latent": futures.reshape(-1, *futures.shape[2:])})
+        return {name: values.reshape(count, samples, *values.shape[1:]) for name, values in later.items()}
+
+    def decode(self, latents: FloatArray) -> FloatArray:
+        """Latents float32 [N, C, h, w] → pictures float32 [N, S, S], clipped to 0..1."""
+        return np.clip(self._run("decoder", {"latent": latents})["radiograph"][:, 0], 0.0, 1.0)
+
+    def _run(self, name: str, arrays: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+        return run_in_batches(self._components[name], arrays, self._micro_batch)
+
+
+class StackPredictor:
+    """Crops → predictions, by a stack's forward pass.
+
+    Args:
+        forward: the networks.
+        settings: how the future is sampled.
+        novelty_threshold: above it a knee is flagged ``unusual-appearance``; ``None`` flags nothing.
+        crop_size: pixels a side that the networks see; ``None`` where crops have that size already.
+        keep_latents: keep z0 and ẑ12 in each prediction (previews and futures need them).
+    """
+
+    def __init__(
+        self,
+        forward: ForwardPass,
+        settings: ForecastSettings,
+        *,
+        novelty_threshold: float | None = None,
+        crop_size: int | None = None,
+        keep_latents: bool = False,
+    ) -> None:
+        self._forward = forward
+        self._settings = settings
+        self._novelty_threshold = novelty_threshold
         self._crop_size = crop_size
         self._keep_latents = keep_latents
-        self._stage = stage
 
     def views(self, crop: KneeCrop) -> FloatArray:
         """The crop as the encoder sees it, float32 [V, S, S] in 0..1: as it is, then at each closer look."""
         pixels = crop.pixels if self._crop_size is None else resized(crop.pixels, self._crop_size)
-        standard = equalise(upscaled(pixels) if self._settings.upscale else pixels)
-        return np.stack([standard, *(zoomed(standard, zoom) for zoom in self._closer_looks)])
+        return self._forward.views(upscaled(pixels) if self._settings.upscale else pixels)
 
     def predict(
         self, crops: Sequence[KneeCrop], views: Sequence[FloatArray]
@@ -119,38 +215,24 @@ class StackPredictor:
         """
         if not crops:
             return []
-        with self._stage("encode"):
-            seen = np.stack(views, axis=1)  # [V, N, S, S]
-            encoded = self._run("encoder", {"radiograph": seen.reshape(-1, 1, *seen.shape[2:])})
-        latent, *others = np.split(encoded["latent"], len(seen))
-        with self._stage("forecast"):
-            future = self._forecast(latent)
-        with self._stage("classify"):
-            now = self._run("classifier_now", {"latent": latent})
-            looks = [now["kl"], *(self._run("classifier_now", {"latent": z})["kl"] for z in others)]
-            p_now = mean_posterior(looks)
-            later = self._run("classifier_12m", {"latent": future})
-        n, samples = len(crops), self._settings.samples
-        p_12m = later["kl"].reshape(n, samples, -1)
-        landmarks_12m = later["landmarks"].reshape(n, samples, -1, 2).mean(axis=1)
-        futures = future.reshape(n, samples, *future.shape[1:])
+        forecast = self._forward.forecast(np.stack(views), self._settings)
         results: list[KneePrediction | Refusal] = []
         for i, crop in enumerate(crops):
             prediction = KneePrediction(
-                crop=self._flagged(crop, float(encoded["novelty"][i])),
-                p_now=p_now[i],
-                p_12m=_distribution(p_12m[i]),
-                landmarks_now=self._to_crop(now["landmarks"][i], crop),
-                landmarks_12m=self._to_crop(landmarks_12m[i], crop),
-                latent_now=latent[i] if self._keep_latents else None,
-                latent_12m=futures[i] if self._keep_latents else None,
+                crop=self._flagged(crop, float(forecast.novelty[i])),
+                p_now=forecast.p_now[i],
+                p_12m=_distribution(forecast.p_12m[i]),
+                landmarks_now=self._to_crop(forecast.landmarks_now[i], crop),
+                landmarks_12m=self._to_crop(forecast.landmarks_12m[i], crop),
+                latent_now=forecast.latent[i] if self._keep_latents else None,
+                latent_12m=forecast.future[i] if self._keep_latents else None,
             )
             results.append(prediction if _is_finite(prediction) else _not_finite(crop))
         return results
 
     def decode(self, latents: FloatArray) -> FloatArray:
-        """Latents float32 [B, C, h, w] → pictures float32 [B, S, S], clipped to 0..1."""
-        return np.clip(self._run("decoder", {"latent": latents})["radiograph"][:, 0], 0.0, 1.0)
+        """Latents float32 [B, C, h, w] → pictures float32 [B, S, S] in 0..1."""
+        return self._forward.decode(latents)
 
     def _to_crop(self, landmarks: FloatArray, crop: KneeCrop) -> FloatArray:
         """Landmarks in the networks' input pixels → crop pixels."""
@@ -160,52 +242,10 @@ class StackPredictor:
             centres = (centres + (UPSCALE - 1) * seen / 2) / UPSCALE
         return np.asarray(centres * (crop.pixels.shape[0] / seen) - 0.5, dtype=np.float32)
 
-    def _forecast(self, latent: FloatArray) -> FloatArray:
-        """z0 [N, …] → ẑ12 [N · samples, …], a knee's futures side by side."""
-        samples = self._settings.samples
-        current = np.repeat(latent, samples, axis=0)
-        drawn = draw_noise(self._settings.seed, samples, latent.shape[1:])
-        noise = np.tile(drawn, (len(latent), 1, 1, 1))
-
-        def velocity(noisy: FloatArray, condition: FloatArray, time: FloatArray) -> FloatArray:
-            arrays = {"noisy": noisy, "current": condition, "time": time}
-            return np.asarray(self._unet(arrays)["velocity"], dtype=np.float32)
-
-        parts = [
-            sample(velocity, self._padded(current[s]), self._padded(noise[s]), self._settings.steps)[
-                : _length(s)
-            ]
-            for s in self._micro_batches(len(current))
-        ]
-        return np.concatenate(parts)
-
-    def _run(self, name: str, arrays: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
-        """Run a component over arrays of any length, in micro-batches of the one size."""
-        length = len(next(iter(arrays.values())))
-        parts = []
-        for piece in self._micro_batches(length):
-            outputs = self._components[name](
-                {key: self._padded(array[piece]) for key, array in arrays.items()}
-            )
-            parts.append({key: array[: _length(piece)] for key, array in outputs.items()})
-        return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
-
-    def _micro_batches(self, length: int) -> Iterator[slice]:
-        for start in range(0, length, self._micro_batch):
-            yield slice(start, min(start + self._micro_batch, length))
-
-    def _padded(self, array: FloatArray) -> FloatArray:
-        missing = self._micro_batch - len(array)
-        return array if missing == 0 else np.concatenate([array, np.repeat(array[-1:], missing, axis=0)])
-
     def _flagged(self, crop: KneeCrop, novelty: float) -> KneeCrop:
         if self._novelty_threshold is None or novelty <= self._novelty_threshold:
             return crop
         return replace(crop, qc_flags=(*crop.qc_flags, UNUSUAL_APPEARANCE))
-
-
-def _length(piece: slice) -> int:
-    return int(piece.stop - piece.start)
 
 
 def _distribution(p: FloatArray) -> FloatArray:

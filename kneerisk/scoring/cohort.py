@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from kneerisk import __version__
 from kneerisk.errors import ExitCode
 from kneerisk.method.calibration import Calibration
-from kneerisk.method.predict import ForecastSettings, StackPredictor
+from kneerisk.method.predict import ForecastSettings, ForwardPass, StackPredictor
 from kneerisk.radiograph.settings import InputSettings, Invert
 from kneerisk.records import KneeCrop, Radiograph, RadiographRef, Refusal
 from kneerisk.scoring.chain import Item, Knee, Known, Localise, Rooms, Walk, locate
@@ -108,16 +108,19 @@ def open_rooms(
     calibration = Calibration.from_mapping(stack.calibration())
     with ExitStack() as resources:
         runners = {name: resources.enter_context(_open(stack, name, networks)) for name in names}
-        predictor = StackPredictor(
+        forward = ForwardPass(
             {name: runner.run for name, runner in runners.items()},
-            settings,
             forecaster=forecaster,
-            novelty_threshold=calibration.novelty_threshold,
             micro_batch=stack.description.micro_batch,
             grade_zooms=stack.description.grade_zooms,
+            stage=clock.stage,
+        )
+        predictor = StackPredictor(
+            forward,
+            settings,
+            novelty_threshold=calibration.novelty_threshold,
             crop_size=stack.description.crop_size,
             keep_latents=wants_pictures,
-            stage=clock.stage,
         )
         unet = runners[forecaster]  # the encoder may keep to fp32 whatever is asked
         yield Rooms(

@@ -90,9 +90,9 @@ def test_a_row_does_not_depend_on_its_neighbours_at_a_fixed_size(exported, preci
     arrays = exported.arrays("forecaster", 11)
     order = np.random.default_rng(1).permutation(11)
     with open_one(exported, "forecaster", precision=precision) as runner:
-        together = run_in_batches(runner, arrays, 4)
-        shuffled = run_in_batches(runner, {k: v[order] for k, v in arrays.items()}, 4)
-        alone = run_in_batches(runner, {k: v[6:7] for k, v in arrays.items()}, 4)
+        together = run_in_batches(runner.run, arrays, 4)
+        shuffled = run_in_batches(runner.run, {k: v[order] for k, v in arrays.items()}, 4)
+        alone = run_in_batches(runner.run, {k: v[6:7] for k, v in arrays.items()}, 4)
     for name, values in together.items():
         assert values.shape[0] == 11
         np.testing.assert_array_equal(shuffled[name], values[order])

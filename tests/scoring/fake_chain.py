@@ -15,7 +15,7 @@ import numpy as np
 
 from kneerisk.errors import Reason
 from kneerisk.method.calibration import Calibration, Logistic
-from kneerisk.method.predict import ForecastSettings, StackPredictor
+from kneerisk.method.predict import ForecastSettings, ForwardPass, StackPredictor
 from kneerisk.records import KneeCrop, Radiograph, RadiographRef, Refusal
 from kneerisk.scoring.chain import Rooms
 from kneerisk.scoring.clock import Clock
@@ -141,7 +141,7 @@ def rooms(pause: float = 0.0, keep_latents: bool = False, parallel: int = 2) -> 
         return read(ref)
 
     settings = ForecastSettings(PROVENANCE["steps"], PROVENANCE["samples"], PROVENANCE["seed"])
-    predictor = StackPredictor(COMPONENTS, settings, keep_latents=keep_latents)
+    predictor = StackPredictor(ForwardPass(COMPONENTS), settings, keep_latents=keep_latents)
     return Rooms(paused_read, localise, predictor, CALIBRATION, PROVENANCE, parallel)
 
 

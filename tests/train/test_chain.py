@@ -1,14 +1,11 @@
 """From a prepared cohort to a published stack and the experiments, by the command line, at debug size."""
 
-import json
 import shutil
 from pathlib import Path
 
-import numpy as np
 import polars as pl
 import pytest
 import yaml
-from kneerisk_engines.weights import WEIGHTS_NAME, read_weights
 from typer.testing import CliRunner
 
 from kneerisk.cli.app import app
@@ -126,37 +123,6 @@ def test_the_experiments_report_what_the_data_allow(cohort: Path, trained: Path,
     assert (report / "variants" / "base" / "localiser.pt").is_file()
     unet = Stack.load(report / "variants" / "without-z0" / "stack").component("unet")
     assert unet.config["conditioned"] is False
-
-
-def test_a_published_stack_is_made_faster(cohort: Path, published: Path, tmp_path: Path) -> None:
-    fast, out = tmp_path / "fast", tmp_path / "run"
-    distil = ("train", "distil", "--stack", published, "--data", cohort, "--out", out, "--publish", fast)
-    run(*distil, "--recipe", "debug")
-    before, after = Stack.load(published), Stack.load(fast)
-    assert after.description.steps == before.description.steps == 2
-    assert after.description.distilled_steps == 1
-    assert set(after.description.components) - set(before.description.components) == {"unet_distilled"}
-    changed = set()
-    for component in before.description.components:
-        old, new = (read_weights(stack.folder / WEIGHTS_NAME, component)[0] for stack in (before, after))
-        if not all(np.array_equal(old[name], new[name]) for name in old):
-            changed.add(component)
-    assert changed == {"classifier_12m"}  # which learnt to read the student's forecasts as the U-Net's
-    taught, teacher = (
-        read_weights(after.folder / WEIGHTS_NAME, unet)[0] for unet in ("unet_distilled", "unet")
-    )
-    assert not all(np.array_equal(taught[name], teacher[name]) for name in teacher)
-    assert "## Fewer steps" in after.model_card()
-    rows = json.loads((out / "steps.json").read_text())
-    near = next(row["risk_p99"] for row in rows if row["steps"] == 1 and row["seed"] == 0) < 0.02
-    assert after.description.usual_steps() == (1 if near else 2)
-    assert {row["sampled_by"] for row in rows if row["steps"] == 1} == {"unet_distilled"}
-    assert {row["sampled_by"] for row in rows if row["steps"] > 1} == {"unet"}
-    assert all(0 <= row["risk_p50"] <= row["risk_p99"] <= row["risk_max"] <= 1 for row in rows)
-    again = runner.invoke(app, [str(a) for a in (*distil, "--recipe", "debug")])
-    assert "exists" in str(again.exception)
-    other = runner.invoke(app, [str(a) for a in (*distil, "--recipe", "compact", "--overwrite")])
-    assert "was begun with another recipe" in str(other.exception)
 
 
 def test_a_stage_before_its_turn_is_named(cohort: Path, tmp_path: Path) -> None:

@@ -14,10 +14,10 @@ from kneerisk_train.publish.figures import (
     one_against_rest_auc,
     within_grade_auc,
 )
-from kneerisk_train.publish.forecast import Forecast
 from sklearn.metrics import roc_auc_score
 
 from benchmarks.accuracy.measure import truth
+from kneerisk.method.predict import Forecast
 from kneerisk.stack.stack import Stack
 
 
@@ -36,7 +36,8 @@ def knees(grade: np.ndarray) -> Knees:
 
 def forecast(p_now: np.ndarray, p_12m: np.ndarray) -> Forecast:
     empty = np.zeros((len(p_now), 1), np.float32)
-    return Forecast(empty, empty[:, 0], empty, p_now, p_12m, np.zeros((len(p_now), 16, 2), np.float32))
+    marks = np.zeros((len(p_now), 16, 2), np.float32)
+    return Forecast(empty, empty[:, 0], empty, p_now, p_12m[:, None], marks, marks)
 
 
 def test_the_discrimination_within_grades_does_not_profit_from_grades() -> None:

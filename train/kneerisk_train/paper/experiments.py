@@ -17,13 +17,14 @@ import numpy as np
 import numpy.typing as npt
 
 from kneerisk.method.exposure import equalise
+from kneerisk.method.predict import Forecast, ForecastSettings
 from kneerisk.method.risk import risk_of_rise
 from kneerisk.method.views import upscaled
 from kneerisk.stack.stack import Stack
 from kneerisk_train.data.knees import Knees
 from kneerisk_train.prepare.pairs import VisitPairs
-from kneerisk_train.publish.figures import Interval, auc_interval, split_figures, split_forecast
-from kneerisk_train.publish.forecast import Forecast, Networks
+from kneerisk_train.publish.figures import Interval, auc_interval, split_figures
+from kneerisk_train.publish.forecast import open_networks, usual_forecast, views_of
 from kneerisk_train.publish.publish import publish
 from kneerisk_train.run.recipe import Recipe
 from kneerisk_train.run.session import Session, keep_recipe
@@ -122,16 +123,15 @@ def run_suite(session: Session, report: Path, *, steps: int = 16) -> Findings:
     outcomes = []
     for variant in VARIANTS:
         stack = _published(session, variant, report / "variants" / variant.name, steps)
-        with Networks(stack) as networks:
-            forecast = split_forecast(networks, knees)
-            figures = split_figures(networks, forecast, knees, pairs)
-            if variant.name == "base":
-                upscaling = _upscaling(networks, session, split)
-                pictures = _reconstructions(networks, knees)
+        forecast = usual_forecast(stack, knees)
+        figures = split_figures(stack, forecast, knees, pairs)
+        if variant.name == "base":
+            upscaling = _upscaling(stack, session, split)
+            pictures = _reconstructions(stack, knees)
         figures["forecast_auc"] = _forecast_auc(forecast, session, split)
         outcomes.append(Outcome(variant, stack.folder, figures, forecast))
     marked = knees.has_landmarks
-    off = np.linalg.norm((outcomes[0].forecast.landmarks - knees.landmarks)[marked], axis=-1)
+    off = np.linalg.norm((outcomes[0].forecast.landmarks_now - knees.landmarks)[marked], axis=-1)
     return Findings(
         split,
         knees,
@@ -182,10 +182,10 @@ def _forecast_auc(forecast: Forecast, session: Session, split: str) -> Interval 
         return None
     grade = knees.grade[now]
     above = np.arange(5)[None] > grade[:, None]
-    return auc_interval((forecast.p_12m[now] * above).sum(axis=1), rose, knees.participant[now])
+    return auc_interval((forecast.p_12m[now].mean(axis=1) * above).sum(axis=1), rose, knees.participant[now])
 
 
-def _upscaling(networks: Networks, session: Session, split: str) -> tuple[Upscaling, ...]:
+def _upscaling(stack: Stack, session: Session, split: str) -> tuple[Upscaling, ...]:
     """The paper's test-time upscaling, as the scorer does it, by transition."""
     knees, pairs = session.data.knees[split], session.data.pairs[split]
     if not len(pairs.current):
@@ -198,12 +198,11 @@ def _upscaling(networks: Networks, session: Session, split: str) -> tuple[Upscal
     }
     crops = np.stack([equalise(crop.astype(np.uint16)) for crop in knees.pixels[pairs.current]])
     answers = []
-    for pixels in (crops, np.stack([upscaled(crop) for crop in crops])):
-        latent = networks.encode(pixels)["latent"]
-        p_now = networks.grade(pixels, latent)["kl"]
-        future = networks.future(latent, networks.stack.description.steps)
-        p_12m = networks.run("classifier_12m", {"latent": future})["kl"]
-        answers.append((risk_of_rise(p_now, p_12m), p_12m.argmax(axis=1) == later))
+    with open_networks(stack, stack.description.steps) as networks:
+        for pixels in (crops, np.stack([upscaled(crop) for crop in crops])):
+            said = networks.forecast(views_of(networks, pixels), ForecastSettings(stack.description.steps))
+            p_12m = said.p_12m.mean(axis=1)
+            answers.append((risk_of_rise(said.p_now, p_12m), p_12m.argmax(axis=1) == later))
     return tuple(
         Upscaling(
             group,
@@ -216,8 +215,8 @@ def _upscaling(networks: Networks, session: Session, split: str) -> tuple[Upscal
     )
 
 
-def _reconstructions(networks: Networks, knees: Knees, shown: int = 6) -> npt.NDArray[np.float32]:
+def _reconstructions(stack: Stack, knees: Knees, shown: int = 6) -> npt.NDArray[np.float32]:
     """First graded crops, equalised, and their reconstructions, [2, N, S, S]."""
-    crops = knees.graded().pixels[:shown]
-    decoded = networks.run("decoder", {"latent": networks.encode(crops)["latent"]})["radiograph"][:, 0]
-    return np.stack([np.stack([equalise(crop.astype(np.uint16)) for crop in crops]), decoded.clip(0, 1)])
+    with open_networks(stack) as networks:
+        seen = views_of(networks, knees.graded().pixels[:shown])[:, 0]
+        return np.stack([seen, networks.decode(networks.encode(seen)["latent"])])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,12 +10,13 @@ import numpy.typing as npt
 from sklearn.metrics import average_precision_score, cohen_kappa_score, roc_auc_score
 
 from kneerisk.method.calibration import Calibration
+from kneerisk.method.predict import Forecast
 from kneerisk.method.risk import evidence_above, risk_of_rise
 from kneerisk.stack.stack import Stack
+from kneerisk_train.data.data import TrainingData
 from kneerisk_train.data.knees import Knees
 from kneerisk_train.prepare.pairs import VisitPairs
-from kneerisk_train.publish.forecast import Forecast, Networks
-from kneerisk_train.run.session import Session
+from kneerisk_train.publish.forecast import grade_crops, open_networks
 
 _FEWEST_RISES = 15
 """Fewer rises than this tell no discrimination."""
@@ -33,36 +35,29 @@ class Interval:
         return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f})"
 
 
-def split_forecast(networks: Networks, knees: Knees, seed: int = 0) -> Forecast:
-    """Everything of every knee, as scoring would forecast it unless asked otherwise."""
-    return networks.forecast(knees, networks.stack.description.usual_steps(seed=seed), seed)
+def measure(
+    stack: Stack, forecasts: Mapping[str, Forecast], data: TrainingData
+) -> dict[str, dict[str, object]]:
+    """Figures of each split that was forecast."""
+    return {
+        split: split_figures(stack, forecast, data.knees[split], data.pairs[split])
+        for split, forecast in forecasts.items()
+    }
 
 
-def measure(stack: Stack, session: Session) -> dict[str, dict[str, object]]:
-    """Figures by split, on val and, where there is one, on test."""
-    with Networks(stack) as networks:
-        return {
-            split: split_figures(networks, split_forecast(networks, knees), knees, session.data.pairs[split])
-            for split, knees in session.data.knees.items()
-            if split in ("val", "test")
-        }
-
-
-def split_figures(
-    networks: Networks, forecast: Forecast, knees: Knees, pairs: VisitPairs
-) -> dict[str, object]:
+def split_figures(stack: Stack, forecast: Forecast, knees: Knees, pairs: VisitPairs) -> dict[str, object]:
     """Grades, landmarks, graded reconstructions and risks of one split."""
     graded = np.flatnonzero(knees.grade >= 0)
     figures: dict[str, object] = {
         "knees": len(graded),
         "participants": len(np.unique(knees.participant)),
         **grade_figures(forecast.p_now[graded], knees.grade[graded]),
-        **landmark_figures(forecast.landmarks, knees),
+        **landmark_figures(forecast.landmarks_now, knees),
     }
-    pictures = networks.run("decoder", {"latent": forecast.latent[graded]})["radiograph"][:, 0].clip(0, 1)
-    again = networks.grade(pictures, networks.encode(pictures)["latent"])["kl"]
+    with open_networks(stack) as networks:
+        again = grade_crops(networks, networks.decode(forecast.latent[graded]))["kl"]
     figures["reconstructions_auc"] = one_against_rest_auc(again, knees.grade[graded])
-    return figures | risk_figures(networks.stack, forecast, knees, pairs)
+    return figures | risk_figures(stack, forecast, knees, pairs)
 
 
 def grade_figures(
@@ -109,7 +104,7 @@ def risk_figures(stack: Stack, forecast: Forecast, knees: Knees, pairs: VisitPai
     if not _FEWEST_RISES <= rose.sum() <= len(rose) - _FEWEST_RISES:
         return figures
     calibration = Calibration.from_mapping(stack.calibration())
-    p_now, p_12m, grade = forecast.p_now[now], forecast.p_12m[now], knees.grade[now]
+    p_now, p_12m, grade = forecast.p_now[now], forecast.p_12m[now].mean(axis=1), knees.grade[now]
     raw = risk_of_rise(p_now, p_12m)
     given = calibration.risk_given_grade(evidence_above(p_now, p_12m, grade), grade)
     who = knees.participant[now]
@@ -155,10 +150,8 @@ def within_grade_auc(forecast: Forecast, knees: Knees, pairs: VisitPairs) -> tup
     if rose.sum() < _FEWEST_RISES:
         return None
     grade = knees.grade[now]
-    scores = (
-        risk_of_rise(forecast.p_now[now], forecast.p_12m[now]),
-        evidence_above(forecast.p_now[now], forecast.p_12m[now], grade),
-    )
+    p_now, p_12m = forecast.p_now[now], forecast.p_12m[now].mean(axis=1)
+    scores = risk_of_rise(p_now, p_12m), evidence_above(p_now, p_12m, grade)
     aucs = []
     for score in scores:
         won, met = 0.0, 0

@@ -1,104 +1,52 @@
-"""A stack's networks over many knees at once, for publishing and measuring (scoring has its own chain)."""
+"""What a published stack says of a cohort's knees: its own forward pass, as scoring would run it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import ExitStack
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 
 import numpy as np
 import numpy.typing as npt
-from kneerisk_engines.runner import Runner
 
-from kneerisk.method.diffusion import draw_noise, sample
-from kneerisk.method.exposure import equalise
-from kneerisk.method.views import mean_posterior, zoomed
+from kneerisk.method.predict import Forecast, ForecastSettings, ForwardPass
 from kneerisk.stack.stack import Stack
 from kneerisk_train.data.knees import Knees
 
-Array = npt.NDArray[np.float32]
+Crops = npt.NDArray[np.uint8] | npt.NDArray[np.float32]
 
 
-@dataclass(frozen=True)
-class Forecast:
-    """What the networks say of N knees."""
-
-    latent: Array
-    """[N, C, h, w]."""
-    novelty: Array
-    """[N]."""
-    future: Array
-    """[N, C, h, w]: one sampled future each."""
-    p_now: Array
-    """[N, 5]."""
-    p_12m: Array
-    """[N, 5]."""
-    landmarks: Array
-    """[N, 16, 2] in crop pixels, now."""
-
-
-def equalised(crops: npt.NDArray[np.uint8] | Array) -> list[Array]:
-    """Crops [N, S, S], uint8 or float32, in the standard grey scale."""
-    return [equalise(c.astype(np.uint16) if c.dtype == np.uint8 else c) for c in crops]
-
-
-class Networks:
-    """The opened components of a stack; a context manager."""
-
-    def __init__(self, stack: Stack, backend: str = "cpu", precision: str = "auto", device: str = "cpu"):
-        self.stack = stack
-        self._open = ExitStack()
-        self.runners: Mapping[str, Runner] = {
-            name: self._open.enter_context(stack.open(name, backend, precision, device=device))  # type: ignore[arg-type]
-            for name in stack.description.components
-            if name != "localiser"
-        }
-
-    def __enter__(self) -> Networks:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._open.close()
-
-    def run(self, component: str, arrays: Mapping[str, Array], batch: int = 32) -> dict[str, Array]:
-        """A component over arrays of any length."""
-        length = len(next(iter(arrays.values())))
-        parts = [
-            self.runners[component].run({k: a[start : start + batch] for k, a in arrays.items()})
-            for start in range(0, length, batch)
-        ]
-        return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
-
-    def grade(self, crops: npt.NDArray[np.uint8] | Array, latent: Array) -> dict[str, Array]:
-        """``kl`` and ``landmarks`` now of crops and their latents, ``kl`` averaged over the stack's zooms."""
-        now = self.run("classifier_now", {"latent": latent})
-        looks = [now["kl"]]
-        for zoom in self.stack.description.grade_zooms[1:]:
-            seen = np.stack([zoomed(standard, zoom) for standard in equalised(crops)])[:, None]
-            z = self.run("encoder", {"radiograph": seen})["latent"]
-            looks.append(self.run("classifier_now", {"latent": z})["kl"])
-        return now | {"kl": mean_posterior(looks)}
-
-    def encode(self, crops: npt.NDArray[np.uint8] | Array) -> dict[str, Array]:
-        """Crops [N, S, S], uint8 or float32, as they are → ``latent`` and ``novelty``."""
-        return self.run("encoder", {"radiograph": np.stack(equalised(crops))[:, None]})
-
-    def future(self, latent: Array, steps: int, seed: int = 0) -> Array:
-        """One sampled future of each latent, all from the seed's noise, by the U-Net of so many steps."""
-        noise = np.repeat(draw_noise(seed, 1, latent.shape[1:]), len(latent), axis=0)
-        unet = self.stack.description.forecaster(steps)
-
-        def velocity(noisy: Array, current: Array, time: Array) -> Array:
-            return self.run(unet, {"noisy": noisy, "current": current, "time": time})["velocity"]
-
-        return sample(velocity, latent, noise, steps)
-
-    def forecast(self, knees: Knees, steps: int, seed: int = 0) -> Forecast:
-        """Everything of every knee."""
-        encoded = self.encode(knees.pixels)
-        future = self.future(encoded["latent"], steps, seed)
-        now = self.grade(knees.pixels, encoded["latent"])
-        later = self.run("classifier_12m", {"latent": future})
-        return Forecast(
-            encoded["latent"], encoded["novelty"], future, now["kl"], later["kl"], now["landmarks"]
+@contextmanager
+def open_networks(stack: Stack, steps: int | None = None) -> Iterator[ForwardPass]:
+    """A stack's networks and decoder on the CPU, to forecast in so many steps; ``None``: the usual."""
+    description = stack.description
+    wanted = steps or description.usual_steps()
+    names = (*description.networks(wanted), "decoder")
+    with ExitStack() as kept:
+        yield ForwardPass(
+            {name: kept.enter_context(stack.open(name)).run for name in names},
+            forecaster=description.forecaster(wanted),
+            micro_batch=description.micro_batch,
+            grade_zooms=description.grade_zooms,
         )
+
+
+def views_of(networks: ForwardPass, crops: Crops) -> npt.NDArray[np.float32]:
+    """Crops [N, S, S], uint8 or float32, as they are → what the encoder sees, float32 [N, V, S, S]."""
+    return np.stack([networks.views(c.astype(np.uint16) if c.dtype == np.uint8 else c) for c in crops])
+
+
+def forecast_knees(networks: ForwardPass, knees: Knees, steps: int, seed: int = 0) -> Forecast:
+    """Everything of every knee, one future each."""
+    return networks.forecast(views_of(networks, knees.pixels), ForecastSettings(steps, seed=seed))
+
+
+def grade_crops(networks: ForwardPass, crops: Crops) -> dict[str, npt.NDArray[np.float32]]:
+    """``kl`` [N, 5] and ``landmarks`` [N, 16, 2] now of crops [N, S, S]."""
+    views = views_of(networks, crops)
+    return networks.grade([networks.encode(views[:, look])["latent"] for look in range(views.shape[1])])
+
+
+def usual_forecast(stack: Stack, knees: Knees) -> Forecast:
+    """Everything of every knee, as scoring would forecast it unless asked otherwise."""
+    with open_networks(stack) as networks:
+        return forecast_knees(networks, knees, stack.description.usual_steps())

@@ -122,35 +122,6 @@ class LocaliserStage:
 
 
 @dataclass(frozen=True)
-class DistilStage:
-    """A U-Net that forecasts in one or two steps, taught by a published stack's (:mod:`.distil.distil`)."""
-
-    optim: OptimConfig
-    steps: int = 2
-    """Calls of the student a future: 1 or 2."""
-    teacher_steps: int = 12
-    views: int = 3
-    """Of each training knee that the teacher forecasts: the crop as it is, and augmented ones."""
-    grade_weight: float = 4.0
-    """Of reading the same grade off both forecasts, beside the latent's squared error."""
-    risk_weight: float = 0.0
-    """Of the same chances that the grade exceeds 0, 1, 2 and 3: what the risk sums."""
-    kept_weight: float = 1.0
-    """Of reading off the teacher's forecast what the published classifier reads."""
-    landmark_weight: float = 0.25
-    usual_below: float = 0.02
-    """The student forecasts by default where the 99th percentile of |Δ raw risk| on val is below this."""
-    figures_every: int = 250
-    """Steps between looks at val."""
-
-    def __post_init__(self) -> None:
-        if self.steps not in (1, 2):
-            raise ValueError(f"steps must be 1 or 2, not {self.steps}")
-        if self.teacher_steps < 1 or self.views < 1:
-            raise ValueError("teacher_steps and views must be at least 1")
-
-
-@dataclass(frozen=True)
 class Recipe:
     """All that decides a stack, but the data."""
 
@@ -161,8 +132,6 @@ class Recipe:
     diffusion: DiffusionStage
     localiser: LocaliserStage | None = None
     """``None`` publishes the localiser of the stack that the knees were cut out with."""
-    distil: DistilStage | None = None
-    """How ``train distil`` makes a published stack faster."""
     crop_size: int = 224
     """Pixels a side of the crops that the networks see, a multiple of 8; the latent is an eighth of it."""
     labels: LabelConfig = field(default_factory=LabelConfig)

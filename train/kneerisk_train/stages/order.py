@@ -73,7 +73,7 @@ def run(name: str, session: Session) -> None:
 
 def _log_to(path: Path, *, quiet: bool) -> None:
     """What the stages report, to the screen and into the run's folder; of one process of several."""
-    reports = logging.getLogger("train")
+    reports = logging.getLogger("kneerisk_train")
     reports.propagate = False
     reports.setLevel(logging.INFO)
     for old in list(reports.handlers):

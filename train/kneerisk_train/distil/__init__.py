@@ -1,1 +1,0 @@
-"""A U-Net taught to forecast in one or two steps."""
