@@ -114,6 +114,8 @@ def compile_(
     An engine is built once for its weights, shapes, precision, TensorRT version and GPU. One that was built
     without a GPU is verified by the same command on the machine that will run it.
     """
+    from kneerisk_engines.plain import to_plain
+
     from kneerisk.cli import show
     from kneerisk.compile.build import CompileSettings, compile_stack
 
@@ -139,4 +141,4 @@ def compile_(
         if not json:
             typer.echo(outcome.in_words())
     if json:
-        show.print_json([outcome.plain() for outcome in outcomes])
+        show.print_json([to_plain(outcome) for outcome in outcomes])

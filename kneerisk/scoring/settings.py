@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from kneerisk_engines.files import sha256_file
+
 from kneerisk.errors import UsageError
 from kneerisk.radiograph.settings import InputSettings
 from kneerisk.scoring.outputs.table import format_of
@@ -24,7 +26,7 @@ class StackSettings:
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     device: str = "cpu"
     steps: int | None = None
-    """``None``: the stack's own (:meth:`kneerisk.stack.stack.StackDescription.usual_steps`)."""
+    """``None``: the stack's own (:meth:`kneerisk.stack.description.StackDescription.usual_steps`)."""
     samples: int | None = None
     seed: int = 0
     upscale: bool = False
@@ -125,7 +127,7 @@ def fingerprint(
     return {
         **{key: value for key, value in asdict(inputs).items() if key != "inputs"},
         "inputs": [str(path.absolute()) for path in inputs.inputs],
-        "manifests": {str(p.absolute()): _content(p) for p in inputs.inputs if _is_table(p)},
+        "manifests": {str(p.absolute()): sha256_file(p) for p in inputs.inputs if _is_table(p)},
         **provenance,
         "shard": str(run.shard),
         "previews": run.previews is not None,
@@ -135,10 +137,3 @@ def fingerprint(
 
 def _is_table(path: Path) -> bool:
     return path.suffix.lower() in (".csv", ".tsv", ".parquet", ".pq") and path.is_file()
-
-
-def _content(path: Path) -> str:
-    import hashlib
-
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

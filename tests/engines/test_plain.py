@@ -31,6 +31,7 @@ class Thing:
     ratio: float | None = None
     kind: Literal["a", "b"] = "a"
     weights: Mapping[str, float] = field(default_factory=dict)
+    side: Literal["L", "R"] | Literal["both"] | None = None
     tags: tuple[str, ...] = ()
     ready: bool = False
 
@@ -40,7 +41,9 @@ class Thing:
 
 
 # A file's name need not be UTF-8: Python holds such bytes as lone surrogates.
-THING = Thing("odd \udcff", (3, 4), Path("/a/b"), Part(2), ratio=0.5, weights={"x": 1.5}, tags=("t",))
+THING = Thing(
+    "odd \udcff", (3, 4), Path("/a/b"), Part(2), ratio=0.5, side="both", weights={"x": 1.5}, tags=("t",)
+)
 
 
 def test_what_goes_out_through_json_comes_back_equal() -> None:
@@ -72,6 +75,7 @@ def test_a_dataclass_that_is_one_already_is_taken_as_it_is() -> None:
         ({"ready": 1}, "thing.ready: 1 is not true or false"),
         ({"fruit": "stone"}, "thing.fruit: 'stone' is not a valid Fruit"),
         ({"kind": "c"}, "thing.kind: 'c' is not one of 'a', 'b'"),
+        ({"side": "up"}, "thing.side: 'up' is not one of 'L', 'R', 'both', None"),
         ({"weights": {"x": None}}, "thing.weights['x']: None is not a number"),
         ({"weights": [1]}, "thing.weights: is of another type"),
         ({"path": 1}, "thing.path: 1 is not text"),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+
+from kneerisk_engines.files import put_in_place
 
 from kneerisk.errors import KneeriskError, UsageError
 from kneerisk.scoring.outputs.columns import COLUMNS, NAMES, Column, carried
@@ -164,24 +165,11 @@ def metadata_beside(out: Path) -> Path:
 
 
 def replace_with(aside: Path, out: Path) -> None:
-    """Move a finished file into place: flushed to disk, then renamed, then the folder flushed."""
+    """Move a finished file into place; KneeriskError where the disk does not take it."""
     try:
-        sync(aside)
-        aside.replace(out)
-        sync(out.parent)
+        put_in_place(aside, out)
     except OSError as error:
         raise KneeriskError(f"{out} cannot be written: {error.strerror}") from error
-
-
-def sync(path: Path) -> None:
-    """Flush a file, or a folder's entries, to disk."""
-    if os.name == "nt" and path.is_dir():
-        return
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _write_parquet(

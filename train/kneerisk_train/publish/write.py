@@ -16,7 +16,10 @@ from torch import nn
 from kneerisk import __version__
 from kneerisk.models import build
 from kneerisk.radiograph.locate.crop import FIELD_MM
-from kneerisk.stack.stack import Stack, StackComponent, StackDescription, available_stacks
+from kneerisk.stack.components import StackComponent
+from kneerisk.stack.description import StackDescription
+from kneerisk.stack.find import available_stacks
+from kneerisk.stack.stack import Stack
 from kneerisk.stack.write import write_stack
 from kneerisk_train.data.futures import uses_visits
 from kneerisk_train.run.loop import dataclass_values, trained_weights
