@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -11,7 +10,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from kneerisk.errors import KneeriskError, StackError
-from kneerisk.scoring.outputs.run_report import machine, versions
+from kneerisk.machine import machine, usable_cpus, versions
 
 if TYPE_CHECKING:
     from kneerisk.stack.stack import Stack
@@ -49,20 +48,16 @@ def examine() -> Findings:
 def _machine() -> Iterator[Check]:
     found = machine()
     yield Check("machine", True, False, f"{found['system']} {found['architecture']}, {found['processor']}")
-    yield Check("CPUs", True, False, f"{_usable_cpus()} usable of {found['cpus']}")
+    yield Check("CPUs", True, False, f"{usable_cpus()} usable of {found['cpus']}")
     free = shutil.disk_usage(".").free / 2**30
     yield Check(
         "disk", free > 1, False, f"{free:.0f} GiB free here", "free some space, or write --out elsewhere"
     )
 
 
-def _usable_cpus() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _packages() -> Iterator[Check]:
     found = versions()
-    yield Check("kneerisk", True, True, f"{found['kneerisk'] or 'a checkout'}, Python {found['python']}")
+    yield Check("kneerisk", True, True, f"{found['kneerisk']}, Python {found['python']}")
     for package, job in (
         ("openvino", "runs the networks on the CPU"),
         ("pydicom", "reads DICOM"),

@@ -62,8 +62,8 @@ class Walk:
     """How the images are walked."""
 
     workers: int
-    timeout: float | None = None
-    batch_size: int = 16
+    timeout: float | None
+    batch_size: int
 
 
 @dataclass(frozen=True, slots=True)

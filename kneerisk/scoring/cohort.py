@@ -11,7 +11,6 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kneerisk import __version__
 from kneerisk.compile.choice import resolve
 from kneerisk.compile.open import forward_pass, open_network, open_networks
 from kneerisk.errors import ExitCode
@@ -28,6 +27,7 @@ from kneerisk.scoring.outputs.summary import Summary
 from kneerisk.scoring.run import Progress, score_images
 from kneerisk.scoring.settings import RunSettings, StackSettings, fingerprint
 from kneerisk.stack.stack import Stack
+from kneerisk.version import __version__
 
 if TYPE_CHECKING:
     import polars as pl
@@ -55,7 +55,7 @@ def score_cohort(
     with ExitStack() as resources:
         with clock.stage("load"):
             rooms = resources.enter_context(open_rooms(inputs, networks, run, clock))
-        marks = fingerprint(inputs, networks, run, rooms.provenance)
+        marks = fingerprint(inputs, run, rooms.provenance)
         for step in score_images(images, skipped.counts, rooms, run, marks, clock):
             if isinstance(step, Summary) and run.run_report is not None:
                 write_run_report(run.run_report, marks, step)

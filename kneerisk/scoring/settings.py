@@ -12,7 +12,6 @@ from kneerisk_engines.files import sha256_file
 
 from kneerisk.errors import UsageError
 from kneerisk.radiograph.settings import InputSettings
-from kneerisk.scoring.outputs.table import format_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +73,7 @@ def default_workers() -> int:
 class RunSettings:
     """How the run goes, and what it writes."""
 
-    out: Path
+    out: Path = Path("risks.parquet")
     resume: bool = False
     overwrite: bool = False
     retry_failed: bool = False
@@ -94,6 +93,8 @@ class RunSettings:
     run_report: Path | None = None
 
     def __post_init__(self) -> None:
+        from kneerisk.scoring.outputs.table import format_of
+
         format_of(self.out)
         if self.resume and self.overwrite:
             raise UsageError(
@@ -120,9 +121,7 @@ class RunSettings:
         return self.resume or self.retry_failed
 
 
-def fingerprint(
-    inputs: InputSettings, networks: StackSettings, run: RunSettings, provenance: Mapping[str, Any]
-) -> dict[str, Any]:
+def fingerprint(inputs: InputSettings, run: RunSettings, provenance: Mapping[str, Any]) -> dict[str, Any]:
     """Everything but the images that rows depend on, as plain JSON: runs resume only where it is the same."""
     return {
         **{key: value for key, value in asdict(inputs).items() if key != "inputs"},
