@@ -27,7 +27,7 @@ def score(
     json: o.Json = False,
     quiet: o.Quiet = False,
 ) -> None:
-    """Score a folder, files or a manifest: one row a knee, refusals included."""
+    """Score a folder, files or a manifest: one row for each knee, refusals included."""
     wants_progress = progress and not quiet
     if dry_run:
         from kneerisk.cli.validate import walk

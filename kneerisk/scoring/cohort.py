@@ -16,7 +16,7 @@ from kneerisk.compile.open import forward_pass, open_network, open_networks
 from kneerisk.errors import ExitCode
 from kneerisk.method.calibration import Calibration
 from kneerisk.method.predict import ForecastSettings, StackPredictor
-from kneerisk.radiograph.knees import list_images, localiser, reader
+from kneerisk.radiograph import knees
 from kneerisk.radiograph.settings import InputSettings
 from kneerisk.records import KneeCrop, Radiograph, RadiographRef, Refusal
 from kneerisk.scoring.chain import Item, Knee, Known, Localise, Rooms, Walk, locate
@@ -51,7 +51,7 @@ def score_cohort(
         StoppedOnErrorError: see :func:`kneerisk.scoring.run.score_images`.
     """
     clock = Clock()
-    images, skipped = list_images(inputs)
+    images, skipped = knees.list_images(inputs)
     with ExitStack() as resources:
         with clock.stage("load"):
             rooms = resources.enter_context(open_rooms(inputs, networks, run, clock))
@@ -122,8 +122,8 @@ def open_rooms(
         # The encoder may keep to fp32 whatever is asked.
         unet = runners[stack.description.forecaster(settings.steps)]
         yield Rooms(
-            read=reader(inputs),
-            localise=localiser(runners["localiser"], inputs.invert),
+            read=knees.reader(inputs),
+            localise=knees.localiser(runners["localiser"], inputs.invert),
             predictor=predictor,
             parallel=min(runner.parallel for runner in runners.values()),
             calibration=calibration,
@@ -185,12 +185,12 @@ class Validation:
 
 def validate_cohort(inputs: InputSettings, networks: StackSettings, run: RunSettings) -> Iterator[Validation]:
     """Walk a cohort as ``score`` would, up to its knees; yields the count as it grows. Nothing is written."""
-    images, skipped = list_images(inputs)
+    images, skipped = knees.list_images(inputs)
     backend = "cpu" if networks.backend == "auto" else networks.backend
     stack = Stack.load(networks.stack)
     with open_network(stack, "localiser", backend, networks.precision, device=networks.device) as network:
-        localise = localiser(network, inputs.invert)
-        yield from validate_images(images, skipped.counts, reader(inputs), localise, run)
+        localise = knees.localiser(network, inputs.invert)
+        yield from validate_images(images, skipped.counts, knees.reader(inputs), localise, run)
 
 
 def validate_images(

@@ -18,6 +18,8 @@ import pytest
 import kneerisk
 from kneerisk.cli import main
 from kneerisk.errors import ExitCode, NoEngineError
+from kneerisk.radiograph import knees as front_door
+from kneerisk.radiograph.sources.scan import Skipped
 from kneerisk.scoring import cohort as joined
 from kneerisk.scoring.outputs import table
 
@@ -57,7 +59,7 @@ def fake_rooms(fake: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
         yield fake.rooms(keep_latents=run.previews is not None or run.futures is not None)
 
     monkeypatch.setattr(joined, "open_rooms", rooms)
-    monkeypatch.setattr(joined, "_scan", lambda inputs, skipped: fake.scan(inputs.inputs[0]))
+    monkeypatch.setattr(front_door, "list_images", lambda inputs: (fake.scan(inputs.inputs[0]), Skipped()))
 
 
 @pytest.fixture
@@ -200,7 +202,9 @@ def test_an_interrupt_is_130_and_the_run_goes_on_with_resume(
         "@contextmanager\n"
         "def rooms(*_):\n    yield fake.rooms(pause=0.5)\n"
         "cohort.open_rooms = rooms\n"
-        "cohort._scan = lambda inputs, skipped: fake.scan(inputs.inputs[0])\n"
+        "from kneerisk.radiograph import knees\n"
+        "from kneerisk.radiograph.sources.scan import Skipped\n"
+        "knees.list_images = lambda inputs: (fake.scan(inputs.inputs[0]), Skipped())\n"
         "main()\n"
     )
     out = tmp_path / "r.parquet"
