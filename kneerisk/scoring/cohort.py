@@ -204,7 +204,7 @@ def validate_images(
     found = Validation(skipped=skipped)
     ours = ((i, item) for i, item in enumerate(images) if run.shard.holds(i))
     limited = (pair for pair, _ in zip(ours, range(run.limit), strict=False)) if run.limit else ours
-    walk = Walk(run.workers, run.timeout)
+    walk = Walk(run.workers, run.timeout, run.batch_size)
     for image in locate(limited, read, localise, walk, Clock()):
         if isinstance(image, Known):
             continue
