@@ -69,6 +69,8 @@ def folder_whole(place: Path, *, mode: int = 0o777) -> Iterator[Path]:
         aside.rename(place)
         flush(place.parent)
     finally:
+        if old.exists() and not place.exists():
+            old.rename(place)
         shutil.rmtree(aside, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
 
