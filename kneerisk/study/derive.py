@@ -12,11 +12,13 @@ import numpy as np
 
 from kneerisk.errors import StackError, UsageError
 from kneerisk.method.recalibration import Recalibration, load_for
-from kneerisk.stack.stack import Stack, available_stacks
-from kneerisk.study import participants, tables
-from kneerisk.study.equations import BASES, Equations
-from kneerisk.study.neighbours import knees_of
+from kneerisk.stack.find import available_stacks
+from kneerisk.stack.stack import Stack
+from kneerisk.study import tables
 from kneerisk.study.outcomes import Outcome, column_of
+from kneerisk.study.risks import participants
+from kneerisk.study.risks.equations import BASES, Equations
+from kneerisk.study.risks.neighbours import knees_of
 from kneerisk.study.scores import POSTERIOR, Scores, read_scores
 
 if TYPE_CHECKING:

@@ -12,16 +12,16 @@ import numpy as np
 import numpy.typing as npt
 
 from kneerisk.errors import UsageError
-from kneerisk.study import agreement, baselines, bootstrap, decisions
 from kneerisk.study.extras import needs
-from kneerisk.study.grades import grade_agreement
-from kneerisk.study.groups import families
 from kneerisk.study.labels import WINDOW_MONTHS, Joined, Observed, join, observe, read_labels
-from kneerisk.study.landmarks import landmark_error
-from kneerisk.study.measure import ALL, MODEL, Knees, Measure
 from kneerisk.study.outcomes import Outcome, column_of
 from kneerisk.study.results import Evaluation, Figure, Group, NetBenefit, OperatingPoint
 from kneerisk.study.scores import Scores, read_scores
+from kneerisk.study.statistics import agreement, baselines, bootstrap, decisions
+from kneerisk.study.statistics.grades import grade_agreement
+from kneerisk.study.statistics.groups import families
+from kneerisk.study.statistics.landmarks import landmark_error
+from kneerisk.study.statistics.measure import ALL, MODEL, Knees, Measure
 
 if TYPE_CHECKING:
     import polars as pl
@@ -52,7 +52,7 @@ def evaluate(
 
     Args:
         path: the score table, of ``score`` or ``derive``.
-        labels: readers' grades over time (:func:`kneerisk.study.label_table.read_labels`).
+        labels: readers' grades over time (:func:`kneerisk.study.readings.label_table.read_labels`).
         outcome: what is to happen.
         months: by when.
         column: the risk; by default the one that ``derive`` makes for outcome and horizon, else ``risk_12m``

@@ -17,9 +17,9 @@ from kneerisk.method.recalibration import Recalibration
 from kneerisk.scoring.outputs import table as score_table
 from kneerisk.stack.stack import Stack
 from kneerisk.study.derive import derive
-from kneerisk.study.equations import BASES, Equations, Knees, fit
-from kneerisk.study.neighbours import knees_of
 from kneerisk.study.outcomes import MONTHS, Outcome
+from kneerisk.study.risks.equations import BASES, Equations, Knees, fit
+from kneerisk.study.risks.neighbours import knees_of
 
 Maker = Callable[..., Any]
 P = (0.1, 0.3, 0.4, 0.15, 0.05)

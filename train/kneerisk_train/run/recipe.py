@@ -95,7 +95,7 @@ class DiffusionStage:
     """Augmented copies of each knee whose latents are cached and drawn from."""
     futures: str = "auto"
     """What stands for the radiograph a year on: ``visits``, the cohort's own second visits; ``surrogate``,
-    made-up ones (:mod:`kneerisk_train.data.surrogate`); ``auto`` takes visits where there are enough."""
+    made-up ones (:mod:`kneerisk_train.stages.surrogate`); ``auto`` takes visits where there are enough."""
 
     figures_every: int = 0
     """Steps between pictures of forecasts; 0: at the end."""

@@ -25,10 +25,10 @@ import torch
 
 from kneerisk.method.exposure import equalise
 from kneerisk_train.data.augment import AugmentConfig, augment
-from kneerisk_train.data.coding import VIEW, CodedKnees, Codes, Radiograph, encode, made_batches, view_rng
 from kneerisk_train.data.knees import Knees
 from kneerisk_train.run.loop import seed_of
 from kneerisk_train.run.session import Session
+from kneerisk_train.stages.coding import VIEW, CodedKnees, Codes, Radiograph, encode, made_batches, view_rng
 from kneerisk_train.stages.vqvae import AutoencoderWithHeads
 
 log = logging.getLogger(__name__)

@@ -85,11 +85,12 @@ def derive(
     below 2 to 2 or more); severe (to KL 3 or more). Each is a column risk_OUTCOME_MONTHSm, with a column
     that says what it stands on.
     """
-    from kneerisk.cli import show, show_study
+    from kneerisk.cli.show import interruptible
+    from kneerisk.cli.study import show
     from kneerisk.study.derive import derive as run
     from kneerisk.study.outcomes import Outcome
 
-    with show.interruptible("Stopped; no table was written."):
+    with interruptible("Stopped; no table was written."):
         done = run(
             table,
             out,
@@ -102,4 +103,4 @@ def derive(
             bom=bom,
             overwrite=overwrite,
         )
-    show_study.derived(done, as_json=json, quiet=quiet)
+    show.derived(done, as_json=json, quiet=quiet)

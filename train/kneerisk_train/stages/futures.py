@@ -12,11 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from kneerisk.errors import UsageError
-from kneerisk_train.data.coding import CodedKnees, Codes, code_knees, load_arrays, save_arrays
 from kneerisk_train.data.labels import LabelConfig, draw_chances
-from kneerisk_train.data.surrogate import Surrogates, make_surrogates
 from kneerisk_train.prepare.pairs import VisitPairs
 from kneerisk_train.run.session import Session, fingerprint
+from kneerisk_train.stages.coding import CodedKnees, Codes, code_knees, load_arrays, save_arrays
+from kneerisk_train.stages.surrogate import Surrogates, make_surrogates
 from kneerisk_train.stages.vqvae import NAME as VQVAE
 from kneerisk_train.stages.vqvae import load_autoencoder
 

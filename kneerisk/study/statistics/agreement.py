@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from kneerisk.method.recalibration import logit, sigmoid
-from kneerisk.study.discrimination import participants
 from kneerisk.study.results import CalibrationBin, Figure
+from kneerisk.study.statistics.discrimination import participants
 
 Array = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]

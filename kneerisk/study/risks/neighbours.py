@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kneerisk.study.equations import Knees
+from kneerisk.study.risks.equations import Knees
 from kneerisk.study.scores import POSTERIOR
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from kneerisk.cli import options as o
-from kneerisk.cli.derive import LevelChoice, OutcomeChoice
+from kneerisk.cli.study.derive import LevelChoice, OutcomeChoice
 
 Table = Annotated[Path, typer.Argument(help="A table of kneerisk score or derive.", show_default=False)]
 LabelsFile = Annotated[
@@ -80,13 +80,14 @@ def evaluate(
     Two knees of a participant count as one person in every interval. Knees that cannot have the outcome
     (KL 4 for a rise) take no part, and are counted.
     """
-    from kneerisk.cli import show, show_study
+    from kneerisk.cli.show import interruptible
+    from kneerisk.cli.study import show
     from kneerisk.study import outcomes, tables
     from kneerisk.study.evaluate import evaluate as run
 
     if out is not None:
         tables.check_figures(out, overwrite=overwrite, inputs=(table, labels))
-    with show.interruptible("Stopped; nothing was written."):
+    with interruptible("Stopped; nothing was written."):
         found = run(
             table,
             labels,
@@ -104,4 +105,4 @@ def evaluate(
         )
         if out is not None:
             tables.write_figures(found, out)
-    show_study.evaluation(found, as_json=json, quiet=quiet)
+    show.evaluation(found, as_json=json, quiet=quiet)

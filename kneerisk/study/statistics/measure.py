@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from kneerisk.study import agreement, baselines, bootstrap, decisions, discrimination
 from kneerisk.study.results import Difference, Figure, Group, ScoreFigures
+from kneerisk.study.statistics import agreement, baselines, bootstrap, decisions, discrimination
 
 Array = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]

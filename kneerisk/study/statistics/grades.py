@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from kneerisk.study import bootstrap
 from kneerisk.study.results import Figure, GradeAgreement
+from kneerisk.study.statistics import bootstrap
 
 if TYPE_CHECKING:
     import polars as pl

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kneerisk.errors import UsageError
-from kneerisk.study.baselines import column_named
+from kneerisk.study.statistics.baselines import column_named
 
 if TYPE_CHECKING:
     import polars as pl

@@ -9,8 +9,8 @@ import numpy as np
 
 from kneerisk.errors import UsageError
 from kneerisk.records import LANDMARKS
-from kneerisk.study.label_table import KNEE, read_text, refuse_twice
 from kneerisk.study.labels import month_of_visit
+from kneerisk.study.readings.label_table import KNEE, read_text, refuse_twice
 from kneerisk.study.results import LandmarkError
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""``kneerisk prepare``."""
+"""Read a cohort's release as distributed and cut out its knees, for training."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from kneerisk_train.prepare.prepare import Progress
 
 
+app = typer.Typer(add_completion=False)
+
+
 class ReleaseKind(StrEnum):
     """Whose layout a release has."""
 
@@ -23,6 +26,7 @@ class ReleaseKind(StrEnum):
     FOLDER = "folder"
 
 
+@app.command()
 def prepare(
     kind: Annotated[
         ReleaseKind, typer.Argument(metavar="oai|most|folder", help="Whose layout it is.", show_default=False)
@@ -69,10 +73,9 @@ def prepare(
     quiet: o.Quiet = False,
 ) -> None:
     """Read a cohort's release as distributed and cut out its knees, for training."""
+    from kneerisk.cli import show
     from kneerisk_train.prepare.prepare import PrepareSettings, default_workers
     from kneerisk_train.prepare.prepare import prepare as steps_of
-
-    from kneerisk.cli import show
 
     settings = PrepareSettings(
         kind=kind.value,

@@ -1,4 +1,4 @@
-"""``kneerisk train``."""
+"""Train a stack on a prepared cohort, stage by stage, and publish it. Needs the extra 'train'."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     help="Train a stack on a prepared cohort, stage by stage, and publish it. Needs the extra 'train'.",
     no_args_is_help=True,
+    add_completion=False,
 )
 
 Data = Annotated[
@@ -61,12 +62,6 @@ class Precision(StrEnum):
     BF16 = "bf16"
     FP16 = "fp16"
     FP32 = "fp32"
-
-
-class Suite(StrEnum):
-    """``--suite``."""
-
-    PAPER = "paper"
 
 
 AcceleratorOption = Annotated[Accelerator, typer.Option(help="Where it computes; several GPUs: torchrun.")]
@@ -164,14 +159,13 @@ def experiments(
     report: Annotated[
         Path, typer.Option(metavar="DIR", help="Where the report and its variants go.", show_default=False)
     ],
-    suite: Annotated[Suite, typer.Option(help="Which experiments.")] = Suite.PAPER,
     rates: Rates = None,
     accelerator: AcceleratorOption = Accelerator.AUTO,
     precision: PrecisionOption = Precision.AUTO,
     steps: Annotated[int, typer.Option(min=1, help="Sampler steps a future.")] = 16,
 ) -> None:
     """Train and measure the paper's experiments and ablations, and write a report of them."""
-    session = _open(data, out, str(_recipe_of(out)), None, rates, accelerator, precision, 2.0, suite.value)
+    session = _open(data, out, str(_recipe_of(out)), None, rates, accelerator, precision, 2.0, "paper")
     from kneerisk_train.paper.experiments import run_suite
     from kneerisk_train.paper.report import write_report
 
@@ -244,10 +238,10 @@ def _tell_plan(recipe: str) -> None:
     import json
 
     import yaml
-    from kneerisk_train.run.recipe import load_recipe
-    from kneerisk_train.stages.dry_run import dry_run
 
     from kneerisk.cli import show
+    from kneerisk_train.run.recipe import load_recipe
+    from kneerisk_train.stages.dry_run import dry_run
 
     resolved = load_recipe(recipe)
     values = json.loads(json.dumps(dataclasses.asdict(resolved)))

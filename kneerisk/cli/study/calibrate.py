@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
-from kneerisk.cli import evaluate as e
 from kneerisk.cli import options as o
-from kneerisk.cli.derive import OutcomeChoice
+from kneerisk.cli.study import evaluate as e
+from kneerisk.cli.study.derive import OutcomeChoice
 
 
 class KindChoice(StrEnum):
@@ -60,11 +60,12 @@ def calibrate(
 
     How well it does is measured on participants that were left out of the fit.
     """
-    from kneerisk.cli import show, show_study
+    from kneerisk.cli.show import interruptible
+    from kneerisk.cli.study import show
     from kneerisk.study.outcomes import Outcome
     from kneerisk.study.recalibrate import calibrate as run
 
-    with show.interruptible("Stopped; nothing was written."):
+    with interruptible("Stopped; nothing was written."):
         done = run(
             table,
             labels,
@@ -79,4 +80,4 @@ def calibrate(
             allow_unmatched=allow_unmatched,
             overwrite=overwrite,
         )
-    show_study.calibration(done, as_json=json, quiet=quiet)
+    show.calibration(done, as_json=json, quiet=quiet)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from kneerisk.study.bootstrap import Array, Statistic
+from kneerisk.study.statistics.bootstrap import Array, Statistic
 
 Risks = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from kneerisk.errors import UsageError
-from kneerisk.study.release_labels import frames, is_release, read_release
+from kneerisk.study.readings.release_labels import frames, is_release, read_release
 from kneerisk.study.scores import typed
 
 if TYPE_CHECKING:
