@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from kneerisk.compile.open import open_network
 from kneerisk.method.diffusion import draw_noise
 from kneerisk.method.exposure import equalise
 from kneerisk.method.risk import risk_of_rise
@@ -58,7 +59,7 @@ def run_naive(manifest: Path, stack: Stack) -> Naive:
     risks: dict[str, float] = {}
     knees = 0
     with ExitStack() as kept:
-        run = {name: kept.enter_context(stack.open(name, "torch", "fp32")).run for name in names}
+        run = {name: kept.enter_context(open_network(stack, name, "torch", "fp32")).run for name in names}
         size = stack.component("localiser").spec.inputs[0].shape[-1]
         localise = partial(KneeLocaliser(run["localiser"], size=size).localise, invert="auto")
         start = time.perf_counter()

@@ -15,8 +15,8 @@ import time
 import numpy as np
 
 from kneerisk.method.recalibration import logit, sigmoid
-from kneerisk.study import agreement, bootstrap, discrimination
 from kneerisk.study.recalibrate import fit_map
+from kneerisk.study.statistics import agreement, bootstrap, discrimination
 
 SHARED = 0.6
 """Standard deviation, in logits, of what a participant's knees share and the risk does not see."""

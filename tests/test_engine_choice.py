@@ -1,18 +1,20 @@
 """Which engine runs here: only one of these weights, this TensorRT and this GPU, that was verified."""
 
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
+from kneerisk_engines.errors import NoEngineFoundError
 from kneerisk_engines.runner import Runner
+from kneerisk_engines.tensorrt import open as engine_door
 from kneerisk_engines.tensorrt.cache import EngineCache
 from kneerisk_engines.tensorrt.gpu import Gpu
+from kneerisk_engines.tensorrt.open import find_engine
 
 from kneerisk.compile import choice as engine_choice
-from kneerisk.compile.choice import choose, find_engine, open_engine
+from kneerisk.compile.choice import choose
+from kneerisk.compile.open import open_network
 from kneerisk.errors import NoEngineError
 from kneerisk.stack.stack import Stack
 
@@ -40,9 +42,10 @@ def built(tmp_path_factory: pytest.TempPathFactory, stack: Stack) -> EngineCache
 
 
 @pytest.fixture
-def cache(built: EngineCache, tmp_path: Path) -> EngineCache:
+def cache(built: EngineCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> EngineCache:
     """The same engines as if they had been verified; the report is the test's own."""
-    cache = EngineCache(tmp_path / "cache")
+    monkeypatch.setenv("KNEERISK_CACHE", str(tmp_path / "cache"))
+    cache = EngineCache()
     for engine in built.entries():
         cache.publish(engine.key, built.plan(engine), log="", verification=PASSED)
     return cache
@@ -50,22 +53,27 @@ def cache(built: EngineCache, tmp_path: Path) -> EngineCache:
 
 @pytest.fixture
 def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gpu]:
-    monkeypatch.setattr(engine_choice, "find_gpu", lambda device="cuda:0": H100)
+    for module in (engine_choice, engine_door):
+        monkeypatch.setattr(module, "find_gpu", lambda device="cuda:0": H100)
     yield H100
 
 
 def test_without_a_gpu_the_cpu_scores(stack: Stack, cache: EngineCache, monkeypatch) -> None:
-    monkeypatch.setattr(engine_choice, "find_gpu", lambda device="cuda:0": None)
+    for module in (engine_choice, engine_door):
+        monkeypatch.setattr(module, "find_gpu", lambda device="cuda:0": None)
     assert choose(stack, COMPONENTS, cache=cache).backend == "cpu"
     with pytest.raises(NoEngineError, match="take --backend cpu"):
-        open_engine(stack, "unet", "auto", "cuda:0", cache)
+        open_network(stack, "unet", "tensorrt", device="cuda:0")
 
 
 def test_verified_engines_are_taken(stack: Stack, cache: EngineCache, gpu: Gpu) -> None:
     choice = choose(stack, COMPONENTS, cache=cache)
     assert (choice.backend, choice.device) == ("tensorrt", "cuda:0")
-    assert find_engine(stack, "unet", "auto", gpu, cache).key.precision == "fp16"
-    assert find_engine(stack, "encoder", "fp16", gpu, cache).key.precision == "fp32"
+    assert find_engine(stack.graph("unet"), "unet", "auto", gpu, cache).key.precision == "fp16"
+    # The encoder runs in float32 alone, and is looked for in that.
+    assert choose(stack, COMPONENTS, "fp16", cache=cache).backend == "tensorrt"
+    with pytest.raises(NoEngineFoundError):
+        find_engine(stack.graph("encoder"), "encoder", "fp16", gpu, cache)
 
 
 def test_engines_that_no_gpu_has_run_are_not(stack: Stack, built: EngineCache, gpu: Gpu) -> None:
@@ -91,8 +99,8 @@ def test_a_foreign_engine_is_refused_with_both_sides(
     cache = EngineCache(tmp_path / "foreign")
     (engine,) = (e for e in built.entries() if e.key.component == "unet")
     cache.publish(replace(engine.key, **changes), built.plan(engine), log="", verification=PASSED)
-    with pytest.raises(NoEngineError, match=said):
-        find_engine(stack, "unet", "fp16", gpu, cache)
+    with pytest.raises(NoEngineFoundError, match=said):
+        find_engine(stack.graph("unet"), "unet", "fp16", gpu, cache)
 
 
 def test_a_tampered_plan_never_reaches_the_runtime(
@@ -109,17 +117,15 @@ def test_a_tampered_plan_never_reaches_the_runtime(
 
         def _release(self): ...
 
-    monkeypatch.setitem(
-        sys.modules, "kneerisk_engines.tensorrt.runner", SimpleNamespace(TensorRtRunner=Recorder)
-    )
-    engine = find_engine(stack, "unet", "auto", gpu, cache)
-    runner = open_engine(stack, "unet", "auto", "cuda:0", cache)
+    monkeypatch.setattr(engine_door, "TensorRtRunner", Recorder)
+    engine = find_engine(stack.graph("unet"), "unet", "auto", gpu, cache)
+    runner = open_network(stack, "unet", "tensorrt", device="cuda:0")
     assert opened == [cache.plan(engine)]
     assert runner.engine_key == engine.key.digest
     plan = engine.folder / "plan"
     plan.write_bytes(b"evil" + plan.read_bytes()[4:])
     with pytest.raises(NoEngineError, match="was changed or damaged"):
-        open_engine(stack, "unet", "auto", "cuda:0", cache)
+        open_network(stack, "unet", "tensorrt", device="cuda:0")
     assert len(opened) == 1
 
 
@@ -136,7 +142,7 @@ def test_a_portable_engine_answers_as_the_cpu_does(stack: Stack, built: EngineCa
     spec = stack.component("classifier_12m").spec
     with (
         TensorRtRunner(built.plan(engine), spec, flavour="tensorrt-rtx", precision="fp16") as fast,
-        stack.open("classifier_12m", "cpu", "fp32") as slow,
+        open_network(stack, "classifier_12m", "cpu", "fp32") as slow,
     ):
         arrays = {"latent": latent}
         np.testing.assert_allclose(fast.run(arrays)["kl"], slow.run(arrays)["kl"], atol=0.01)

@@ -178,6 +178,23 @@ def pairs(entries: Sequence[tuple[str, str]]) -> None:
     _console().print(table)
 
 
+def dictionary(entries: Mapping[str, Mapping[str, Any]]) -> None:
+    """A table's columns; below each the codes that it may hold."""
+    from rich.table import Table
+
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    table.add_column("column", style="bold", no_wrap=True)
+    table.add_column("unit", style="dim", no_wrap=True)
+    table.add_column("meaning", overflow="fold")
+    table.add_column("null", style="dim", overflow="fold")
+    for name, entry in entries.items():
+        row = (name, entry["unit"] or entry["kind"], entry["meaning"], entry["null"])
+        table.add_row(*map(_escaped, row))
+        for value, meaning in entry.get("values", {}).items():
+            table.add_row("", "", f"[bold]{_escaped(value)}[/]: {_escaped(meaning)}", "")
+    _console().print(table)
+
+
 def checks(findings: Findings) -> None:
     """What a doctor found."""
     out = _console()

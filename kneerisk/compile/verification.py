@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,18 +19,24 @@ from kneerisk_engines.batches import run_in_batches
 from kneerisk_engines.parity import Parity, compare
 from kneerisk_engines.runner import Runner
 
+from kneerisk.compile.open import forward_pass, open_network, open_networks
 from kneerisk.errors import UsageError
 from kneerisk.method.calibration import Calibration
 from kneerisk.method.diffusion import draw_noise
 from kneerisk.method.exposure import equalise
-from kneerisk.method.predict import ForecastSettings, ForwardPass, StackPredictor
+from kneerisk.method.predict import ForecastSettings, StackPredictor
 from kneerisk.method.risk import risk_of_rise
 from kneerisk.method.views import resized
+from kneerisk.radiograph.knees import find_knees
+from kneerisk.radiograph.settings import InputSettings
 from kneerisk.records import KneeCrop, KneePrediction
+from kneerisk.simulate.dicom import write_dicom
+from kneerisk.simulate.radiograph import simulate_radiograph
 from kneerisk.stack.stack import Stack
 
 _SIMULATED = 12
 """Simulated radiographs, two knees each, where the user names none."""
+_MOST_KNEES = 64
 _SAME_LATENT = 1e-3
 """Latents are sums of a codebook's vectors: a position that moved by more than this has another code."""
 
@@ -94,10 +99,6 @@ class Verification:
         """Whether nothing exceeds its limit."""
         return not self.failures
 
-    def plain(self) -> dict[str, Any]:
-        """For JSON."""
-        return asdict(self)
-
 
 def verify(
     stack: Stack,
@@ -158,20 +159,17 @@ def verify_against_torch(
     Raises:
         UsageError: the radiographs show no knee.
     """
-    from kneerisk.radiograph.settings import InputSettings
-    from kneerisk.scoring.cohort import knee_crops
-    from kneerisk.scoring.settings import StackSettings
-
-    with tempfile.TemporaryDirectory() as scratch, ExitStack() as kept:
+    with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) if data is None else data
         if data is None:
             _simulate(folder)
-        crops = knee_crops(InputSettings((folder,), id_from="folder"), StackSettings(str(stack.folder)))
+        with open_network(stack, "localiser") as network:
+            crops = find_knees(InputSettings((folder,), id_from="folder"), network, most=_MOST_KNEES)
         if not crops:
             raise UsageError(f"{folder}: no knee was found there to verify on (kneerisk validate tells why)")
         names = {name for steps in _ways(stack) for name in stack.description.networks(steps)}
-        reference = {name: kept.enter_context(stack.open(name, "torch", "fp32")) for name in names}
-        return verify(stack, reference, {name: candidate[name] for name in names}, crops, batches=batches)
+        with open_networks(stack, names, "torch", "fp32") as reference:
+            return verify(stack, reference, {name: candidate[name] for name in names}, crops, batches=batches)
 
 
 def _ways(stack: Stack) -> tuple[int, ...]:
@@ -182,9 +180,6 @@ def _ways(stack: Stack) -> tuple[int, ...]:
 
 
 def _simulate(folder: Path) -> None:
-    from kneerisk.simulate.dicom import write_dicom
-    from kneerisk.simulate.radiograph import simulate_radiograph
-
     for number in range(_SIMULATED):
         simulated = simulate_radiograph(number, spacing_mm=0.4)
         write_dicom(simulated, folder / f"SIM{number}" / "film.dcm", participant_id=f"SIM{number}")
@@ -290,13 +285,11 @@ def _predict(
     stack: Stack, runners: Mapping[str, Runner], crops: Sequence[KneeCrop], steps: int
 ) -> Sequence[object]:
     description = stack.description
-    forward = ForwardPass(
-        {name: runner.run for name, runner in runners.items()},
-        forecaster=description.forecaster(steps),
-        micro_batch=description.micro_batch,
-        grade_zooms=description.grade_zooms,
+    predictor = StackPredictor(
+        forward_pass(description, runners, steps),
+        ForecastSettings(steps=steps),
+        crop_size=description.crop_size,
     )
-    predictor = StackPredictor(forward, ForecastSettings(steps=steps), crop_size=description.crop_size)
     return predictor.predict(crops, [predictor.views(crop) for crop in crops])
 
 

@@ -21,7 +21,7 @@ from kneerisk.errors import Reason, UsageError
 from kneerisk.method.diffusion import draw_noise, sample
 from kneerisk.method.exposure import equalise
 from kneerisk.method.views import UPSCALE, mean_posterior, resized, upscaled, zoomed
-from kneerisk.records import FloatArray, KneeCrop, KneePrediction, Refusal
+from kneerisk.records import FloatArray, KneeCrop, KneePrediction, Refusal, refuse
 
 Stage = Callable[[str], AbstractContextManager[object]]
 
@@ -259,13 +259,5 @@ def _is_finite(prediction: KneePrediction) -> bool:
 
 
 def _not_finite(crop: KneeCrop) -> Refusal:
-    return Refusal(
-        ref=crop.ref,
-        reason=Reason.INTERNAL_ERROR,
-        message="the networks gave a value that is not a number; try --precision fp32, and report the file",
-        side=crop.side,
-        input_sha256=crop.input_sha256,
-        sop_instance_uid=crop.sop_instance_uid,
-        participant_id=crop.participant_id,
-        qc_flags=crop.qc_flags,
-    )
+    message = "the networks gave a value that is not a number; try --precision fp32, and report the file"
+    return refuse(crop, Reason.INTERNAL_ERROR, message)

@@ -1,4 +1,4 @@
-"""A risk made right for one's own cohort: ``calibrate`` fits it, ``score`` and ``derive`` apply it."""
+"""A risk made right for one's own cohort: ``calibrate`` fits it, ``derive`` applies it."""
 
 from __future__ import annotations
 

@@ -17,11 +17,12 @@ from functools import partial
 from pathlib import Path
 
 from kneerisk.errors import UsageError
+from kneerisk.radiograph.sources.tables import Row
 from kneerisk.records import Side
 from kneerisk.releases.backgrounds import Cells, background, read_participants
+from kneerisk.releases.cells import ReleaseTable, grade_of, is_missing, number_of
 from kneerisk.releases.ledger import Ledger
 from kneerisk.releases.records import Background, KneeKey, Reading
-from kneerisk.releases.tables import Row, Table, grade_of, is_missing, number_of
 
 MONTHS = {"0": 0, "1": 15, "2": 30, "3": 60, "5": 84}
 
@@ -37,7 +38,7 @@ def is_readings(stem: str) -> bool:
 
 def read_grades(path: Path, readings: dict[KneeKey, Reading], ledger: Ledger) -> None:
     """Add a table's grades to ``readings``; UsageError where it is not as distributed."""
-    table = Table(path, ("MOSTID",))
+    table = ReleaseTable(path, ("MOSTID",))
     columns: list[tuple[str, int, Side]] = []
     for name in table.columns:
         if (match := _GRADE.match(name)) is None:

@@ -12,10 +12,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from kneerisk.errors import UsageError
+from kneerisk.radiograph.sources.tables import Row
+from kneerisk.releases.cells import ReleaseTable, code_of, grade_of, is_missing, number_of, side_of
 from kneerisk.releases.ledger import Ledger
 from kneerisk.releases.readings import ReadingRow, choose
 from kneerisk.releases.records import KneeKey, Reading
-from kneerisk.releases.tables import Row, Table, code_of, grade_of, is_missing, number_of, side_of
 
 MONTHS = {"00": 0, "01": 12, "03": 24, "05": 36, "06": 48, "08": 72, "10": 96}
 """Visit code of a column's prefix (V01…) or of a release's (1.C.2) → months."""
@@ -47,10 +48,10 @@ def read_readings(
 
 
 def _collect(path: Path, rows: defaultdict[KneeKey, list[ReadingRow]], ledger: Ledger) -> None:
-    table = Table(path)
+    table = ReleaseTable(path)
     by_visit = _grade_columns(table)
     participant = next((c for c in ("ID", "SRC_SUBJECT_ID", "SUBJECTKEY") if c in table.columns), "ID")
-    table = Table(path, (participant, "SIDE", "READPRJ"))
+    table = ReleaseTable(path, (participant, "SIDE", "READPRJ"))
     section = f"rows of {path.name}"
     for line, row in table:
         ledger.expect(section)
@@ -77,7 +78,7 @@ def _collect(path: Path, rows: defaultdict[KneeKey, list[ReadingRow]], ledger: L
         )
 
 
-def _grade_columns(table: Table) -> list[tuple[str, int | None, str]]:
+def _grade_columns(table: ReleaseTable) -> list[tuple[str, int | None, str]]:
     """Columns with grades: name, month (``None`` where a column VISIT tells), prefix."""
     found: list[tuple[str, int | None, str]] = []
     for name in table.columns:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -12,11 +12,13 @@ import numpy as np
 
 from kneerisk.errors import StackError, UsageError
 from kneerisk.method.recalibration import Recalibration, load_for
-from kneerisk.stack.stack import Stack, available_stacks
-from kneerisk.study import participants, tables
-from kneerisk.study.equations import BASES, Equations
-from kneerisk.study.neighbours import knees_of
+from kneerisk.stack.find import available_stacks
+from kneerisk.stack.stack import Stack
+from kneerisk.study import tables
 from kneerisk.study.outcomes import Outcome, column_of
+from kneerisk.study.risks import participants
+from kneerisk.study.risks.equations import BASES, Equations
+from kneerisk.study.risks.neighbours import knees_of
 from kneerisk.study.scores import POSTERIOR, Scores, read_scores
 
 if TYPE_CHECKING:
@@ -97,8 +99,7 @@ def derive(
     warnings += said
     documents = _documents(scores, equations, wanted, recalibrations, new.columns)
     if level == "participant":
-        names = [n for n in ("risk_12m", *new.columns) if not n.endswith("_basis") and n != "kl_now_set"]
-        names = [n for n in dict.fromkeys(names) if n not in ("risk_12m_lo", "risk_12m_hi")]
+        names = _risks_of(dict.fromkeys(("risk_12m", *new.columns)))
         people = participants.worse_and_either(_laid_over(scores.frame, new), names)
         documents["data_dictionary"] = participants.dictionary(people.columns)
         tables.write(people, out, documents, bom=bom)
@@ -106,7 +107,8 @@ def derive(
         columns = [n for n in people.columns if n.startswith("risk_") and not n.endswith("_side")]
     else:
         rows = tables.write_beside(path, new, out, documents, bom=bom)
-        frame, columns = new, [n for n in new.columns if not n.endswith("_basis") and n != "kl_now_set"]
+        frame = new
+        columns = _risks_of(new.columns)
     return Derived(
         out=str(out),
         rows=rows,
@@ -267,6 +269,11 @@ def _recalibrated(
             sets = [";".join(map(str, next(found))) if known else None for known in ok]
             new = _with(new, pl.Series("kl_now_set", sets, pl.String))
     return new, warnings
+
+
+def _risks_of(columns: Iterable[str]) -> list[str]:
+    """The risks among new columns: no bases, sets, or ends of intervals."""
+    return [name for name in columns if not name.endswith(("_basis", "_set", "_lo", "_hi"))]
 
 
 def _with(frame: pl.DataFrame, column: pl.Series) -> pl.DataFrame:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,16 +12,16 @@ import numpy as np
 import numpy.typing as npt
 
 from kneerisk.errors import UsageError
-from kneerisk.study import agreement, baselines, bootstrap, decisions
 from kneerisk.study.extras import needs
-from kneerisk.study.grades import grade_agreement
-from kneerisk.study.groups import families
 from kneerisk.study.labels import WINDOW_MONTHS, Joined, Observed, join, observe, read_labels
-from kneerisk.study.landmarks import landmark_error
-from kneerisk.study.measure import ALL, MODEL, Knees, Measure
 from kneerisk.study.outcomes import Outcome, column_of
 from kneerisk.study.results import Evaluation, Figure, Group, NetBenefit, OperatingPoint
 from kneerisk.study.scores import Scores, read_scores
+from kneerisk.study.statistics import agreement, baselines, bootstrap, decisions
+from kneerisk.study.statistics.grades import grade_agreement
+from kneerisk.study.statistics.groups import families
+from kneerisk.study.statistics.landmarks import landmark_error
+from kneerisk.study.statistics.measure import ALL, MODEL, Knees, Measure
 
 if TYPE_CHECKING:
     import polars as pl
@@ -51,7 +52,7 @@ def evaluate(
 
     Args:
         path: the score table, of ``score`` or ``derive``.
-        labels: readers' grades over time (:func:`kneerisk.study.label_table.read_labels`).
+        labels: readers' grades over time (:func:`kneerisk.study.readings.label_table.read_labels`).
         outcome: what is to happen.
         months: by when.
         column: the risk; by default the one that ``derive`` makes for outcome and horizon, else ``risk_12m``
@@ -146,7 +147,10 @@ def evaluate_joined(
     curve = measure.at_thresholds("curve", _CURVE, decisions.net_benefits_of(_CURVE))
     at = measure.at_thresholds("points", points, decisions.operating_of)
     measure.draw(bootstraps, seed)
-    overall = measure.groups(ALL)[0]
+    # Sorting and linear algebra let go of the interpreter: a second thread pays, more only take memory.
+    with ThreadPoolExecutor(2) as pool:
+        told_of = list(pool.map(measure.groups, [ALL, *(family for family, _, _ in parted)]))
+    overall = told_of[0][0]
     return Evaluation(
         outcome=outcome.value,
         outcome_words=outcome.words,
@@ -164,7 +168,7 @@ def evaluate_joined(
         bootstraps=bootstraps,
         seed=seed,
         overall=overall,
-        subgroups=tuple(group for family, _, _ in parted for group in measure.groups(family)),
+        subgroups=tuple(group for groups in told_of[1:] for group in groups),
         calibration_curve=agreement.reliability(risk, event),
         decision_curve=_decision_curve(curve, measure),
         operating_points=_operating_points(at, points, risk, measure.drawn("points")),

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kneerisk.errors import UsageError
-from kneerisk.scoring.outputs.table import replace_with
+from kneerisk_engines.files import written_whole
+
+from kneerisk.errors import KneeriskError, UsageError
 from kneerisk.study import tables
 
 if TYPE_CHECKING:
@@ -30,13 +31,16 @@ def write_frame(
 
 
 def write_bytes(out: Path, content: bytes) -> None:
-    """Write bytes; ``out`` is complete or absent."""
-    aside = out.with_name(f".{out.name}.writing")
+    """Write bytes; ``out`` is complete or absent.
+
+    Raises:
+        KneeriskError: it cannot be written.
+    """
     try:
-        aside.write_bytes(content)
-        replace_with(aside, out)
-    finally:
-        aside.unlink(missing_ok=True)
+        with written_whole(out) as aside:
+            aside.write_bytes(content)
+    except OSError as error:
+        raise KneeriskError(f"{out} cannot be written: {error.strerror}") from error
 
 
 def refuse_existing(

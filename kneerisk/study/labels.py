@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from kneerisk.errors import UsageError
 from kneerisk.releases import most, oai
-from kneerisk.study.label_table import KNEE, Labels, read_labels, refuse_twice
 from kneerisk.study.outcomes import Outcome, observed
+from kneerisk.study.readings.label_table import KNEE, Labels, read_labels, refuse_twice
 from kneerisk.study.scores import Scores, scored
 
 if TYPE_CHECKING:

@@ -80,12 +80,14 @@ def observed(outcome: Outcome, grade: npt.ArrayLike, later: npt.ArrayLike) -> Gr
         float64 [...]: 1 event, 0 none, NaN where a reading is missing or the knee cannot have the outcome.
     """
     start, end = np.asarray(grade, dtype=np.float64), np.asarray(later, dtype=np.float64)
-    event = {
-        Outcome.ANY_RISE: lambda: end > start,
-        Outcome.NO_0TO1: lambda: (end > start) & ~((start == 0) & (end == 1)),
-        Outcome.TWO_GRADES: lambda: end - start >= 2,
-        Outcome.INCIDENT_OA: lambda: end >= _OA,
-        Outcome.SEVERE: lambda: end >= _SEVERE,
-    }[outcome]()
+    rise = end - start
+    if outcome is Outcome.ANY_RISE:
+        event = rise > 0
+    elif outcome is Outcome.NO_0TO1:
+        event = (rise > 0) & ~((start == 0) & (end == 1))
+    elif outcome is Outcome.TWO_GRADES:
+        event = rise >= 2
+    else:
+        event = end >= (_OA if outcome is Outcome.INCIDENT_OA else _SEVERE)
     known = at_risk(outcome, start) & ~np.isnan(end)
     return np.where(known, event.astype(np.float64), np.nan)

@@ -13,14 +13,15 @@ import numpy.typing as npt
 
 from kneerisk.errors import UsageError
 from kneerisk.method.recalibration import Conformal, Kind, Recalibration, logit
-from kneerisk.study import agreement, tables
-from kneerisk.study.baselines import folds
+from kneerisk.study import tables
 from kneerisk.study.evaluate import risk_column, with_risk
 from kneerisk.study.extras import needs
 from kneerisk.study.labels import WINDOW_MONTHS, join, observe, read_labels
-from kneerisk.study.measure import FEWEST, too_few
 from kneerisk.study.outcomes import Outcome
 from kneerisk.study.scores import POSTERIOR, read_scores
+from kneerisk.study.statistics import agreement
+from kneerisk.study.statistics.baselines import folds
+from kneerisk.study.statistics.measure import FEWEST, too_few
 
 if TYPE_CHECKING:
     import polars as pl
@@ -239,7 +240,7 @@ def _measured(
         for when, r in (("before", risk), ("after", new))
     }
     warnings = []
-    if figures["after"]["brier"] > _WORSE * figures["before"]["brier"]:
+    if agreement.brier(new, event) > _WORSE * agreement.brier(risk, event):
         warnings.append(
             "on participants that were left out the calibrated risks do worse than the risks as they were "
             "(Brier score): there are too few events for this kind; try logistic, or leave them as they are"

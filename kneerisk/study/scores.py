@@ -48,7 +48,9 @@ class Scores:
     @property
     def stack(self) -> str | None:
         """Name and version of the stack that scored it: ``compact-0.3.0``; ``None`` where no row says."""
-        names = self.frame["stack"].drop_nulls().unique() if "stack" in self.frame.columns else ()
+        if "stack" not in self.frame.columns:
+            return None
+        names = self.frame["stack"].drop_nulls().unique().to_list()
         return str(names[0]) if len(names) == 1 else None
 
     @property

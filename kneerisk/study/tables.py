@@ -8,7 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kneerisk.errors import UsageError
+from kneerisk_engines.files import written_whole
+
+from kneerisk.errors import KneeriskError, UsageError
 from kneerisk.scoring.outputs import table
 from kneerisk.study.results import Evaluation
 from kneerisk.study.scores import read_scores
@@ -104,9 +106,8 @@ def _write(frame: pl.LazyFrame, out: Path, documents: Mapping[str, Any], bom: bo
 @contextmanager
 def _aside(out: Path) -> Iterator[Path]:
     """A name to write under; renamed to ``out`` when all went well, else removed."""
-    aside = out.with_name(f".{out.name}.writing")
     try:
-        yield aside
-        table.replace_with(aside, out)
-    finally:
-        aside.unlink(missing_ok=True)
+        with written_whole(out) as aside:
+            yield aside
+    except OSError as error:
+        raise KneeriskError(f"{out} cannot be written: {error.strerror or error}") from error

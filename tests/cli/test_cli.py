@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -229,10 +228,7 @@ def test_an_interrupt_is_130_and_the_run_goes_on_with_resume(
     )
     out = tmp_path / "r.parquet"
     arguments = ["score", str(knees), "--out", str(out), "--workers", "1", "--batch-size", "1"]
-    environment = {**os.environ, "PYTHONPATH": str(Path(kneerisk.__file__).parents[1])}
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, *arguments], env=environment, stderr=subprocess.PIPE, text=True
-    )
+    process = subprocess.Popen([sys.executable, "-c", code, *arguments], stderr=subprocess.PIPE, text=True)
     rows = tmp_path / "r.parquet.kneerisk" / "rows.jsonl"
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and not (rows.exists() and rows.stat().st_size):

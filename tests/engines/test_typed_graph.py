@@ -7,7 +7,7 @@ import onnx
 import pytest
 from kneerisk_engines.errors import BackendUnavailableError, EngineError
 from kneerisk_engines.openvino_backend import import_openvino
-from kneerisk_engines.tensorrt.typed_graph import low_operations, typed_graph
+from kneerisk_engines.tensorrt.typed_graph import typed_graph
 
 STACK = Path(__file__).parents[2] / "kneerisk" / "stacks" / "compact"
 
@@ -22,6 +22,19 @@ def run(model: onnx.ModelProto, arrays: dict[str, np.ndarray]) -> dict[str, np.n
     )
     results = compiled(arrays)
     return {port.get_any_name(): np.array(results[port]) for port in compiled.outputs}
+
+
+def low_operations(model: onnx.ModelProto) -> dict[str, str]:
+    """Name of each node that computes in low precision → its operation."""
+    low = {onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16}
+    graph = onnx.shape_inference.infer_shapes(model).graph
+    types = {v.name: v.type.tensor_type.elem_type for v in (*graph.value_info, *graph.input, *graph.output)}
+    types |= {tensor.name: tensor.data_type for tensor in graph.initializer}
+    return {
+        node.name: node.op_type
+        for node in model.graph.node
+        if node.op_type != "Cast" and any(types.get(name) in low for name in (*node.input, *node.output))
+    }
 
 
 @pytest.fixture(scope="module")

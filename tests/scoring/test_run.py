@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -14,7 +13,6 @@ import numpy as np
 import polars as pl
 import pytest
 
-import kneerisk
 from kneerisk.errors import ExitCode, UsageError
 from kneerisk.scoring.journal import folder_of
 from kneerisk.scoring.merge import merge_tables
@@ -149,12 +147,11 @@ def test_a_killed_run_resumes_into_the_very_table(
 ) -> None:
     out = tmp_path / "killed.parquet"
     script = str(Path(fake.__file__ or ""))
-    environment = {**os.environ, "PYTHONPATH": str(Path(kneerisk.__file__).parents[1])}
     rows = folder_of(out) / "rows.jsonl"
     kills = 0
     while not out.exists() and kills < 4:
         before = rows.stat().st_size if rows.exists() else 0
-        process = subprocess.Popen([sys.executable, script, str(cohort), str(out), "0.25"], env=environment)
+        process = subprocess.Popen([sys.executable, script, str(cohort), str(out), "0.25"])
         deadline = time.monotonic() + 60
         while process.poll() is None and time.monotonic() < deadline:
             if rows.exists() and rows.stat().st_size > before:

@@ -1,20 +1,20 @@
 """Verification in clinical terms: what agrees passes, and each way to differ is named."""
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from kneerisk_engines.plain import to_plain
 from kneerisk_engines.runner import Runner
 from kneerisk_engines.spec import Array
 
+from kneerisk.compile.open import open_network, open_networks
 from kneerisk.compile.verification import ChainAgreement, Limits, exceeded, verify
+from kneerisk.radiograph.knees import find_knees
 from kneerisk.radiograph.settings import InputSettings
 from kneerisk.records import KneeCrop
-from kneerisk.scoring.cohort import knee_crops
-from kneerisk.scoring.settings import StackSettings
 from kneerisk.stack.stack import Stack
 
 COHORT = Path(__file__).parents[2] / "examples" / "cohort"
@@ -35,7 +35,8 @@ class Bent(Runner):
 
 @pytest.fixture(scope="module")
 def crops() -> list[KneeCrop]:
-    return knee_crops(InputSettings((COHORT,), id_from="folder"), StackSettings(), limit=3)
+    with open_network(Stack.load("compact"), "localiser") as network:
+        return find_knees(InputSettings((COHORT,), id_from="folder"), network, most=3)
 
 
 @pytest.fixture(scope="module")
@@ -45,10 +46,9 @@ def stack() -> Stack:
 
 @pytest.fixture(scope="module")
 def runners(stack: Stack) -> Iterator[dict[str, Runner]]:
-    with ExitStack() as kept:
-        description = stack.description
-        names = set(description.components) - {"decoder", "localiser"}
-        yield {name: kept.enter_context(stack.open(name, "cpu", "fp32", threads=2)) for name in names}
+    names = set(stack.description.components) - {"decoder", "localiser"}
+    with open_networks(stack, names, "cpu", "fp32", threads=2) as opened:
+        yield dict(opened)
 
 
 def test_the_cohorts_first_knees_are_taken(crops: list[KneeCrop]) -> None:
@@ -88,7 +88,7 @@ def test_a_component_that_answers_otherwise_is_named(
     report = verify(stack, runners, candidate, crops, batches=(1,))
     assert not report.passed
     assert any(said in failure for failure in report.failures)
-    assert report.plain()["failures"] == report.failures
+    assert to_plain(report)["failures"] == list(report.failures)
 
 
 def test_verifying_wants_knees(stack: Stack, runners: dict[str, Runner]) -> None:

@@ -97,7 +97,7 @@ def simulate(
     true = np.where(grade == 4, 0.0, 1 / (1 + np.exp(-logit)))
     told = np.where(grade == 4, 0.0, 1 / (1 + np.exp(-(shift + slope * logit))))
     rises = rng.random(n) < true
-    read = np.clip(grade + rng.choice([-1, 0, 1], n, p=[0.1, 0.8, 0.1]), 0, 4)
+    read = np.clip(grade + rng.choice([-1, 0, 1, 2], n, p=[0.1, 0.75, 0.1, 0.05]), 0, 4)
     posterior = np.full((n, 5), 0.05)
     posterior[np.arange(n), read] = 0.8
     site = rng.choice(["A", "B"], participants)[owner]

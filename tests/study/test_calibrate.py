@@ -13,10 +13,10 @@ from typer.testing import CliRunner
 from kneerisk.cli.app import app
 from kneerisk.errors import UsageError
 from kneerisk.method.recalibration import KINDS, Conformal, Recalibration, logit, sigmoid
-from kneerisk.study import agreement
 from kneerisk.study.derive import derive
 from kneerisk.study.evaluate import evaluate
 from kneerisk.study.recalibrate import applied, calibrate, fit_map
+from kneerisk.study.statistics import agreement
 
 Maker = Callable[..., Any]
 

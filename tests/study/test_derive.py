@@ -9,15 +9,17 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from typer.testing import CliRunner
 
+from kneerisk.cli.app import app
 from kneerisk.errors import StackError, UsageError
 from kneerisk.method.recalibration import Recalibration
 from kneerisk.scoring.outputs import table as score_table
 from kneerisk.stack.stack import Stack
 from kneerisk.study.derive import derive
-from kneerisk.study.equations import BASES, Equations, Knees, fit
-from kneerisk.study.neighbours import knees_of
 from kneerisk.study.outcomes import MONTHS, Outcome
+from kneerisk.study.risks.equations import BASES, Equations, Knees, fit
+from kneerisk.study.risks.neighbours import knees_of
 
 Maker = Callable[..., Any]
 P = (0.1, 0.3, 0.4, 0.15, 0.05)
@@ -60,6 +62,9 @@ def test_an_equation_from_the_image_is_its_file_s_own_by_hand() -> None:
     risk, basis = shipped().risk(Outcome.ANY_RISE, 12, one())
     assert basis.tolist() == ["image+other"]
     assert risk[0] == pytest.approx(1 / (1 + math.exp(-x)), rel=1e-12)
+    assert (
+        one().feature("difference")[0] == one(p=Q, q=P).feature("difference")[0] == pytest.approx(abs(e - o))
+    )
 
 
 def test_an_equation_given_a_grade_is_its_file_s_own_by_hand() -> None:
@@ -178,6 +183,9 @@ def test_of_several_rows_the_other_knee_is_the_one_in_the_same_image(knee: Maker
     knees, untold = knees_of(pl.read_parquet(table(*rows)))
     assert str(knees.other_grade.tolist()) == "[2.0, 1.0, nan, nan, 1.0, 0.0]"
     assert untold == 2
+    twice = [knee("A", "L", kl_0m=1), knee("A", "R", kl_0m=2), knee("A", "R", kl_0m=3)]
+    knees, untold = knees_of(pl.read_parquet(table(*twice, name="twice.parquet")))
+    assert str(knees.other_grade.tolist()) == "[nan, 1.0, 1.0]" and untold == 1
 
 
 @pytest.mark.parametrize("suffix", ["parquet", "csv"])
@@ -317,3 +325,28 @@ def test_a_calibration_is_applied_and_named(tmp_path: Path, knee: Maker, table: 
 
 def test_bases_are_named_best_first() -> None:
     assert BASES == ("grade+other", "grade", "image+other", "image")
+
+
+def test_the_command_says_what_the_risks_stand_on(tmp_path: Path, knee: Maker, table: Maker) -> None:
+    path = table(knee("A", "L", kl_0m=1), knee("A", "R", stack="compact-0.3.0"))
+    arguments = ["derive", str(path), "--outcome", "severe", "--months", "24", "--out"]
+    done = CliRunner().invoke(app, [*arguments, str(tmp_path / "a.parquet")])
+    assert done.exit_code == 0, done.output
+    said = " ".join(done.stdout.split())
+    assert "what their risks stand on: grade 1, image+other 1" in said
+    assert "risk_severe_24m mean" in said and "Chen's set" in said
+    done = CliRunner().invoke(app, [*arguments, str(tmp_path / "b.csv"), "--json"])
+    printed = json.loads(done.stdout)
+    assert list(printed["columns"]) == ["risk_severe_24m"] and printed["rows"] == 2
+    done = CliRunner().invoke(
+        app, ["derive", str(path), "--outcome", "unheard-of", "--out", str(tmp_path / "c.csv")]
+    )
+    assert done.exit_code == 2
+
+
+def test_a_calibration_alone_makes_only_what_it_is_for(tmp_path: Path, knee: Maker, table: Maker) -> None:
+    file = recalibration(tmp_path, column="risk_severe_24m", outcome="severe", months=24)
+    done = derive(table(knee("A", "L", kl_0m=1)), tmp_path / "out.parquet", calibrations=[file])
+    assert list(done.columns) == ["risk_severe_24m"] and list(done.recalibrated) == ["risk_severe_24m"]
+    done = derive(table(knee("A", "L")), tmp_path / "b.parquet", calibrations=[recalibration(tmp_path)])
+    assert list(done.columns) == ["risk_12m"]

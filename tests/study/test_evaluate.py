@@ -15,11 +15,11 @@ from typer.testing import CliRunner
 from kneerisk.cli.app import app
 from kneerisk.errors import UsageError
 from kneerisk.records import LANDMARKS
-from kneerisk.study import baselines
 from kneerisk.study.evaluate import evaluate
-from kneerisk.study.measure import FEWEST
 from kneerisk.study.outcomes import Outcome
 from kneerisk.study.results import Evaluation
+from kneerisk.study.statistics import baselines
+from kneerisk.study.statistics.measure import FEWEST
 
 Maker = Callable[..., Any]
 DRAWS = 100

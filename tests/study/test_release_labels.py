@@ -71,6 +71,8 @@ def test_mosts_wide_table(tmp_path: Path, knee: Maker, table: Maker) -> None:
     assert seen.frame["event"].to_list() == [True, False]
     assert seen.frame["later_month"].to_list() == [15, 15]
     assert seen.excluded == {"not read at 12 months": 1}
+    later = join(read_scores(table(knee("MB00001", "R", visit="V1"))), labels, allow_unmatched=True).frame
+    assert (later["start_month"][0], later["reader_kl"][0]) == (15, 2)
 
 
 def test_a_folder_of_none_or_of_both_is_refused(oai: Path, tmp_path: Path) -> None:

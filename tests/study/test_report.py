@@ -193,8 +193,8 @@ def test_evaluation_and_enrichment_are_shown_where_they_are_given(
         (pl.col("family") == "all") & (pl.col("measure") == "auc") & (pl.col("score") == "model")
     )
     assert 0.6 < auc["value"][0] < 0.9
-    said = f"has the higher risk; 0.5 is none {auc['value'][0]:.3f} ({auc['low'][0]:.3f} to {auc['high'][0]:.3f})"
-    assert said in page
+    said = f"{auc['value'][0]:.3f} ({auc['low'][0]:.3f} to {auc['high'][0]:.3f})"
+    assert f"has the higher risk; 0.5 is none {said}" in page
     assert (tmp_path / "files" / "risks.png").read_bytes().startswith(b"\x89PNG")
 
 

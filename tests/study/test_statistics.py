@@ -11,8 +11,8 @@ import pytest
 import statsmodels.api as sm
 from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
 
-from kneerisk.study import agreement, bootstrap, decisions, discrimination
 from kneerisk.study.results import Figure
+from kneerisk.study.statistics import agreement, bootstrap, decisions, discrimination
 
 GOLDEN = Path(__file__).with_name("golden")
 R = json.loads((GOLDEN / "golden.json").read_text())

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from kneerisk_train.data import data, surrogate
+from kneerisk_train.data import data
 from kneerisk_train.data.augment import AugmentConfig, augment
 from kneerisk_train.data.knees import Knees
+from kneerisk_train.stages import surrogate
 
 from kneerisk.errors import UsageError
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
 
+from kneerisk.method.predict import UNUSUAL_APPEARANCE
+from kneerisk.radiograph.flags import MEANINGS
 from kneerisk.records import KL_GRADES, LANDMARKS
 
 Kind = Literal["text", "integer", "real", "boolean", "texts"]
@@ -22,8 +24,11 @@ class Column:
     meaning: str
     null: str
     """When the value is null."""
+    values: Mapping[str, str] = field(default_factory=dict)
+    """What each value means, where the values are codes."""
 
 
+_FLAGS = {**MEANINGS, UNUSUAL_APPEARANCE: "unlike what the networks were trained on: trust the row less"}
 _NEVER = "never"
 _NOT_OK = "where status is not ok"
 
@@ -55,7 +60,12 @@ def _status() -> Iterator[Column]:
     yield Column("reason", "text", "", "code of the refusal or failure", "where status is ok")
     yield Column("message", "text", "", "what happened and what to do, in words", "where status is ok")
     yield Column(
-        "qc_flags", "texts", "", "quality flags, by name; an empty list where nothing is to be said", _NEVER
+        "qc_flags",
+        "texts",
+        "",
+        "quality flags, by name; an empty list where nothing is to be said",
+        _NEVER,
+        _FLAGS,
     )
 
 
@@ -175,3 +185,19 @@ NAMES = frozenset(column.name for column in COLUMNS)
 def carried(name: str) -> Column:
     """The entry of a manifest's own column."""
     return Column(name, "text", "", "carried through from the manifest", "where the manifest has no value")
+
+
+def columns(extra: Sequence[str] = ()) -> tuple[Column, ...]:
+    """The table's columns with a manifest's own behind them."""
+    return (*COLUMNS, *(carried(name) for name in extra))
+
+
+def dictionary(extra: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
+    """Column → kind, unit, meaning, null rule and, of codes, their values: the table's data dictionary."""
+    found: dict[str, dict[str, Any]] = {}
+    for column in columns(extra):
+        entry = asdict(column)
+        found[entry.pop("name")] = entry
+        if not column.values:
+            del entry["values"]
+    return found

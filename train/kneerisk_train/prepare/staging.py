@@ -17,13 +17,16 @@ import os
 import shutil
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, replace
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from kneerisk_engines.errors import BusyError
+from kneerisk_engines.files import locked, written_whole
+from kneerisk_engines.plain import from_plain, to_plain
+
 from kneerisk.errors import KneeriskError, UsageError
-from kneerisk.locks import locked
 from kneerisk_train.prepare.crops import Cropped
 
 FOLDER = ".unfinished"
@@ -55,7 +58,7 @@ class Staging:
         """
         stored: list[dict[str, Any]] = []
         for knee in knees:
-            plain = asdict(replace(knee, pixels=b""))
+            plain = to_plain(replace(knee, pixels=b""))
             plain["pixels"] = [self._crops_end, len(knee.pixels), zlib.crc32(knee.pixels)]
             self._crops.write(knee.pixels)
             self._crops_end += len(knee.pixels)
@@ -134,7 +137,13 @@ def open_staging(out: Path, marks: Mapping[str, Any]) -> Iterator[Staging]:
     """
     folder = out / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
-    with locked(folder, f"another kneerisk prepares {folder.parent}: wait for it, or choose another --out"):
+    with ExitStack() as held:
+        try:
+            held.enter_context(locked(folder / "lock", wait=False))
+        except BusyError:
+            raise UsageError(
+                f"another kneerisk prepares {folder.parent}: wait for it, or choose another --out"
+            ) from None
         run = folder / "run.json"
         if run.exists():
             before = json.loads(run.read_text(encoding="utf-8"))
@@ -145,9 +154,8 @@ def open_staging(out: Path, marks: Mapping[str, Any]) -> Iterator[Staging]:
                     "same arguments to go on with it, --overwrite to throw it away, or another --out"
                 )
         else:
-            aside = folder / "run.json.new"
-            aside.write_text(json.dumps(marks, indent=1), encoding="utf-8")
-            aside.replace(run)
+            with written_whole(run) as aside:
+                aside.write_text(json.dumps(marks, indent=1), encoding="utf-8")
         staging = Staging(folder)
         try:
             yield staging
@@ -174,6 +182,5 @@ def _parse(line: bytes) -> tuple[int, list[dict[str, Any]]] | None:
 
 
 def _cropped(plain: dict[str, Any], pixels: bytes) -> Cropped:
-    tuples = {name: tuple(plain[name]) for name in ("to_source", "qc_flags")}
-    spacing = None if plain["spacing_mm"] is None else tuple(plain["spacing_mm"])
-    return Cropped(**{**plain, **tuples, "spacing_mm": spacing, "pixels": pixels})
+    knee = from_plain(Cropped, {name: plain[name] for name in plain if name != "pixels"}, "records.jsonl")
+    return replace(knee, pixels=pixels)

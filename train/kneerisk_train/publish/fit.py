@@ -20,12 +20,12 @@ from kneerisk.models.classifier import Classifier
 from kneerisk.models.vqvae import Encoder
 from kneerisk.stack.stack import Stack
 from kneerisk.stack.write import revise_stack
-from kneerisk_train.data.coding import made_batches
 from kneerisk_train.data.data import TrainingData
 from kneerisk_train.data.knees import Knees
 from kneerisk_train.publish.figures import within_grade_auc
 from kneerisk_train.run.session import Session
 from kneerisk_train.stages.classifier import LATER, NOW, encode_knees
+from kneerisk_train.stages.coding import made_batches
 
 log = logging.getLogger(__name__)
 

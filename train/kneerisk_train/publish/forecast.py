@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 
 import numpy as np
 import numpy.typing as npt
 
+from kneerisk.compile import open as door
 from kneerisk.method.predict import Forecast, ForecastSettings, ForwardPass
 from kneerisk.stack.stack import Stack
 from kneerisk_train.data.knees import Knees
@@ -21,13 +22,8 @@ def open_networks(stack: Stack, steps: int | None = None) -> Iterator[ForwardPas
     description = stack.description
     wanted = steps or description.usual_steps()
     names = (*description.networks(wanted), "decoder")
-    with ExitStack() as kept:
-        yield ForwardPass(
-            {name: kept.enter_context(stack.open(name)).run for name in names},
-            forecaster=description.forecaster(wanted),
-            micro_batch=description.micro_batch,
-            grade_zooms=description.grade_zooms,
-        )
+    with door.open_networks(stack, names) as runners:
+        yield door.forward_pass(description, runners, wanted)
 
 
 def views_of(networks: ForwardPass, crops: Crops) -> npt.NDArray[np.float32]:

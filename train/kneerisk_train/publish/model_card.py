@@ -8,8 +8,8 @@ import numpy as np
 
 from kneerisk.method.calibration import Calibration
 from kneerisk.stack.stack import Stack
-from kneerisk_train.data.futures import uses_visits
 from kneerisk_train.run.session import Session
+from kneerisk_train.stages.futures import uses_visits
 
 _MEANINGS = {
     "knees": "graded knees",

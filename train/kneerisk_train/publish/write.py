@@ -13,16 +13,19 @@ import yaml
 from kneerisk_engines.spec import ArraySpec, ComponentSpec
 from torch import nn
 
-from kneerisk import __version__
 from kneerisk.models import build
 from kneerisk.radiograph.locate.crop import FIELD_MM
-from kneerisk.stack.stack import Stack, StackComponent, StackDescription, available_stacks
+from kneerisk.stack.components import StackComponent
+from kneerisk.stack.description import StackDescription
+from kneerisk.stack.find import available_stacks
+from kneerisk.stack.stack import Stack
 from kneerisk.stack.write import write_stack
-from kneerisk_train.data.futures import uses_visits
+from kneerisk.version import __version__
 from kneerisk_train.run.loop import dataclass_values, trained_weights
 from kneerisk_train.run.session import Session
 from kneerisk_train.stages.classifier import LATER, NOW
 from kneerisk_train.stages.diffusion import NAME as DIFFUSION
+from kneerisk_train.stages.futures import uses_visits
 from kneerisk_train.stages.initial import load_initial
 from kneerisk_train.stages.localiser import NAME as LOCALISER
 from kneerisk_train.stages.vqvae import load_autoencoder

@@ -17,12 +17,12 @@ from kneerisk.method.exposure import equalise
 from kneerisk.method.views import zoomed
 from kneerisk.models.classifier import Classifier
 from kneerisk.models.vqvae import Encoder
-from kneerisk_train.data.coding import latents_of, made_batches
-from kneerisk_train.data.futures import open_futures
 from kneerisk_train.data.knees import Knees
 from kneerisk_train.data.labels import draw_chances
 from kneerisk_train.run.loop import Batch, Stage, call, fit
 from kneerisk_train.run.session import Session
+from kneerisk_train.stages.coding import latents_of, made_batches
+from kneerisk_train.stages.futures import open_futures
 from kneerisk_train.stages.initial import load_initial
 from kneerisk_train.stages.losses import grade_loss, landmark_loss
 from kneerisk_train.stages.vqvae import grade_figures, load_autoencoder

@@ -10,12 +10,12 @@ from torch import Tensor, nn
 from kneerisk.method.diffusion import diffuse, draw_noise, sample
 from kneerisk.models.unet import UNet
 from kneerisk.models.vqvae import Decoder, Encoder
-from kneerisk_train.data.coding import latents_of
-from kneerisk_train.data.futures import Futures, open_futures
 from kneerisk_train.run.loop import Batch, Stage, channels_last, fit, seed_of
 from kneerisk_train.run.pictures import side_by_side
 from kneerisk_train.run.session import Session
 from kneerisk_train.run.training_log import Picture
+from kneerisk_train.stages.coding import latents_of
+from kneerisk_train.stages.futures import Futures, open_futures
 from kneerisk_train.stages.initial import load_initial
 from kneerisk_train.stages.vqvae import load_autoencoder, radiograph_batches
 

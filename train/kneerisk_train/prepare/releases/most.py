@@ -17,10 +17,10 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from kneerisk.errors import UsageError
+from kneerisk.releases.cells import SUFFIXES
 from kneerisk.releases.ledger import Ledger
 from kneerisk.releases.most import MONTHS, MostBackground, is_readings, read_grades
 from kneerisk.releases.records import KneeKey, Reading
-from kneerisk.releases.tables import SUFFIXES
 from kneerisk_train.prepare.release import Release, ReleaseImage
 from kneerisk_train.prepare.releases.tree import FILES, check_root, is_image, shallow, walk
 

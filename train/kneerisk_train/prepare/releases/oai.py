@@ -17,14 +17,14 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 from kneerisk.errors import UsageError
+from kneerisk.releases.cells import (
+    SUFFIXES,
+    ReleaseTable,
+    is_missing,
+)
 from kneerisk.releases.ledger import Ledger
 from kneerisk.releases.oai import MONTHS, barcode_of, is_readings, month_of_visit, read_readings
 from kneerisk.releases.oai_background import OaiBackground, is_background
-from kneerisk.releases.tables import (
-    SUFFIXES,
-    Table,
-    is_missing,
-)
 from kneerisk_train.prepare.release import Release, ReleaseImage
 from kneerisk_train.prepare.releases.tree import FILES, check_root, is_image, shallow, walk
 
@@ -122,7 +122,7 @@ class _Survey:
         path = self.root / folder / name
         section = f"rows of {folder + '/' if folder else ''}{name}"
         self._has_listing = True
-        for line, row in Table(path, ("FOLDER", "SERIESDESCRIPTION", "PARTICIPANTID")):
+        for line, row in ReleaseTable(path, ("FOLDER", "SERIESDESCRIPTION", "PARTICIPANTID")):
             self.ledger.expect(section)
             inside = _folder_of(row["FOLDER"], folder, self.root)
             if not _is_pa(row["SERIESDESCRIPTION"]):
@@ -140,7 +140,7 @@ class _Survey:
         is_meta = path.stem.casefold() == "oai_xrmeta01"
         barcode, exam = ("BARCODE", "EXAMTYPE") if is_meta else ("ACCESSION_NUMBER", "IMAGE_DESCRIPTION")
         self._has_listing = True
-        for _, row in Table(path, ("SRC_SUBJECT_ID", "VISIT", barcode, exam)):
+        for _, row in ReleaseTable(path, ("SRC_SUBJECT_ID", "VISIT", barcode, exam)):
             self.ledger.expect(section)
             code = barcode_of(row[barcode])
             if code is None or is_missing(row[exam]):
