@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 HOMES = {"kneerisk": ROOT, "kneerisk_engines": ROOT / "engines", "kneerisk_train": ROOT / "train"}
 HEAVY = {
     "cv2", "gdcm", "h5py", "imagecodecs", "matplotlib", "onnx", "onnxscript", "openvino", "pandas", "polars",
-    "pydicom", "ray", "safetensors", "scipy", "tensorrt", "torch",
+    "pydicom", "ray", "safetensors", "scipy", "tensorrt", "tifffile", "torch",
 }  # fmt: skip
 
 _ENGINES = ("kneerisk_engines", "kneerisk_engines.tensorrt")
@@ -73,7 +73,8 @@ ROOMS: dict[str, tuple[str, ...]] = {
     ),
     "kneerisk_train.films": (*_WORDS, _LOCATE, "kneerisk.simulate", "kneerisk_train.data"),
     "kneerisk_train.run": (
-        *(*_WORDS, "kneerisk.models", "kneerisk.stack", "kneerisk_train.data", "kneerisk_train.films"),
+        *(*_WORDS, "kneerisk_engines", "kneerisk.models", "kneerisk.stack", "kneerisk_train.data"),
+        "kneerisk_train.films",
     ),
     "kneerisk_train.stages": (
         *(*_WORDS, "kneerisk_engines", "kneerisk.method", "kneerisk.models", "kneerisk.stack"),
@@ -117,7 +118,7 @@ CONFINED = {
         "kneerisk.scoring",
         "kneerisk.study",
         "kneerisk.compile.verification",
-        "kneerisk.radiograph.sources.manifest",
+        "kneerisk.radiograph.sources.tables",
         "kneerisk.simulate.truth",
         "kneerisk_train",
     ),

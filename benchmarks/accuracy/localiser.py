@@ -1,4 +1,4 @@
-"""How well the localiser finds knees: ``python -m benchmarks.accuracy.localiser --data DIR --stack S``.
+"""How well the localiser finds knees: ``python -m benchmarks.accuracy.localiser --data PREPARED --stack S``.
 
 Composites of val crops and simulated radiographs of unseen seeds, under what befalls radiographs; Chen's
 val crops as they are; films without a knee.  All of :mod:`kneerisk.radiograph.locate.localise` is
@@ -16,17 +16,17 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from kneerisk_train.data import chen
 from kneerisk_train.data.knees import Knees
 from kneerisk_train.films import clutter
 from kneerisk_train.films.composites import render
 from kneerisk_train.films.films import Film, warp
 from kneerisk_train.films.simulated import EVALUATION_SEEDS, as_film
 
+from benchmarks.accuracy.val import val_knees, val_rows
 from kneerisk.compile.open import open_network
 from kneerisk.errors import Reason
 from kneerisk.radiograph.flags import CROPPED_INPUT, INVERSION_DETECTED
-from kneerisk.radiograph.locate.crop import CROP_SIZE, JOINT_IN_CROP, JOINT_WIDTH_MM
+from kneerisk.radiograph.locate.crop import CROP_SIZE, JOINT_IN_CROP, JOINT_WIDTH_MM, WIDTH_IN_CROP
 from kneerisk.radiograph.locate.localise import KneeLocaliser
 from kneerisk.records import KneeCrop, Radiograph, RadiographRef, Refusal, SpacingSource
 from kneerisk.simulate.radiograph import simulate_radiograph
@@ -131,18 +131,16 @@ def composites(knees: Knees, count: int, kind: str) -> Iterator[Case]:
         yield render(knees, np.random.default_rng((11, index)), kind, SIZE), None, False
 
 
-def crops_as_they_are(folder: Path, knees: chen.ChenKnees) -> Iterator[Case]:
+def crops_as_they_are(chen: Path) -> Iterator[Case]:
     """Chen's crops as stored, inverted ones and left ones included; their joints where crops have it."""
-    for row, file in enumerate(knees.file):
-        stored = cv2.imread(str(folder / file), cv2.IMREAD_GRAYSCALE)
+    for row in val_rows(chen):
+        stored = cv2.imread(str(chen / row["file"]), cv2.IMREAD_GRAYSCALE)
         if stored is None:
-            raise FileNotFoundError(folder / file)
-        side = int(knees.side[row] == "L")
-        upright = knees.pixels[row][:, ::-1] if side else knees.pixels[row]
-        inverted = not np.array_equal(stored, upright)
+            raise FileNotFoundError(chen / row["file"])
+        side = int(row["side"] == "L")
         x, y = (share * (CROP_SIZE - 1) for share in JOINT_IN_CROP)
-        knee = (CROP_SIZE - 1 - x if side else x, y, 0.824 * CROP_SIZE, side, False)
-        yield Film(np.asarray(stored / 255, np.float32), [knee]), None, inverted
+        knee = (CROP_SIZE - 1 - x if side else x, y, WIDTH_IN_CROP * CROP_SIZE, side, False)
+        yield Film(np.asarray(stored / 255, np.float32), [knee]), None, row["inverted"] == "true"
 
 
 def unchanged(film: Film, rng: np.random.Generator) -> Film:
@@ -202,9 +200,11 @@ CHANGES: dict[str, Change] = {
 }
 
 
-def rows(localiser: KneeLocaliser, folder: Path, count: int) -> Iterator[tuple[str, Tally]]:
+def rows(
+    localiser: KneeLocaliser, prepared: Path, chen: Path | None, count: int
+) -> Iterator[tuple[str, Tally]]:
     """The table, row by row."""
-    val = chen.load(folder, "val")
+    val = val_knees(prepared)
     yield "simulated, both", tally(localiser, simulated(count, unchanged, view="bilateral"))
     yield "simulated, one", tally(localiser, simulated(count, unchanged, view="single"))
     yield (
@@ -219,13 +219,15 @@ def rows(localiser: KneeLocaliser, folder: Path, count: int) -> Iterator[tuple[s
         )
     for kind in ("both", "single", "crop", "none"):
         yield f"composites, {kind}", tally(localiser, composites(val, 2 * count, kind))
-    yield "Chen val, as stored", tally(localiser, crops_as_they_are(folder, val))
+    if chen is not None:
+        yield "Chen val, as stored", tally(localiser, crops_as_they_are(chen))
 
 
 def main() -> None:
     """Print the table; write it as JSON where asked."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True, help="Chen's folder")
+    parser.add_argument("--data", type=Path, required=True, help="what prepare made of Chen's folder")
+    parser.add_argument("--chen", type=Path, help="that folder: its val crops as they are stored")
     parser.add_argument("--stack", default="compact", help="the stack whose localiser is measured")
     parser.add_argument("--films", type=int, default=200, help="films a row, about")
     parser.add_argument("--json", type=Path, help="where the table goes as JSON too")
@@ -237,7 +239,7 @@ def main() -> None:
         log.info(
             "%-28s films knees found%% side%% as-is <5mm%% median  p95 cut extra implants inversion%%", ""
         )
-        for name, row in rows(localiser, arguments.data, arguments.films):
+        for name, row in rows(localiser, arguments.data, arguments.chen, arguments.films):
             table[name] = asdict(row)
             log.info(
                 "%-28s %5d %5d %6.2f %5.1f %5d %5.1f %6s %5s %3d %5d %4d/%d+%d %9.2f",

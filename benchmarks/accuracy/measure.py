@@ -1,9 +1,14 @@
 """Measure a stack on Chen's val knees: ``python -m benchmarks.accuracy.measure WHAT --stack S --data DIR``.
 
-``grades``  KL accuracy, kappa and landmark errors of a table that ``kneerisk score`` wrote for the val PNGs
-``copies``  the same knees inverted, mirrored and relabelled, re-exposed, at 8 and 16 bit: are the answers the
-same? ``steps``   sampler steps against the risks of 100 steps ``rebuilt`` reconstructions, graded
-``truth``   a table scored from a simulated cohort against that cohort's truth
+``grades``   KL accuracy, kappa and landmark errors of a table that ``kneerisk score`` wrote for the val PNGs
+``copies``   the same knees inverted, mirrored and relabelled, re-exposed, at 8 and 16 bit: are the
+             answers the same?
+``steps``    sampler steps against the risks of 100 steps
+``rebuilt``  reconstructions, graded
+``truth``    a table scored from a simulated cohort against that cohort's truth
+
+DIR is Chen's folder for ``grades`` and ``copies``; for ``steps`` and ``rebuilt`` what ``kneerisk prepare
+folder CHEN/knees.csv --cropped`` made of it; for ``truth`` the simulated cohort.
 
 ``grades`` and ``copies`` run the command-line tool itself; the others run the stack's networks.
 Every knee here was used to choose (val), none to train.
@@ -24,11 +29,11 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-from kneerisk_train.data import chen
 from kneerisk_train.publish.figures import auc_interval
 from kneerisk_train.publish.forecast import grade_crops, open_networks, views_of
 from sklearn.metrics import cohen_kappa_score, roc_auc_score
 
+from benchmarks.accuracy.val import read_table, val_knees, val_rows
 from kneerisk.method.calibration import Calibration
 from kneerisk.method.predict import ForecastSettings
 from kneerisk.method.risk import evidence_above, risk_of_rise
@@ -41,7 +46,7 @@ Picture = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 
 def grades(stack: str, data: Path) -> dict[str, float]:
     """Score the val PNGs as stored through the command line, and compare with the readers and KNEEL."""
-    rows = _rows(data, "val")
+    rows = val_rows(data)
     with TemporaryDirectory() as scratch:
         table = _score(stack, [(data / row["file"], row) for row in rows], Path(scratch))
     truth = np.array([int(row["kl_grade"]) for row in rows])
@@ -49,7 +54,7 @@ def grades(stack: str, data: Path) -> dict[str, float]:
     kept = table.filter(scored)
     now = kept.select([f"kl_now_p{grade}" for grade in range(5)]).to_numpy()
     predicted = kept["kl_now"].to_numpy()
-    marks = {row["file"]: row for row in _table(data / "landmarks.csv")}
+    marks = {row["file"]: row for row in read_table(data / "landmarks.csv")}
     errors = []
     for index, row in enumerate(rows):
         if scored[index] and row["file"] in marks and row["mm_per_px_x"]:
@@ -76,7 +81,7 @@ def grades(stack: str, data: Path) -> dict[str, float]:
 
 def copies(stack: str, data: Path, count: int) -> list[dict[str, object]]:
     """Score altered copies of the first ``count`` val knees and compare each with its original."""
-    rows = _rows(data, "val")[:count]
+    rows = val_rows(data)[:count]
     originals = []
     for row in rows:
         levels = np.asarray(cv2.imread(str(data / row["file"]), cv2.IMREAD_GRAYSCALE), np.uint8)
@@ -124,7 +129,7 @@ def copies(stack: str, data: Path, count: int) -> list[dict[str, object]]:
 
 def steps(stack: Stack, data: Path, knees: int) -> list[dict[str, object]]:
     """Risks at fewer steps against those of the most, same noise."""
-    val = chen.load(data, "val")
+    val = val_knees(data)
     calibration = Calibration.from_mapping(stack.calibration())
     crops = val.pixels[:: max(1, len(val.grade) // knees)]
     futures = {}
@@ -157,7 +162,7 @@ def steps(stack: Stack, data: Path, knees: int) -> list[dict[str, object]]:
 
 def rebuilt(stack: Stack, data: Path) -> dict[str, float]:
     """Grade the decoder's pictures of the val knees as if they were radiographs (a check of the paper's)."""
-    val = chen.load(data, "val")
+    val = val_knees(data)
     with open_networks(stack) as networks:
         latent = networks.encode(views_of(networks, val.pixels)[:, 0])["latent"]
         again = grade_crops(networks, networks.decode(latent))["kl"]
@@ -238,15 +243,6 @@ def _score(stack: str, inputs: Sequence[tuple[Path, dict[str, str]]], scratch: P
     return table.with_columns(pl.Series("_order", position)).sort("_order")
 
 
-def _rows(data: Path, split: str) -> list[dict[str, str]]:
-    return [row for row in _table(data / "knees.csv") if row["split"] == split]
-
-
-def _table(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="", encoding="utf-8") as stream:
-        return list(csv.DictReader(stream))
-
-
 def _points(row: dict[str, object] | dict[str, str], pattern: str) -> npt.NDArray[np.float64]:
     names = [[pattern.format(name=name, axis=axis) for axis in "xy"] for name in LANDMARKS]
     return np.array([[float(str(row[x])), float(str(row[y]))] for x, y in names])
@@ -259,10 +255,16 @@ def _print(rows: Iterable[dict[str, object]]) -> None:
 
 def main() -> None:
     """Parse the command line and print one table."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.accuracy.measure", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.accuracy.measure",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("what", choices=["grades", "copies", "steps", "rebuilt", "truth"])
     parser.add_argument("--stack", default="compact")
-    parser.add_argument("--data", type=Path, required=True, help="Chen's folder; for truth, the cohort's")
+    parser.add_argument(
+        "--data", type=Path, required=True, help="Chen's folder, prepared or not, or a cohort's: see above"
+    )
     parser.add_argument("--count", type=int, default=100, help="knees of 'copies' and 'steps'")
     parser.add_argument("--table", type=Path, help="truth: what kneerisk score wrote")
     parser.add_argument("--splits", type=Path, help="truth: a run's splits.csv, to keep to its test split")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from kneerisk.errors import Reason
 from kneerisk.radiograph.decode.read import read
-from kneerisk.radiograph.locate.crop import whole_as_knee
+from kneerisk.radiograph.locate.crop import knee_of, whole_as_knee
 from kneerisk.radiograph.locate.localise import KneeLocaliser
 from kneerisk.radiograph.locate.recognise import side_from_name
 from kneerisk.radiograph.settings import InputSettings, Invert
@@ -78,17 +78,4 @@ def as_one_knee(radiograph: Radiograph) -> list[KneeCrop | Refusal]:
         message = "the crop's side is unknown: give a manifest with a side column, or end its name in L or R"
         return [refuse(radiograph, Reason.SIDE_UNKNOWN, message)]
     cut = whole_as_knee(radiograph.pixels, mirror=side == "L")
-    return [
-        KneeCrop(
-            ref=radiograph.ref,
-            side=side,
-            pixels=cut.pixels,
-            to_source=cut.to_source,
-            input_sha256=radiograph.input_sha256,
-            spacing_mm=radiograph.spacing_mm,
-            spacing_source=radiograph.spacing_source,
-            sop_instance_uid=radiograph.sop_instance_uid,
-            participant_id=radiograph.participant_id,
-            qc_flags=radiograph.qc_flags,
-        )
-    ]
+    return [knee_of(radiograph, side, cut, radiograph.qc_flags)]

@@ -31,6 +31,21 @@ def test_one_row_in_many_dialects(tmp_path, text):
     assert (row.side, row.spacing_mm, row.kl_0m) == ("L", 0.143, 2)
 
 
+def test_columns_are_known_under_their_other_names(tmp_path):
+    path = tmp_path / "m.csv"
+    path.write_text("File,visit_month,kl_grade,age\na.dcm,12,3,61\n")
+    (row,) = rows(path)
+    assert (row.path, row.visit, row.kl_0m, row.extra) == ("a.dcm", "12", 3, {"age": "61"})
+
+
+def test_another_name_beside_the_column_itself_is_carried_through(tmp_path):
+    path = tmp_path / "m.csv"
+    path.write_text("path,visit,visit_month,kl,kl_0m\na.dcm,V01,12,4,3\n")
+    (row,) = rows(path)
+    assert (row.visit, row.kl_0m) == ("V01", 3)
+    assert row.extra == {"visit_month": "12", "kl": "4"}
+
+
 def test_other_encodings_are_read(tmp_path):
     text = "path,participant_id,side,klinik\na.dcm,1,R,Köln\n"
     for encoding in ("utf-16", "cp1252", "utf-8"):
@@ -68,7 +83,9 @@ def test_parquet_keeps_text_and_whole_numbers(tmp_path):
         ("path,kl_0m\na,5\n", r"kl_0m is '5'"),
         ("path,kl_0m\na,1.5\n", r"kl_0m is '1.5'"),
         ("path,side\n,L\n", r"line 2: the path is empty"),
-        ("file,side\na,L\n", r"no column is called 'path' \(found: file, side\)"),
+        ("image,side\na,L\n", r"no column is called 'path' \(found: image, side\)"),
+        ("file,kl_grade\na,5\n", r"line 2: kl_grade is '5'"),
+        ("path,KL,kl_grade\na,1,1\n", r"appear twice: kl_0m \(written KL, kl_grade\)"),
         ("path,x,x\na,1,2\n", r"appear twice: x"),
         ("path,x\na,1,2\n", r"line 2 has 3 cells"),
         ("", r"is empty"),

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import warnings
+import zlib
 
 import cv2
 import imagecodecs
 import numpy as np
 import pydicom
 import pytest
+import tifffile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydicom import uid
@@ -299,6 +301,42 @@ def test_a_tiff_of_several_pages_is_refused(tmp_path, picture):
     path = tmp_path / "pages.tif"
     path.write_bytes(cv2.imencodemulti(".tif", [picture, picture])[1].tobytes())
     assert refused(path).reason == Reason.MULTI_FRAME
+
+
+def test_a_tiff_says_which_way_is_white_and_its_thumbnail_is_no_page(tmp_path, picture):
+    path = tmp_path / "film.tif"
+    with tifffile.TiffWriter(path) as file:
+        file.write(picture[::4, ::4], photometric="miniswhite", subfiletype=1)
+        file.write(picture, photometric="miniswhite")
+    turned = opened(path).pixels
+    tifffile.imwrite(path, picture, photometric="minisblack")
+    shown = opened(path).pixels
+    np.testing.assert_allclose(turned, 1 - shown, atol=1e-6)
+    assert np.corrcoef(shown.ravel(), picture.ravel())[0, 1] > 0.99
+
+
+@pytest.mark.parametrize("harm", [lambda png: png[:-12], lambda png: png[:200] + b"x" + png[201:]])
+def test_a_damaged_png_never_reaches_its_decoder(tmp_path, picture, monkeypatch, harm):
+    reached = []
+    monkeypatch.setattr(imagecodecs, "png_decode", reached.append)
+    (tmp_path / "harmed.png").write_bytes(harm(imagecodecs.png_encode(picture)))
+    assert refused(tmp_path / "harmed.png").reason == Reason.IMAGE_DAMAGED
+    assert reached == []
+
+
+def test_a_picture_that_claims_too_much_is_refused_before_it_is_unpacked(tmp_path, picture):
+    huge = (10_000).to_bytes(4, "big") * 2
+    png = imagecodecs.png_encode(picture)
+    head = png[12:16] + huge + png[24:29]
+    (tmp_path / "huge.png").write_bytes(png[:12] + head + zlib.crc32(head).to_bytes(4, "big") + png[33:])
+    tifffile.imwrite(tmp_path / "huge.tif", picture)
+    with tifffile.TiffFile(tmp_path / "huge.tif", mode="r+") as file:
+        for name in ("ImageWidth", "ImageLength"):
+            file.pages[0].tags[name].overwrite(10_000)
+    for suffix in ("png", "tif"):
+        refusal = refused(tmp_path / f"huge.{suffix}")
+        assert refusal.reason == Reason.NOT_AN_IMAGE
+        assert "10000 × 10000" in refusal.message
 
 
 bad_bytes = settings(

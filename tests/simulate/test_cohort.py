@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import errno
-import sys
 from collections import Counter
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,36 +17,49 @@ from kneerisk_train.prepare.releases.folder import open_folder
 from kneerisk_train.prepare.releases.most import open_most
 from kneerisk_train.prepare.releases.oai import open_oai
 
-from kneerisk.cli import main
 from kneerisk.errors import ExitCode, KneeriskError, UsageError
 from kneerisk.simulate import cohort as written
 from kneerisk.simulate.cohort import CohortSettings, Written, auc, simulate_cohort
 from kneerisk.simulate.radiograph import SimulatedRadiograph, simulate_radiograph
+from kneerisk.simulate.vendors import Look
+
+
+def begin_as_dicom(picture: SimulatedRadiograph, path: Path, **more: Any) -> None:
+    """Instead of a film: a file that begins as DICOM does, and ends there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(bytes(128) + b"DICM")
+
+
+@cache
+def small_film(look: Look) -> SimulatedRadiograph:
+    return simulate_radiograph(1, severity_right=1, severity_left=1, look=look, spacing_mm=1.6)
 
 
 @pytest.fixture
 def small_films(monkeypatch: pytest.MonkeyPatch) -> None:
     """Films that are drawn at once: one for each look, used again for everyone."""
-    made: dict[Any, SimulatedRadiograph] = {}
-
-    def draw(seed: int, **more: Any) -> SimulatedRadiograph:
-        look = more["look"]
-        if look not in made:
-            made[look] = simulate_radiograph(1, severity_right=1, severity_left=1, look=look, spacing_mm=1.6)
-        return made[look]
-
-    monkeypatch.setattr(written, "simulate_radiograph", draw)
+    monkeypatch.setattr(written, "simulate_radiograph", lambda seed, **more: small_film(more["look"]))
 
 
 @pytest.fixture
 def no_pixels(small_films: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Files that begin as DICOM does, and end there."""
+    monkeypatch.setattr(written, "write_dicom", begin_as_dicom)
 
-    def write(picture: SimulatedRadiograph, path: Path, **more: Any) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(bytes(128) + b"DICM")
 
-    monkeypatch.setattr(written, "write_dicom", write)
+@pytest.fixture(scope="session")
+def oai_layout(tmp_path_factory: pytest.TempPathFactory) -> Callable[[bool], Path]:
+    """Function (with NDA's names?) → 120 participants over two visits in the OAI's layout, made once."""
+
+    @cache
+    def made(nda: bool) -> Path:
+        folder = tmp_path_factory.mktemp("oai")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(written, "simulate_radiograph", lambda seed, **more: small_film(more["look"]))
+            patch.setattr(written, "write_dicom", begin_as_dicom)
+            simulate(folder, participants=120, visits=(0, 12), layout="oai", nda=nda)
+        return folder
+
+    return made
 
 
 def simulate(directory: Path, **more: Any) -> Written:
@@ -64,12 +77,13 @@ def truth_of(folder: Path) -> pl.DataFrame:
 
 
 def test_the_same_seed_gives_the_same_bytes_whatever_the_workers(tmp_path: Path) -> None:
-    for name, more in (("a", {}), ("b", {"workers": 2}), ("c", {"seed": 9})):
-        given = {"participants": 3, "visits": (0, 12), "spacing_mm": 1.6, "seed": 4} | more
+    for name, more in (("a", {}), ("b", {"workers": 2}), ("c", {"seed": 9, "participants": 1})):
+        given = {"participants": 2, "visits": (0, 12), "spacing_mm": 1.6, "seed": 4} | more
         simulate(tmp_path / name, **given)
     first, second, other = (contents(tmp_path / name) for name in "abc")
     assert first == second
-    assert first != other
+    film = "images/SIM0001/0m/bilateral.dcm"
+    assert first[film] != other[film]
     assert not [name for name in first if ".part" in name]
 
 
@@ -106,11 +120,9 @@ def readings_differ(release: Release, truth: pl.DataFrame) -> int:
     return wrong
 
 
-@pytest.mark.usefixtures("no_pixels")
 @pytest.mark.parametrize("nda", [False, True])
-def test_the_oai_layout_parses_as_the_release_does(tmp_path: Path, nda: bool) -> None:
-    simulate(tmp_path, participants=120, visits=(0, 12), layout="oai", nda=nda)
-    truth, release = truth_of(tmp_path), open_oai(tmp_path)
+def test_the_oai_layout_parses_as_the_release_does(oai_layout: Callable[[bool], Path], nda: bool) -> None:
+    truth, release = truth_of(oai_layout(nda)), open_oai(oai_layout(nda))
     assert sorted(image.path for image in release.images) == sorted(truth["image_path"].drop_nulls().unique())
     # A knee that only the second project read has that reader's grade.
     assert readings_differ(release, truth) <= 2
@@ -126,10 +138,9 @@ def test_the_oai_layout_parses_as_the_release_does(tmp_path: Path, nda: bool) ->
             assert known.womac == pytest.approx(row["womac"], abs=0.06)
 
 
-@pytest.mark.usefixtures("no_pixels")
-def test_the_oddities_of_an_oai_release_are_there(tmp_path: Path) -> None:
-    simulate(tmp_path, participants=120, visits=(0, 12), layout="oai")
-    tables = {p.name: p.read_text().splitlines() for p in tmp_path.glob("*.txt")}
+def test_the_oddities_of_an_oai_release_are_there(oai_layout: Callable[[bool], Path]) -> None:
+    folder = oai_layout(False)
+    tables = {p.name: p.read_text().splitlines() for p in folder.glob("*.txt")}
     assert {"kxr_sq_bu00.txt", "kXR_SQ_BU01.txt"} < set(tables)  # the case varies
     rows = [line.split("|") for line in tables["kxr_sq_bu00.txt"][1:]]
     assert {row[1] for row in rows} == {"1", "2"}
@@ -140,9 +151,9 @@ def test_the_oddities_of_an_oai_release_are_there(tmp_path: Path) -> None:
         line.split("|")[5] for name in ("kxr_sq_bu00.txt", "kXR_SQ_BU01.txt") for line in tables[name][1:]
     }
     assert {".A: Not Expected", ".: Missing Form/Incomplete Workbook"} & codes and len(codes) > 6
-    listed = (tmp_path / "00m/contents.csv").read_text()
+    listed = (folder / "00m/contents.csv").read_text()
     assert all(series in listed for series in ("PA Bilateral Hand", "AP Pelvis", "Lateral Knee"))
-    truth = truth_of(tmp_path)
+    truth = truth_of(folder)
     seen = {tuple(row[:1]) for row in rows}
     imaged = truth.filter((pl.col("visit_month") == 0) & pl.col("image_path").is_not_null())
     assert {(who,) for who in imaged["participant_id"]} - seen  # images in no table
@@ -211,17 +222,6 @@ def test_the_area_under_the_curve_counts_pairs() -> None:
     assert auc([0.1, 0.4, 0.35, 0.8], [False, False, True, True]) == pytest.approx(0.75)
     assert auc([0.5, 0.5], [True, False]) == pytest.approx(0.5)
     assert auc([0.5], [True]) is None
-
-
-@pytest.fixture
-def cli(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
-    def run(*arguments: object) -> int:
-        monkeypatch.setattr(sys, "argv", ["kneerisk", *map(str, arguments)])
-        with pytest.raises(SystemExit) as end:
-            main()
-        return int(end.value.code or 0)
-
-    return run
 
 
 @pytest.mark.usefixtures("no_pixels")

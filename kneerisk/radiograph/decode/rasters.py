@@ -1,11 +1,13 @@
 """PNG, JPEG and TIFF files: pixels as stored, after a look at the size they claim and at their end.
 
-imagecodecs reads them: it raises where OpenCV writes to the terminal, and it never fills a missing part
-with gray.
+imagecodecs reads their pixels: it raises where OpenCV writes to the terminal, and it never fills a missing
+part with gray. What a PNG or TIFF file says of itself, Pillow and tifffile tell first.
 """
 
 from __future__ import annotations
 
+import logging
+from io import BytesIO
 from typing import Any, Literal
 
 import numpy.typing as npt
@@ -15,17 +17,9 @@ from kneerisk.radiograph import flags
 from kneerisk.radiograph.decode.greyscale import Polarity
 from kneerisk.radiograph.decode.headers import Header, RefusedError, check_size
 from kneerisk.radiograph.decode.picture import Picture, luminance
+from kneerisk.radiograph.decode.quiet import Quiet
 from kneerisk.radiograph.decode.spacing import Spacing
-from kneerisk.radiograph.decode.streams import (
-    jpeg_frame,
-    jpeg_is_whole,
-    png_is_whole,
-    png_size,
-    tiff_pages,
-)
-
-_WIDTH, _HEIGHT, _PHOTOMETRIC, _SUBFILE = 256, 257, 262, 254
-_WHITE_IS_ZERO, _PALETTE = 0, 3
+from kneerisk.radiograph.decode.streams import jpeg_frame, jpeg_is_whole
 
 
 def load_raster(data: bytes, kind: Literal["png", "jpeg", "tiff"]) -> Picture:
@@ -67,10 +61,14 @@ def damaged(what: str) -> RefusedError:
 
 def _png(data: bytes) -> npt.NDArray[Any]:
     import imagecodecs
+    from PIL.PngImagePlugin import PngImageFile
 
-    check_size(*(png_size(data) or (0, 0)))
-    if not png_is_whole(data):
-        raise damaged("the file is cut short")
+    with Quiet():
+        picture = PngImageFile(BytesIO(data))
+        check_size(picture.height, picture.width)
+        # All chunks, to the end mark: imagecodecs 2026.3.6 drops a reference to None at every PNG that it
+        # cannot read, and some thousands of them end the interpreter.
+        picture.verify()
     pixels: npt.NDArray[Any] = imagecodecs.png_decode(data)
     return pixels
 
@@ -95,18 +93,21 @@ def _jpeg(data: bytes) -> npt.NDArray[Any]:
 def _tiff(data: bytes) -> tuple[npt.NDArray[Any], bool]:
     """First page of a TIFF file, and whether it shows zero as white; thumbnails do not count as pages."""
     import imagecodecs
+    from tifffile import PHOTOMETRIC, TiffFile
 
-    pages = tiff_pages(data)
-    if not pages:
-        raise damaged("it has no page")
-    full = [page for page in pages if not page.get(_SUBFILE, 0) & 1]
-    if len(full) > 1:
-        raise RefusedError(
-            Reason.MULTI_FRAME, f"the TIFF file holds {len(full)} pages; export the one radiograph from it"
-        )
-    index = pages.index(full[0]) if full else 0
-    page = pages[index]
-    check_size(page.get(_HEIGHT, 0), page.get(_WIDTH, 0))
-    photometric = page.get(_PHOTOMETRIC, 1)
-    pixels: npt.NDArray[Any] = imagecodecs.tiff_decode(data, index=index, asrgb=photometric == _PALETTE)
-    return pixels, photometric == _WHITE_IS_ZERO
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what is wrong with a file, its row says
+    with TiffFile(BytesIO(data)) as file:
+        pages = [page.aspage() for page in file.pages]
+        full = [index for index, page in enumerate(pages) if not page.is_reduced]
+        if len(full) > 1:
+            raise RefusedError(
+                Reason.MULTI_FRAME,
+                f"the TIFF file holds {len(full)} pages; export the one radiograph from it",
+            )
+        index = full[0] if full else 0
+        page = pages[index]
+        check_size(page.imagelength, page.imagewidth)
+        photometric = page.tags.valueof("PhotometricInterpretation", PHOTOMETRIC.MINISBLACK)
+    is_palette = photometric == PHOTOMETRIC.PALETTE
+    pixels: npt.NDArray[Any] = imagecodecs.tiff_decode(data, index=index, asrgb=is_palette)
+    return pixels, photometric == PHOTOMETRIC.MINISWHITE

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from kneerisk.method.exposure import equalise
-from kneerisk.records import FloatArray
+from kneerisk.records import FloatArray, KneeCrop, Radiograph, Side
 
 CROP_SIZE = 224
 """Pixels a side of a knee's crop."""
@@ -91,6 +91,22 @@ class Cut:
     """[2, 3]: crop pixel (x, y, 1) → pixel (x, y) of the radiograph."""
     outside: float
     """Share of the crop's area beyond the radiograph's border, there filled with its edge."""
+
+
+def knee_of(radiograph: Radiograph, side: Side, cut: Cut, qc_flags: tuple[str, ...]) -> KneeCrop:
+    """The knee of ``side`` as it was cut out of a radiograph, with all that is known of that."""
+    return KneeCrop(
+        ref=radiograph.ref,
+        side=side,
+        pixels=cut.pixels,
+        to_source=cut.to_source,
+        input_sha256=radiograph.input_sha256,
+        spacing_mm=radiograph.spacing_mm,
+        spacing_source=radiograph.spacing_source,
+        sop_instance_uid=radiograph.sop_instance_uid,
+        participant_id=radiograph.participant_id,
+        qc_flags=qc_flags,
+    )
 
 
 def cut_knee(

@@ -16,6 +16,7 @@ from kneerisk.radiograph.locate.crop import (
     WIDTH_IN_CROP,
     Cut,
     cut_knee,
+    knee_of,
     letterbox,
     whole_as_knee,
 )
@@ -155,33 +156,21 @@ def _crop_or_refusal(
             f"the joint looks like metal (score {knee.implant:.2f}): a replaced knee has no grade to read"
         )
         return refuse(radiograph, Reason.IMPLANT, message, side=named.side, qc_flags=noted)
-    spacing, source = radiograph.spacing_mm, radiograph.spacing_source
     if flags.CROPPED_INPUT in noted:
         cut = whole_as_knee(pixels, mirror=mirror)
     else:
         if (lost := _beyond_border(knee, pixels.shape)) is not None:
             return refuse(radiograph, Reason.KNEE_CUT_OFF, lost, side=named.side, qc_flags=noted)
-        if spacing is not None and not _plausible(knee, spacing[1]):
-            spacing, source = None, "unknown"
+        if radiograph.spacing_mm is not None and not _plausible(knee, radiograph.spacing_mm[1]):
+            radiograph = replace(radiograph, spacing_mm=None, spacing_source="unknown")
             noted = (*noted, flags.SPACING_IMPLAUSIBLE)
-        if spacing is None:
+        if radiograph.spacing_mm is None:
             noted = (*noted, flags.SCALE_ESTIMATED)
-        cut = cut_knee(pixels, (knee.x, knee.y), _field(knee, spacing), mirror=mirror)
+        cut = cut_knee(pixels, (knee.x, knee.y), _field(knee, radiograph.spacing_mm), mirror=mirror)
     if (edge := metal_edge(cut.pixels)) >= METAL_EDGE:
         message = f"a large, flat, brightest region ends in a sharp edge ({edge:.2f}): metal in the joint"
         return refuse(radiograph, Reason.IMPLANT, message, side=named.side, qc_flags=noted)
-    return KneeCrop(
-        ref=radiograph.ref,
-        side=named.side,
-        pixels=cut.pixels,
-        to_source=cut.to_source,
-        input_sha256=radiograph.input_sha256,
-        spacing_mm=spacing,
-        spacing_source=source,
-        sop_instance_uid=radiograph.sop_instance_uid,
-        participant_id=radiograph.participant_id,
-        qc_flags=(*noted, *_quality(knee, cut)),
-    )
+    return knee_of(radiograph, named.side, cut, (*noted, *_quality(knee, cut)))
 
 
 def _log_odds(share: float) -> float:

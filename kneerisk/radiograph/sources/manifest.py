@@ -1,15 +1,20 @@
-"""A manifest: a CSV, TSV or Parquet table whose rows say which files to score, and what is known of them."""
+"""A manifest: a CSV, TSV or Parquet table whose rows say which files to read, and what is known of them.
+
+``kneerisk score`` and ``kneerisk prepare folder`` read the same columns: ``path``, ``participant_id``,
+``visit``, ``side``, ``spacing_mm``, ``kl_0m``; and know them under other names too (:data:`ALIASES`).
+"""
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from kneerisk.errors import UsageError
+from kneerisk.radiograph.sources.tables import Row, Table, parsed
 from kneerisk.records import Side
 
 SUFFIXES = frozenset({".csv", ".tsv", ".parquet", ".pq"})
@@ -17,6 +22,8 @@ SUFFIXES = frozenset({".csv", ".tsv", ".parquet", ".pq"})
 
 COLUMNS = ("path", "participant_id", "visit", "side", "spacing_mm", "kl_0m")
 """Columns that are understood; any other is carried through as text."""
+ALIASES = {"file": "path", "visit_month": "visit", "kl_grade": "kl_0m", "kl": "kl_0m"}
+"""Other names of columns, understood where the column itself is missing."""
 
 _NOTHING = frozenset({"", ".", "na", "n/a", "nan", "null", "none"})
 _SIDES: dict[str, Side | Literal["both"]] = {
@@ -28,12 +35,11 @@ _SIDES: dict[str, Side | Literal["both"]] = {
     "both": "both",
     "bilateral": "both",
 }
-_MAX_PROBLEMS = 5
 
 
 @dataclass(frozen=True, slots=True)
 class ManifestRow:
-    """One row, checked.  ``line`` counts the file's lines (CSV, from 1) or rows (Parquet, from 1)."""
+    """One row, checked.  ``line`` counts the file's lines (text, from 1) or rows (Parquet, from 1)."""
 
     line: int
     path: str
@@ -50,45 +56,56 @@ def parse_side(text: str) -> Side | Literal["both"] | None:
     return _SIDES.get(text.strip().casefold())
 
 
-def check_manifest(manifest: Path) -> int:
+def is_given(cell: str) -> bool:
+    """Whether a cell says something: it is not empty, NA, NaN, null, none or "."."""
+    return cell.casefold() not in _NOTHING
+
+
+def open_manifest(path: Path) -> Table:
+    """Read a manifest's header.
+
+    Raises:
+        UsageError: it cannot be read, names a column twice, or has none of files.
+    """
+    return Table(path, partial(_names, path), padded=True)
+
+
+def check_manifest(path: Path) -> int:
     """Read a manifest through and count its rows.
 
     Raises:
         UsageError: a column or cell is wrong; the message lists the first five lines to mend.
     """
-    problems: list[str] = []
-    count = 0
-    for line, cells in _rows(manifest):
-        count += 1
-        try:
-            _row(line, cells)
-        except ValueError as error:
-            problems.append(f"line {line}: {error}")
-    if problems:
-        listed = "\n  ".join(problems[:_MAX_PROBLEMS])
-        more = len(problems) - _MAX_PROBLEMS
-        rest = f"\n  … and {more} more" if more > 0 else ""
-        raise UsageError(f"{manifest}: mend these rows and run again:\n  {listed}{rest}")
-    return count
+    return sum(1 for _ in read_manifest(path))
 
 
-def read_manifest(manifest: Path) -> Iterator[ManifestRow]:
+def read_manifest(path: Path) -> Iterator[ManifestRow]:
     """Rows of a manifest in its own order, one at a time; `check_manifest` goes first.
 
-    Ids stay text ("0012", "NA"). A byte-order mark, CRLF, stray spaces and empty lines are forgiven, so are
-    semicolons for commas; empty cells and NA, NaN, null, none and "." mean "not given" in ``side``,
-    ``spacing_mm`` and ``kl_0m``.
+    Ids stay text ("0012", "NA"). Empty cells and NA, NaN, null, none and "." mean "not given" in ``side``,
+    ``spacing_mm`` and ``kl_0m``; a decimal comma is a point.
     """
-    for line, cells in _rows(manifest):
-        yield _row(line, cells)
+    table = open_manifest(path)
+    return parsed(table, partial(manifest_row, table.written))
 
 
-def _row(line: int, cells: Mapping[str, str | None]) -> ManifestRow:
+def manifest_row(written: Mapping[str, str], line: int, cells: Row) -> ManifestRow:
+    """One row of a table that :func:`open_manifest` opened.
+
+    Args:
+        written: the table's ``written``: messages name columns as the file does.
+        line: its number.
+        cells: by column.
+
+    Raises:
+        ValueError: a cell is wrong, in words for the user.
+    """
+
     def cell(name: str) -> str | None:
-        value = cells.get(name)
-        return None if value is None or value.casefold() in _NOTHING else value
+        value = cells.get(name, "")
+        return value if is_given(value) else None
 
-    path = cells.get("path")
+    path = cells["path"]
     if not path:
         raise ValueError("the path is empty")
     side = None
@@ -96,16 +113,16 @@ def _row(line: int, cells: Mapping[str, str | None]) -> ManifestRow:
         raise ValueError(f"side is {text!r}; write L, R or both, or leave it empty")
     spacing = None
     if (text := cell("spacing_mm")) is not None:
-        spacing = _number(text)
+        spacing = number_in(text)
         if spacing is None or not 0 < spacing < math.inf:
             raise ValueError(
                 f"spacing_mm is {text!r}; write millimetres per pixel such as 0.143, or leave it empty"
             )
     grade = None
     if (text := cell("kl_0m")) is not None:
-        number = _number(text)
+        number = number_in(text)
         if number not in (0, 1, 2, 3, 4):
-            raise ValueError(f"kl_0m is {text!r}; write a grade from 0 to 4, or leave it empty")
+            raise ValueError(f"{written['kl_0m']} is {text!r}; write a grade from 0 to 4, or leave it empty")
         grade = int(number)
     return ManifestRow(
         line=line,
@@ -119,120 +136,25 @@ def _row(line: int, cells: Mapping[str, str | None]) -> ManifestRow:
     )
 
 
-def _number(text: str) -> float | None:
+def number_in(text: str) -> float | None:
+    """A number, with a decimal point or comma; ``None`` where it is none."""
     try:
         return float(text.replace(",", "."))
     except ValueError:
         return None
 
 
-def _rows(manifest: Path) -> Iterator[tuple[int, dict[str, str | None]]]:
-    if manifest.suffix.casefold() in (".parquet", ".pq"):
-        return _parquet_rows(manifest)
-    return _text_rows(manifest)
-
-
-def _names(manifest: Path, header: list[str]) -> list[str]:
-    """Column names as they are used: known ones in lower case, none twice, `path` among them."""
-    names = [name.strip() for name in header]
-    names = [name.casefold() if name.casefold() in COLUMNS else name for name in names]
+def _names(path: Path, header: list[str]) -> list[str]:
+    """Names as they are used: known ones in lower case, aliases as what they stand for."""
+    plain = [name.casefold() for name in header]
+    names = []
+    for name, lower in zip(header, plain, strict=True):
+        meant = ALIASES.get(lower, lower)
+        understood = lower in COLUMNS or (meant in COLUMNS and meant not in plain)
+        names.append(meant if understood else name)
     if "path" not in names:
-        found = ", ".join(name for name in names if name) or "none"
+        found = ", ".join(name for name in header if name) or "none"
         raise UsageError(
-            f"{manifest}: no column is called 'path' (found: {found}); name the column of files 'path'"
-        )
-    twice = sorted({name for name in names if name and names.count(name) > 1})
-    if twice:
-        raise UsageError(
-            f"{manifest}: columns appear twice: {', '.join(twice)}; rename or remove one of each"
+            f"{path}: no column is called 'path' (found: {found}); name the column of files 'path'"
         )
     return names
-
-
-def _text_rows(manifest: Path) -> Iterator[tuple[int, dict[str, str | None]]]:
-    encoding = _encoding(manifest)
-    try:
-        with manifest.open(encoding=encoding, newline="") as file:
-            first = file.readline()
-            file.seek(0)
-            delimiter = "\t" if manifest.suffix.casefold() == ".tsv" else max(",;\t", key=first.count)
-            reader = csv.reader(file, delimiter=delimiter, skipinitialspace=True)
-            names: list[str] | None = None
-            for cells in reader:
-                cells = [cell.strip().strip("\x00") for cell in cells]
-                if not any(cells):
-                    continue
-                if names is None:
-                    names = _names(manifest, cells)
-                    continue
-                if any(cells[len(names) :]):
-                    raise UsageError(
-                        f"{manifest}: line {reader.line_num} has {len(cells)} cells, and the header names "
-                        f"{len(names)} columns; put quotes around a cell that contains {delimiter!r}"
-                    )
-                cells += [""] * (len(names) - len(cells))
-                yield reader.line_num, dict(_named(names, cells))
-            if names is None:
-                raise UsageError(f"{manifest} is empty; it needs a header line with a column called 'path'")
-    except OSError as error:
-        raise UsageError(
-            f"{manifest} cannot be read ({error.strerror}); check the file and its permissions"
-        ) from error
-    except (csv.Error, UnicodeError) as error:
-        raise UsageError(
-            f"{manifest} is no readable table ({error}); save it again as CSV in UTF-8"
-        ) from error
-
-
-def _named(names: list[str], cells: list[str]) -> Iterator[tuple[str, str | None]]:
-    return ((name, cell or None) for name, cell in zip(names, cells, strict=False) if name)
-
-
-def _encoding(manifest: Path) -> str:
-    """UTF-8 with or without a mark, UTF-16 by its mark, else the code page of Western Windows."""
-    import codecs
-
-    try:
-        with manifest.open("rb") as file:
-            if file.read(2) in (b"\xff\xfe", b"\xfe\xff"):
-                return "utf-16"
-            file.seek(0)
-            decoder = codecs.getincrementaldecoder("utf-8")()
-            while block := file.read(1 << 20):
-                decoder.decode(block)
-            decoder.decode(b"", final=True)
-    except UnicodeDecodeError:
-        return "cp1252"
-    except OSError as error:
-        raise UsageError(
-            f"{manifest} cannot be read ({error.strerror}); check the file and its permissions"
-        ) from error
-    return "utf-8-sig"
-
-
-def _parquet_rows(manifest: Path) -> Iterator[tuple[int, dict[str, str | None]]]:
-    import polars as pl
-
-    try:
-        frame = pl.read_parquet(manifest)
-    except OSError as error:
-        raise UsageError(
-            f"{manifest} cannot be read ({error}); check the file and its permissions"
-        ) from error
-    except pl.exceptions.PolarsError as error:
-        raise UsageError(f"{manifest} is no readable Parquet table ({error}); write it again") from error
-    names = _names(manifest, frame.columns)
-    for line, values in enumerate(frame.iter_rows(), start=1):
-        yield line, {name: _as_text(value) for name, value in zip(names, values, strict=True) if name}
-
-
-def _as_text(value: object) -> str | None:
-    """Write a Parquet cell as text: whole floats lose their ".0", for ids often became floats on the way."""
-    if value is None:
-        return None
-    if isinstance(value, float):
-        if math.isnan(value):
-            return None
-        if value.is_integer():
-            return str(int(value))
-    return str(value).strip() or None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,6 @@ import numpy as np
 import polars as pl
 import pytest
 
-from kneerisk.cli import main
 from kneerisk.errors import ExitCode
 from kneerisk.simulate import cohort as simulated
 from kneerisk.simulate.cohort import CohortSettings, simulate_cohort
@@ -20,17 +18,6 @@ from kneerisk.simulate.radiograph import simulate_radiograph
 
 Cli = Callable[..., int]
 Prepare = Callable[..., dict[str, Any]]
-
-
-@pytest.fixture
-def cli(monkeypatch: pytest.MonkeyPatch) -> Cli:
-    def run(*arguments: object) -> int:
-        monkeypatch.setattr(sys, "argv", ["kneerisk", *map(str, arguments)])
-        with pytest.raises(SystemExit) as end:
-            main()
-        return int(end.value.code or 0)
-
-    return run
 
 
 @pytest.fixture

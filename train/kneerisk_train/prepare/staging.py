@@ -18,12 +18,13 @@ import shutil
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from kneerisk_engines.errors import BusyError
 from kneerisk_engines.files import locked, written_whole
+from kneerisk_engines.plain import from_plain, to_plain
 
 from kneerisk.errors import KneeriskError, UsageError
 from kneerisk_train.prepare.crops import Cropped
@@ -57,7 +58,7 @@ class Staging:
         """
         stored: list[dict[str, Any]] = []
         for knee in knees:
-            plain = asdict(replace(knee, pixels=b""))
+            plain = to_plain(replace(knee, pixels=b""))
             plain["pixels"] = [self._crops_end, len(knee.pixels), zlib.crc32(knee.pixels)]
             self._crops.write(knee.pixels)
             self._crops_end += len(knee.pixels)
@@ -181,6 +182,5 @@ def _parse(line: bytes) -> tuple[int, list[dict[str, Any]]] | None:
 
 
 def _cropped(plain: dict[str, Any], pixels: bytes) -> Cropped:
-    tuples = {name: tuple(plain[name]) for name in ("to_source", "qc_flags")}
-    spacing = None if plain["spacing_mm"] is None else tuple(plain["spacing_mm"])
-    return Cropped(**{**plain, **tuples, "spacing_mm": spacing, "pixels": pixels})
+    knee = from_plain(Cropped, {name: plain[name] for name in plain if name != "pixels"}, "records.jsonl")
+    return replace(knee, pixels=pixels)

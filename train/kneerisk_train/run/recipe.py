@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
-import types
-import typing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+
+from kneerisk_engines.plain import from_plain
 
 from kneerisk.errors import UsageError
 from kneerisk.models.classifier import ClassifierConfig
@@ -167,39 +165,7 @@ def load_recipe(name_or_path: str) -> Recipe:
     except FileNotFoundError:
         shipped = ", ".join(sorted(p.stem for p in (Path(__file__).parents[1] / "recipes").glob("*.yaml")))
         raise UsageError(f"no recipe {name_or_path!r}: give a YAML file or one of {shipped}") from None
-    recipe = _build(Recipe, document, path.name)
-    assert isinstance(recipe, Recipe)
-    return recipe
-
-
-def _build(kind: Any, value: Any, where: str) -> Any:
-    """A value of YAML as the annotated type; tuples from lists, dataclasses from mappings."""
-    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
-        if not isinstance(value, dict):
-            raise UsageError(f"{where}: expected a mapping, found {value!r}")
-        hints = typing.get_type_hints(kind)
-        known = {f.name for f in dataclasses.fields(kind)}
-        for key in value:
-            if key not in known:
-                raise UsageError(f"{where}: unknown key {key!r}; known are {', '.join(sorted(known))}")
-        try:
-            return kind(**{key: _build(hints[key], item, f"{where}: {key}") for key, item in value.items()})
-        except (TypeError, ValueError) as error:
-            raise UsageError(f"{where}: {error}") from error
-    origin = typing.get_origin(kind)
-    if origin is tuple:
-        if not isinstance(value, list):
-            raise UsageError(f"{where}: expected a list, found {value!r}")
-        kinds = typing.get_args(kind)
-        if len(kinds) == 2 and kinds[1] is Ellipsis:
-            return tuple(_build(kinds[0], item, where) for item in value)
-        if len(kinds) != len(value):
-            raise UsageError(f"{where}: expected {len(kinds)} values, found {value!r}")
-        return tuple(_build(k, item, where) for k, item in zip(kinds, value, strict=True))
-    if origin is types.UnionType:
-        return None if value is None else _build(typing.get_args(kind)[0], value, where)
-    if kind is float and type(value) is int:
-        return float(value)
-    if type(value) is not kind:
-        raise UsageError(f"{where}: expected {kind.__name__}, found {value!r}")
-    return value
+    try:
+        return from_plain(Recipe, document, path.name)
+    except ValueError as error:
+        raise UsageError(str(error)) from error

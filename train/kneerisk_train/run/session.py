@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import os
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from kneerisk_engines.plain import to_plain
 
 from kneerisk.errors import UsageError
 from kneerisk_train.data.data import TrainingData
@@ -83,7 +83,7 @@ def keep_recipe(recipe: Recipe, out: Path) -> None:
     """
     import yaml
 
-    values = json.loads(json.dumps(dataclasses.asdict(recipe)))
+    values = to_plain(recipe)
     path = out / RECIPE_FILE
     if path.exists():
         begun = yaml.safe_load(path.read_text(encoding="utf-8"))

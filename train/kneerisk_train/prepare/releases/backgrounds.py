@@ -6,9 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+from kneerisk.radiograph.sources.tables import Row
 from kneerisk_train.prepare.ledger import Ledger
 from kneerisk_train.prepare.release import Background
-from kneerisk_train.prepare.releases.tables import Row, Table, is_missing, number_of, sex_of, yes_of
+from kneerisk_train.prepare.releases.cells import ReleaseTable, is_missing, number_of, sex_of, yes_of
 
 T = TypeVar("T")
 
@@ -45,7 +46,7 @@ def read_participants(path: Path, participant: str, ledger: Ledger, keep: Callab
     """
     section = f"rows of {path.name}"
     seen: set[str] = set()
-    for line, row in Table(path, (participant,)):
+    for line, row in ReleaseTable(path, (participant,)):
         ledger.expect(section)
         who = row[participant]
         if is_missing(who) or who in seen:

@@ -1,14 +1,19 @@
 """Any folder of knee radiographs, or a manifest that names them and what is known of each knee.
 
 A manifest is CSV, TSV or Parquet, one row for each knee and visit (or radiograph, without ``side``): the file
-given as ROOT, or ``manifest.csv``, ``.tsv`` or ``.parquet`` in the folder given.  Columns::
+given as ROOT, or ``manifest.csv``, ``.tsv`` or ``.parquet`` in the folder given.  It is the manifest of
+``kneerisk score`` (:mod:`kneerisk.radiograph.sources.manifest`)::
 
     path (or file)           relative to the manifest, or absolute; needed
     participant_id           needed; text, always
-    visit_month (or visit)   months since enrolment; 0 where the column is missing
+    visit (or visit_month)   months since enrolment; 0 where the column is missing
     side                     L, R, or empty where the radiograph shows both
-    kl_grade                 0 to 4, or empty
-    spacing_mm, or mm_per_px_x and mm_per_px_y; inverted (true or false)
+    kl_0m (or kl_grade, kl)  the reader's grade at this visit, 0 to 4, or empty
+    spacing_mm               mm per pixel
+
+with more columns that ``score`` carries through::
+
+    mm_per_px_x, mm_per_px_y (where they differ); inverted (true or false)
     split, site, age, sex, bmi, womac, injury, surgery, tkr, tkr_month
 
 Without a manifest the first folder names the participant, a folder such as ``12m`` the visit; there are no
@@ -20,39 +25,35 @@ from __future__ import annotations
 import difflib
 import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from kneerisk.errors import UsageError
+from kneerisk.radiograph.sources.manifest import (
+    ALIASES,
+    COLUMNS,
+    is_given,
+    manifest_row,
+    number_in,
+    open_manifest,
+)
+from kneerisk.radiograph.sources.tables import Row, parsed
 from kneerisk.records import Side
 from kneerisk_train.prepare.ledger import Ledger
 from kneerisk_train.prepare.release import Background, KneeKey, Reading, Release, ReleaseImage
-from kneerisk_train.prepare.releases.tables import (
-    Row,
-    Table,
-    grade_of,
-    is_missing,
-    number_of,
-    sex_of,
-    side_of,
-    yes_of,
-)
+from kneerisk_train.prepare.releases.cells import is_missing, number_of, sex_of, yes_of
 from kneerisk_train.prepare.releases.tree import FILES, check_root, is_image, walk
 
-_ALIASES = {"FILE": "PATH", "VISIT": "VISIT_MONTH", "KL": "KL_GRADE", "KL_0M": "KL_GRADE"}
-_BACKGROUND = tuple(field.name.upper() for field in fields(Background))
-_COLUMNS = (
-    *("PATH", "PARTICIPANT_ID", "VISIT_MONTH", "SIDE", "KL_GRADE"),
-    *("SPACING_MM", "MM_PER_PX_X", "MM_PER_PX_Y", "INVERTED"),
-    *_BACKGROUND,
+_EXTRAS = (
+    *("mm_per_px_x", "mm_per_px_y", "inverted"),
+    *(field.name for field in fields(Background)),
 )
-_BOTH = ("both", "b", "bilateral")
 _MONTH = re.compile(r"(?:^|[_-])(\d{1,3})m$", re.IGNORECASE)
 _SIDE_AT_END = re.compile(r"[_ -]?[LR]$", re.IGNORECASE)
 _MANIFEST_NAMES = ("manifest.csv", "manifest.tsv", "manifest.parquet")
-_MOST_PROBLEMS = 5
 
 
 def open_folder(root: Path) -> Release:
@@ -149,84 +150,72 @@ def _one_image(manifest: Path, rows: list[_KneeRow]) -> ReleaseImage:
 
 
 def _checked_rows(manifest: Path) -> Iterator[_KneeRow]:
-    table = Table(manifest)
-    names = [_ALIASES.get(name, name) for name in table.columns]
-    for column in ("PATH", "PARTICIPANT_ID"):
-        if names.count(column) != 1:
+    table = open_manifest(manifest)
+    if "participant_id" not in table.columns:
+        raise UsageError(
+            f"{manifest}: it needs one column called participant_id (found: {', '.join(table.columns)})"
+        )
+    known = (*COLUMNS, *ALIASES, *_EXTRAS)
+    for name in table.columns:
+        if name and name.casefold() not in (*COLUMNS, *_EXTRAS):
+            close = difflib.get_close_matches(name.casefold(), known, 1)
+            hint = f": did you mean {close[0]}?" if close else ""
             raise UsageError(
-                f"{manifest}: it needs one column called {column.lower()} "
-                f"(found: {', '.join(name.lower() for name in table.columns)})"
+                f"{manifest}: column {name} is not known{hint} Rename it, or take it out; known are "
+                f"{', '.join(known)}"
             )
-    for name, known_as in zip(table.columns, names, strict=True):
-        if known_as not in _COLUMNS:
-            close = difflib.get_close_matches(known_as, _COLUMNS, 1)
-            hint = f": did you mean {close[0].lower()}?" if close else ""
-            raise UsageError(
-                f"{manifest}: column {name.lower()} is not known{hint} Rename it, or take it out; known are "
-                f"{', '.join(c.lower() for c in _COLUMNS)}"
-            )
-    problems: list[str] = []
-    for line, cells in table:
-        try:
-            row = _row(line, {_ALIASES.get(name, name): cell for name, cell in cells.items()})
-        except ValueError as error:
-            problems.append(f"line {line}: {error}")
-            continue
-        if not problems:
-            yield row
-    if problems:
-        listed = "\n  ".join(problems[:_MOST_PROBLEMS])
-        rest = len(problems) - _MOST_PROBLEMS
-        more = f"\n  … and {rest} more" if rest > 0 else ""
-        raise UsageError(f"{manifest}: mend these rows and run again:\n  {listed}{more}")
+    return parsed(table, partial(_row, table.written))
 
 
-def _row(line: int, row: Row) -> _KneeRow:
+def _row(written: Mapping[str, str], line: int, cells: Row) -> _KneeRow:
+    row = manifest_row(written, line, cells)
+    extra = {name.casefold(): cell or "" for name, cell in row.extra.items()}
+
     def number(name: str) -> float | None:
-        cell = row.get(name, "")
+        cell = extra.get(name, "")
         value = number_of(cell)
         if value is None and not is_missing(cell):
-            raise ValueError(f"{name.lower()} is {cell!r}, and should be a number or empty")
+            raise ValueError(f"{name} is {cell!r}, and should be a number or empty")
         return value
 
-    path, who = row["PATH"].replace("\\", "/"), row["PARTICIPANT_ID"]
-    if not path or not who:
-        raise ValueError("path or participant_id is empty")
-    month = number("VISIT_MONTH") or 0.0
-    if not month.is_integer() or month < 0:
-        raise ValueError(f"visit_month is {month:g}, and should be a whole number of months")
-    word = row.get("SIDE", "")
-    side = side_of(word)
-    if side is None and not is_missing(word) and word.casefold() not in _BOTH:
-        raise ValueError(f"side is {word!r}, and should be L, R, both or empty")
-    cell = row.get("KL_GRADE", "")
-    grade = grade_of(cell)
-    if grade is None and not is_missing(cell):
-        raise ValueError(f"kl_grade is {cell!r}, and should be 0 to 4 or empty")
-    if grade is not None and side is None:
-        raise ValueError("kl_grade needs a side: give each knee a row of its own")
-    across, down, square = number("MM_PER_PX_X"), number("MM_PER_PX_Y"), number("SPACING_MM")
+    if row.participant_id is None:
+        raise ValueError("participant_id is empty")
+    month = _month(row.visit or "", written)
+    side = None if row.side == "both" else row.side
+    if row.kl_0m is not None and side is None:
+        raise ValueError(f"{written['kl_0m']} needs a side: give each knee a row of its own")
+    across, down, square = number("mm_per_px_x"), number("mm_per_px_y"), row.spacing_mm
     spacing = (down, across) if across and down else (square, square) if square else None
-    inverted = yes_of(row.get("INVERTED", "")) is True
-    both: Literal["both"] | None = "both" if word.casefold() in _BOTH else None
+    inverted = yes_of(extra.get("inverted", "")) is True
+    path = str(PurePosixPath(row.path.replace("\\", "/")))
     return _KneeRow(
         line,
-        ReleaseImage(str(PurePosixPath(path)), who, int(month), side or both, spacing, inverted),
+        ReleaseImage(path, row.participant_id, month, row.side, spacing, inverted),
         side,
-        None if grade is None else Reading(grade),
+        None if row.kl_0m is None else Reading(row.kl_0m),
         Background(
-            tkr=yes_of(row.get("TKR", "")),
-            tkr_month=number("TKR_MONTH"),
-            site=row.get("SITE") or None,
-            age=number("AGE"),
-            sex=sex_of(row.get("SEX", "")),
-            bmi=number("BMI"),
-            womac=number("WOMAC"),
-            injury=yes_of(row.get("INJURY", "")),
-            surgery=yes_of(row.get("SURGERY", "")),
-            split=row.get("SPLIT") or None,
+            tkr=yes_of(extra.get("tkr", "")),
+            tkr_month=number("tkr_month"),
+            site=extra.get("site") or None,
+            age=number("age"),
+            sex=sex_of(extra.get("sex", "")),
+            bmi=number("bmi"),
+            womac=number("womac"),
+            injury=yes_of(extra.get("injury", "")),
+            surgery=yes_of(extra.get("surgery", "")),
+            split=extra.get("split") or None,
         ),
     )
+
+
+def _month(visit: str, written: Mapping[str, str]) -> int:
+    """A visit as whole months; the first where nothing is said."""
+    if not is_given(visit):
+        return 0
+    month = number_in(visit)
+    if month is None or not month.is_integer() or month < 0:
+        raise ValueError(f"{written['visit']} is {visit!r}, and should be a whole number of months or empty")
+    return int(month)
 
 
 def _count_files(root: Path, manifest: Path, used: set[str], ledger: Ledger) -> None:

@@ -16,7 +16,7 @@ from kneerisk.errors import UsageError
 from kneerisk.records import LANDMARKS, FloatArray
 from kneerisk_train.prepare.ledger import Ledger
 from kneerisk_train.prepare.release import KneeKey
-from kneerisk_train.prepare.releases.tables import Table, number_of, side_of
+from kneerisk_train.prepare.releases.cells import ReleaseTable, number_of, side_of
 
 _POINTS = tuple(f"{axis}_{name}" for name in LANDMARKS for axis in "XY")
 
@@ -44,7 +44,7 @@ class Landmarks:
         self._section = "" if path is None else f"rows of {path.name}"
         if path is None:
             return
-        table = Table(path, _POINTS)
+        table = ReleaseTable(path, _POINTS)
         file = next((name for name in ("FILE", "PATH") if name in table.columns), None)
         if file is None and not {"PARTICIPANT_ID", "SIDE"} <= set(table.columns):
             raise UsageError(f"{path}: it needs a column file, or the columns participant_id and side")

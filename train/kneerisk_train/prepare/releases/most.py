@@ -18,11 +18,12 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 
 from kneerisk.errors import UsageError
+from kneerisk.radiograph.sources.tables import Row
 from kneerisk.records import Side
 from kneerisk_train.prepare.ledger import Ledger
 from kneerisk_train.prepare.release import Background, KneeKey, Reading, Release, ReleaseImage
 from kneerisk_train.prepare.releases.backgrounds import Cells, background, read_participants
-from kneerisk_train.prepare.releases.tables import SUFFIXES, Row, Table, grade_of, is_missing, number_of
+from kneerisk_train.prepare.releases.cells import SUFFIXES, ReleaseTable, grade_of, is_missing, number_of
 from kneerisk_train.prepare.releases.tree import FILES, check_root, is_image, shallow, walk
 
 MONTHS = {"0": 0, "1": 15, "2": 30, "3": 60, "5": 84}
@@ -75,7 +76,7 @@ def open_most(root: Path, tables: Path | None = None) -> Release:
 
 
 def _read_grades(path: Path, readings: dict[KneeKey, Reading], ledger: Ledger) -> None:
-    table = Table(path, ("MOSTID",))
+    table = ReleaseTable(path, ("MOSTID",))
     columns: list[tuple[str, int, Side]] = []
     for name in table.columns:
         if (match := _GRADE.match(name)) is None:

@@ -18,20 +18,20 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 from kneerisk.errors import UsageError
+from kneerisk.radiograph.sources.tables import Row
 from kneerisk_train.prepare.ledger import Ledger
 from kneerisk_train.prepare.release import KneeKey, Reading, Release, ReleaseImage
-from kneerisk_train.prepare.releases.oai_background import OaiBackground, is_background
-from kneerisk_train.prepare.releases.readings import ReadingRow, choose
-from kneerisk_train.prepare.releases.tables import (
+from kneerisk_train.prepare.releases.cells import (
     SUFFIXES,
-    Row,
-    Table,
+    ReleaseTable,
     code_of,
     grade_of,
     is_missing,
     number_of,
     side_of,
 )
+from kneerisk_train.prepare.releases.oai_background import OaiBackground, is_background
+from kneerisk_train.prepare.releases.readings import ReadingRow, choose
 from kneerisk_train.prepare.releases.tree import FILES, check_root, is_image, shallow, walk
 
 MONTHS = {"00": 0, "01": 12, "03": 24, "05": 36, "06": 48, "08": 72, "10": 96}
@@ -134,7 +134,7 @@ class _Survey:
         path = self.root / folder / name
         section = f"rows of {folder + '/' if folder else ''}{name}"
         self._has_listing = True
-        for line, row in Table(path, ("FOLDER", "SERIESDESCRIPTION", "PARTICIPANTID")):
+        for line, row in ReleaseTable(path, ("FOLDER", "SERIESDESCRIPTION", "PARTICIPANTID")):
             self.ledger.expect(section)
             inside = _folder_of(row["FOLDER"], folder, self.root)
             if not _is_pa(row["SERIESDESCRIPTION"]):
@@ -152,7 +152,7 @@ class _Survey:
         is_meta = path.stem.casefold() == "oai_xrmeta01"
         barcode, exam = ("BARCODE", "EXAMTYPE") if is_meta else ("ACCESSION_NUMBER", "IMAGE_DESCRIPTION")
         self._has_listing = True
-        for _, row in Table(path, ("SRC_SUBJECT_ID", "VISIT", barcode, exam)):
+        for _, row in ReleaseTable(path, ("SRC_SUBJECT_ID", "VISIT", barcode, exam)):
             self.ledger.expect(section)
             code = barcode_of(row[barcode])
             if code is None or is_missing(row[exam]):
@@ -202,10 +202,10 @@ def _read_readings(survey: _Survey) -> tuple[dict[KneeKey, Reading], set[tuple[s
 
 
 def _collect(path: Path, rows: defaultdict[KneeKey, list[ReadingRow]], ledger: Ledger) -> None:
-    table = Table(path)
+    table = ReleaseTable(path)
     by_visit = _grade_columns(table)
     participant = next((c for c in ("ID", "SRC_SUBJECT_ID", "SUBJECTKEY") if c in table.columns), "ID")
-    table = Table(path, (participant, "SIDE", "READPRJ"))
+    table = ReleaseTable(path, (participant, "SIDE", "READPRJ"))
     section = f"rows of {path.name}"
     for line, row in table:
         ledger.expect(section)
@@ -232,7 +232,7 @@ def _collect(path: Path, rows: defaultdict[KneeKey, list[ReadingRow]], ledger: L
         )
 
 
-def _grade_columns(table: Table) -> list[tuple[str, int | None, str]]:
+def _grade_columns(table: ReleaseTable) -> list[tuple[str, int | None, str]]:
     """Columns with grades: name, month (``None`` where a column VISIT tells), prefix."""
     found: list[tuple[str, int | None, str]] = []
     for name in table.columns:
