@@ -57,16 +57,21 @@ ROOMS: dict[str, tuple[str, ...]] = {
         *(*_WORDS, *_FRONT_DOOR, "kneerisk_engines"),
         *("kneerisk.method", "kneerisk.stack", "kneerisk.compile", "kneerisk.scoring.outputs"),
     ),
+    "kneerisk.releases": (*_WORDS, "kneerisk.radiograph.sources"),
+    "kneerisk.study": (
+        *(*_WORDS, "kneerisk_engines", "kneerisk.method", "kneerisk.stack", "kneerisk.releases"),
+        "kneerisk.scoring.outputs",
+    ),
     "kneerisk": ("kneerisk.version", "kneerisk.scoring"),
     "kneerisk.doctor": (*_WORDS, *_ENGINES, "kneerisk.stack", "kneerisk.compile"),
     "kneerisk.cli": (
         *(*_WORDS, *_ENGINES, *_FRONT_DOOR, "kneerisk.simulate", "kneerisk.stack", "kneerisk.compile"),
-        *("kneerisk.scoring", "kneerisk.scoring.outputs", "kneerisk.doctor"),
+        *("kneerisk.scoring", "kneerisk.scoring.outputs", "kneerisk.study", "kneerisk.doctor"),
     ),
     "kneerisk.__main__": ("kneerisk.cli",),
     "kneerisk_train.prepare": (
         *(*_WORDS, *_FRONT_DOOR, "kneerisk_engines", "kneerisk.method", "kneerisk.stack", "kneerisk.compile"),
-        *("kneerisk.radiograph.sources", _LOCATE),
+        *("kneerisk.radiograph.sources", _LOCATE, "kneerisk.releases"),
     ),
     "kneerisk_train.data": (
         *(*_WORDS, "kneerisk.method", "kneerisk.models", "kneerisk.simulate", "kneerisk_train.prepare"),

@@ -6,9 +6,19 @@ from typing import Annotated
 
 import typer
 
-from kneerisk.cli import columns, doctor, engines, merge, score, simulate, stack, validate
+from kneerisk.cli import (
+    columns,
+    doctor,
+    engines,
+    merge,
+    score,
+    simulate,
+    stack,
+    validate,
+)
 from kneerisk.cli import compile as compile_command
 from kneerisk.cli.plugins import CommandGroup
+from kneerisk.cli.study import calibrate, derive, evaluate
 
 app = typer.Typer(
     cls=CommandGroup,
@@ -41,6 +51,9 @@ def _root(
 app.command("score")(score.score)
 app.command("validate")(validate.validate)
 app.command("merge")(merge.merge)
+app.command("derive")(derive.derive)
+app.command("evaluate")(evaluate.evaluate)
+app.command("calibrate")(calibrate.calibrate)
 app.command("simulate")(simulate.simulate)
 app.command("columns")(columns.columns)
 app.command("compile")(compile_command.compile_)

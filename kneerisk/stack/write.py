@@ -16,7 +16,7 @@ from kneerisk_engines.files import folder_whole, sha256_file
 from kneerisk.errors import StackError
 from kneerisk.stack.description import StackDescription
 from kneerisk.stack.find import STACK_FILE
-from kneerisk.stack.stack import CALIBRATION_FILE, FORMAT, MODEL_CARD_FILE, Stack
+from kneerisk.stack.stack import CALIBRATION_FILE, FORMAT, MODEL_CARD_FILE, OUTCOMES_FILE, Stack
 
 if TYPE_CHECKING:
     from torch import nn
@@ -81,10 +81,12 @@ def revise_stack(
     *,
     calibration: Mapping[str, Any] | None = None,
     model_card: str | None = None,
+    outcomes: Mapping[str, Any] | None = None,
     **changes: Any,
 ) -> Stack:
     """Publish a stack again in its place: same networks, another calibration, model card or description.
 
+    ``outcomes`` are the equations of further outcomes (``Equations.to_json`` of studies).
     ``changes`` are fields of :class:`StackDescription`, such as ``version="0.2.0"`` or ``steps=12``.
     """
     if "components" in changes:
@@ -97,6 +99,9 @@ def revise_stack(
             stack.calibration() if calibration is None else calibration,
             stack.model_card() if model_card is None else model_card,
         )
+        if outcomes is not None:
+            text = json.dumps(outcomes, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+            (aside / OUTCOMES_FILE).write_bytes(text.encode())
         _write_description(aside, replace(stack.description, **changes))
     return Stack.load(stack.folder)
 

@@ -15,8 +15,11 @@ from hypothesis import strategies as st
 from kneerisk_train.data.dataset import PreparedCohort
 from kneerisk_train.prepare.pairs import HORIZONS, visit_pairs
 from kneerisk_train.prepare.prepare import PrepareSettings, prepare
-from kneerisk_train.prepare.release import KneeKey
-from kneerisk_train.prepare.releases.cells import (
+from kneerisk_train.prepare.releases.folder import open_folder
+
+from kneerisk.errors import UsageError
+from kneerisk.method.exposure import equalise
+from kneerisk.releases.cells import (
     ReleaseTable,
     code_of,
     grade_of,
@@ -24,10 +27,7 @@ from kneerisk_train.prepare.releases.cells import (
     number_of,
     side_of,
 )
-from kneerisk_train.prepare.releases.folder import open_folder
-
-from kneerisk.errors import UsageError
-from kneerisk.method.exposure import equalise
+from kneerisk.releases.records import KneeKey
 
 Prepare = Callable[..., dict[str, Any]]
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import polars as pl
 import pytest
-from kneerisk_train.prepare.release import KneeKey, Reading
 from kneerisk_train.prepare.releases.most import open_most
 from kneerisk_train.prepare.releases.oai import month_of_path, open_oai
 
 from kneerisk.errors import UsageError
+from kneerisk.releases.records import KneeKey, Reading
 
 Prepare = Callable[..., dict[str, Any]]
 

@@ -13,10 +13,10 @@ from functools import partial
 from pathlib import Path
 
 from kneerisk.radiograph.sources.tables import Row
-from kneerisk_train.prepare.ledger import Ledger
-from kneerisk_train.prepare.release import Background, KneeKey
-from kneerisk_train.prepare.releases.backgrounds import DAYS_A_MONTH, Cells, background, read_participants
-from kneerisk_train.prepare.releases.cells import code_of, number_of, yes_of
+from kneerisk.releases.backgrounds import DAYS_A_MONTH, Cells, background, read_participants
+from kneerisk.releases.cells import code_of, number_of, yes_of
+from kneerisk.releases.ledger import Ledger
+from kneerisk.releases.records import Background, KneeKey
 
 _CLINICAL = re.compile(r"allclinical(\d\d)")
 _MONTHS = {"00": 0, "01": 12, "03": 24, "05": 36, "06": 48, "08": 72, "10": 96}

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from kneerisk.radiograph.sources.tables import Row
-from kneerisk_train.prepare.ledger import Ledger
-from kneerisk_train.prepare.release import Background
-from kneerisk_train.prepare.releases.cells import ReleaseTable, is_missing, number_of, sex_of, yes_of
+from kneerisk.releases.cells import ReleaseTable, is_missing, number_of, sex_of, yes_of
+from kneerisk.releases.ledger import Ledger
+from kneerisk.releases.records import Background
 
 T = TypeVar("T")
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from kneerisk_train.prepare.ledger import Ledger
-from kneerisk_train.prepare.release import KneeKey, Reading
+from kneerisk.releases.ledger import Ledger
+from kneerisk.releases.records import KneeKey, Reading
 
 CONTRADICTS = "contradicts another row of its reading project: no grade is taken"
 _PROJECTS = ("15", "37", "42")
