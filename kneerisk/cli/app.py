@@ -18,7 +18,7 @@ from kneerisk.cli import (
 )
 from kneerisk.cli import compile as compile_command
 from kneerisk.cli.plugins import CommandGroup
-from kneerisk.cli.study import calibrate, derive, evaluate
+from kneerisk.cli.study import calibrate, derive, enrich, evaluate, report
 
 app = typer.Typer(
     cls=CommandGroup,
@@ -54,6 +54,8 @@ app.command("merge")(merge.merge)
 app.command("derive")(derive.derive)
 app.command("evaluate")(evaluate.evaluate)
 app.command("calibrate")(calibrate.calibrate)
+app.command("enrich")(enrich.enrich)
+app.command("report")(report.report)
 app.command("simulate")(simulate.simulate)
 app.command("columns")(columns.columns)
 app.command("compile")(compile_command.compile_)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -16,18 +17,35 @@ DryRun = Annotated[
     typer.Option("--dry-run", help="Look for knees, score nothing, write nothing.", rich_help_panel="Run"),
 ]
 
+Report = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE.html",
+        help="A page on the run, the cohort and its knees; see kneerisk report.",
+        rich_help_panel="Outputs",
+        show_default=False,
+    ),
+]
+
 
 @o.takes(data=InputSettings, networks=StackSettings, run=RunSettings)
 def score(
     data: InputSettings,
     networks: StackSettings,
     run: RunSettings,
+    report: Report = None,
     dry_run: DryRun = False,
     progress: o.ShowProgress = True,
     json: o.Json = False,
     quiet: o.Quiet = False,
 ) -> None:
     """Score a folder, files or a manifest: one row for each knee, refusals included."""
+    page = None
+    if report is not None:
+        from kneerisk.study.report.write import ReportSettings, check_report
+
+        page = ReportSettings(run.out, report, previews=run.previews, overwrite=run.overwrite or run.resumes)
+        check_report(page)
     wants_progress = progress and not quiet
     if dry_run:
         from kneerisk.cli.validate import walk
@@ -38,4 +56,8 @@ def score(
     with show.interruptible(f"Stopped. Every finished row is kept: add --resume to go on with {run.out}."):
         summary = show.scoring(score_cohort(data, networks, run), wants_progress)
     show.summary(summary, as_json=json, quiet=quiet)
+    if page is not None:
+        from kneerisk.cli.study.report import after_scoring
+
+        after_scoring(page, summary, quiet=quiet or json)
     raise typer.Exit(int(summary.exit_code))

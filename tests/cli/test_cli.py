@@ -83,6 +83,26 @@ def test_all_rows_ok_is_0(cli: Cli, knees: Path, tmp_path: Path, capsys: pytest.
 
 
 @pytest.mark.usefixtures("fake_rooms")
+def test_score_writes_a_report_or_refuses_before_it_scores(
+    cli: Cli, knees: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, page = tmp_path / "r.parquet", tmp_path / "page.html"
+    assert cli("score", knees, "--out", out, "--report", page, "--no-progress") == ExitCode.OK
+    assert "page.html: 5 knees" in capsys.readouterr().out.replace("\n", "")
+    assert "a made-up population" in page.read_text("utf-8")
+    assert cli("score", knees, "--out", tmp_path / "s.parquet", "--report", page) == ExitCode.USAGE
+    assert "--overwrite" in capsys.readouterr().err
+    assert not (tmp_path / "s.parquet").exists()
+    for file in knees.iterdir():
+        file.write_text("empty")
+    none = tmp_path / "none.html"
+    again = ("--out", out, "--overwrite", "--report", none, "--quiet")
+    assert cli("score", knees, *again) == ExitCode.NOTHING_SCORABLE
+    assert "no knee was scored" in capsys.readouterr().err
+    assert not none.exists()
+
+
+@pytest.mark.usefixtures("fake_rooms")
 def test_refused_rows_are_3_and_the_table_is_written(
     cli: Cli, knees: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
