@@ -17,11 +17,11 @@ import polars as pl
 from simulated_study import FOLDER, PARTICIPANTS, simulated_study
 
 from kneerisk.errors import KneeriskError
-from kneerisk.study.enrich import Enrichment, enrich
-from kneerisk.study.enrich_settings import EnrichSettings
-from kneerisk.study.sample_size import Trial
-from kneerisk.study.screening import Point
-from kneerisk.study.selection import Rule
+from kneerisk.study.enrichment.enrich import Enrichment, enrich
+from kneerisk.study.enrichment.sample_size import Trial
+from kneerisk.study.enrichment.screening import Point
+from kneerisk.study.enrichment.selection import Rule
+from kneerisk.study.enrichment.settings import EnrichSettings
 
 TRIAL = Trial(effect=0.4, power=0.9, dropout=0.1, cost_screen=250, cost_enrolled=15_000)
 QUARTER = Rule("top-fraction", 0.25)

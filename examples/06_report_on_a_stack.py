@@ -20,11 +20,11 @@ import numpy as np
 import polars as pl
 from simulated_study import FOLDER, PARTICIPANTS, simulated_study
 
-from kneerisk.study.enrich import enrich
-from kneerisk.study.enrich_settings import EnrichSettings
+from kneerisk.study.enrichment.enrich import enrich
+from kneerisk.study.enrichment.selection import Rule
+from kneerisk.study.enrichment.settings import EnrichSettings
 from kneerisk.study.evaluate import evaluate
 from kneerisk.study.report.write import ReportSettings, write_report
-from kneerisk.study.selection import Rule
 
 
 def main(folder: Path = FOLDER, participants: int = PARTICIPANTS) -> None:

@@ -62,11 +62,20 @@ ROOMS: dict[str, tuple[str, ...]] = {
         *(*_WORDS, "kneerisk_engines", "kneerisk.method", "kneerisk.stack", "kneerisk.releases"),
         "kneerisk.scoring.outputs",
     ),
+    "kneerisk.study.figures": (*_WORDS, "kneerisk.study"),
+    "kneerisk.study.enrichment": (
+        *(*_WORDS, "kneerisk.scoring.outputs", "kneerisk.study", "kneerisk.study.figures"),
+    ),
+    "kneerisk.study.report": (
+        *(*_WORDS, *_FRONT_DOOR, "kneerisk.version"),
+        *("kneerisk.study", "kneerisk.study.figures"),
+    ),
     "kneerisk": ("kneerisk.version", "kneerisk.scoring"),
     "kneerisk.doctor": (*_WORDS, *_ENGINES, "kneerisk.stack", "kneerisk.compile"),
     "kneerisk.cli": (
         *(*_WORDS, *_ENGINES, *_FRONT_DOOR, "kneerisk.simulate", "kneerisk.stack", "kneerisk.compile"),
-        *("kneerisk.scoring", "kneerisk.scoring.outputs", "kneerisk.study", "kneerisk.doctor"),
+        *("kneerisk.scoring", "kneerisk.scoring.outputs", "kneerisk.doctor"),
+        *("kneerisk.study", "kneerisk.study.enrichment", "kneerisk.study.report"),
     ),
     "kneerisk.__main__": ("kneerisk.cli",),
     "kneerisk_train.prepare": (

@@ -15,10 +15,10 @@ import pytest
 from kneerisk.cli import main
 from kneerisk.errors import ExitCode, KneeriskError, UsageError
 from kneerisk.scoring.outputs import table as tables
-from kneerisk.study.enrich import Enrichment, enrich
-from kneerisk.study.enrich_settings import EnrichSettings
+from kneerisk.study.enrichment.enrich import Enrichment, enrich
+from kneerisk.study.enrichment.selection import Rule
+from kneerisk.study.enrichment.settings import EnrichSettings
 from kneerisk.study.outcomes import Outcome
-from kneerisk.study.selection import Rule
 
 Maker = Callable[..., Any]
 ALARM = {
@@ -251,7 +251,7 @@ def test_the_curve_is_written_with_its_dictionary(knee: Maker, table: Maker, tmp
 
 
 def test_break_even_is_where_both_trials_cost_the_same(knee: Maker, table: Maker, tmp_path: Path) -> None:
-    from kneerisk.study.sample_size import Trial
+    from kneerisk.study.enrichment.sample_size import Trial
 
     path, labels = simulated(tmp_path, knee, table)
     rule = Rule("top-fraction", 0.3)

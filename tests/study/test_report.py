@@ -17,14 +17,14 @@ import pytest
 from kneerisk.cli import main
 from kneerisk.errors import ExitCode, UsageError
 from kneerisk.records import LANDMARKS
-from kneerisk.study.enrich import enrich
-from kneerisk.study.enrich_settings import EnrichSettings
+from kneerisk.study.enrichment.enrich import enrich
+from kneerisk.study.enrichment.selection import Rule
+from kneerisk.study.enrichment.settings import EnrichSettings
 from kneerisk.study.report.checklist import checklist
 from kneerisk.study.report.facts import completed, facts_of
 from kneerisk.study.report.sheet import strips
 from kneerisk.study.report.write import Report, ReportSettings, write_report
 from kneerisk.study.scores import read_scores
-from kneerisk.study.selection import Rule
 
 Maker = Callable[..., Any]
 ALARM = {"code": "unlike-the-population", "message": "96 % of these knees look <unlike> the population"}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from kneerisk.errors import UsageError
-from kneerisk.study.sample_size import Trial, two_proportions
+from kneerisk.study.enrichment.sample_size import Trial, two_proportions
 
 
 def test_equals_the_examples_of_r() -> None:

@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from kneerisk.study.sample_size import Trial
-from kneerisk.study.screening import Pool, points
+from kneerisk.study.enrichment.sample_size import Trial
+from kneerisk.study.enrichment.screening import Pool, points
 
 NAN = float("nan")
 RISK = np.array([0.05, 0.10, 0.10, 0.20, 0.40, 0.60])

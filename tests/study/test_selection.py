@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from kneerisk.errors import UsageError
-from kneerisk.study.selection import Rule, curve_thresholds
+from kneerisk.study.enrichment.selection import Rule, curve_thresholds
 
 RISK = np.array([0.3, 0.1, 0.5, 0.2, 0.2, 0.4, 0.05, 0.15, 0.25, 0.35])
 

@@ -11,7 +11,7 @@ from kneerisk.cli import options as o
 from kneerisk.cli.study.derive import OutcomeChoice
 
 if TYPE_CHECKING:
-    from kneerisk.study.selection import Rule
+    from kneerisk.study.enrichment.selection import Rule
 
 _WHOM, _TRIAL, _OUT = "Whom to enrol (one of the four)", "Trial", "Outputs"
 
@@ -110,10 +110,10 @@ def enrich(
     """Trial enrichment: whom to enrol, the event rate, the number to screen, the sample size, the cost."""
     from kneerisk.cli import show
     from kneerisk.cli.study import show_enrichment
-    from kneerisk.study.enrich import enrich
-    from kneerisk.study.enrich_settings import EnrichSettings
+    from kneerisk.study.enrichment.enrich import enrich
+    from kneerisk.study.enrichment.sample_size import Trial
+    from kneerisk.study.enrichment.settings import EnrichSettings
     from kneerisk.study.outcomes import Outcome
-    from kneerisk.study.sample_size import Trial
 
     settings = EnrichSettings(
         table=table,
@@ -151,7 +151,7 @@ def _rule(
 ) -> Rule | None:
     """The one of the four that was given."""
     from kneerisk.errors import UsageError
-    from kneerisk.study.selection import Rule
+    from kneerisk.study.enrichment.selection import Rule
 
     options = {"threshold": threshold, "top": top, "top-fraction": top_fraction, "recruit": recruit}
     given = {name: value for name, value in options.items() if value is not None}

@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from kneerisk.study.enrich import Enrichment
+from kneerisk.study.enrichment.enrich import Enrichment
+from kneerisk.study.enrichment.screening import Point
 from kneerisk.study.results import Figure
-from kneerisk.study.screening import Point
 
 _SHARES = (1.0, 0.75, 0.5, 0.25, 0.1, 0.05)
 _WIDTH = 200

@@ -16,7 +16,7 @@ def enrichment_curve(found: Mapping[str, Any], palette: Palette) -> Figure:
     """Event rate with its interval, and how many to enrol and to screen, over the share enrolled.
 
     Args:
-        found: :meth:`kneerisk.study.enrich.Enrichment.to_json`.
+        found: :meth:`kneerisk.study.enrichment.enrich.Enrichment.to_json`.
         palette: colours.
     """
     points = sorted(found["curve"], key=lambda point: point["share"])

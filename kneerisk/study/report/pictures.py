@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kneerisk.errors import UsageError
+from kneerisk.radiograph.knees import reader
+from kneerisk.radiograph.settings import InputSettings, Invert
 from kneerisk.records import LANDMARKS, FloatArray, RadiographRef, Refusal
 
 if TYPE_CHECKING:
@@ -46,7 +48,7 @@ class Picture:
 class Album:
     """Finds the pictures of a table's rows."""
 
-    def __init__(self, previews: Path | None, roots: Sequence[Path], invert: str = "auto") -> None:
+    def __init__(self, previews: Path | None, roots: Sequence[Path], invert: Invert = "auto") -> None:
         """Look through the folder of previews; radiographs are opened when a picture is asked for.
 
         Args:
@@ -59,7 +61,7 @@ class Album:
         """
         self._previews: dict[tuple[str, int], Path] = {}
         self._roots = [root if root.is_dir() else root.parent for root in roots]
-        self._invert = invert
+        self._read = reader(InputSettings(tuple(roots), invert=invert))
         if previews is not None:
             for path in sorted(previews.glob("*.png")) if previews.is_dir() else ():
                 if match := _PREVIEW.search(path.name):
@@ -76,9 +78,7 @@ class Album:
         return None if path is None else self._source(path, row)
 
     def _source(self, path: Path, row: Mapping[str, Any]) -> Picture | None:
-        from kneerisk.radiograph.decode.read import read
-
-        found = read(RadiographRef(path, row["source_path"]), invert=self._invert)
+        found = self._read(RadiographRef(path, row["source_path"]))
         if isinstance(found, Refusal):
             return None
         pixels = found.pixels

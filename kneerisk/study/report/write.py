@@ -110,8 +110,8 @@ def write_report(settings: ReportSettings) -> Report:
         UsageError: a file cannot be read, does not belong to the table, or must not be replaced.
         KneeriskError: Jinja2 or Matplotlib is not installed.
     """
-    from kneerisk import __version__
     from kneerisk.study.scores import read_scores
+    from kneerisk.version import __version__
 
     check_report(settings)
     scores = read_scores(settings.table, landmarks=True)

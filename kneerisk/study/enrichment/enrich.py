@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from kneerisk.errors import KneeriskError, UsageError
 from kneerisk.study.alarms import Alarm, alarms_of
-from kneerisk.study.candidates import Candidates, candidates
-from kneerisk.study.enrich_settings import EnrichSettings
+from kneerisk.study.enrichment.candidates import Candidates, candidates
+from kneerisk.study.enrichment.sample_size import Trial
+from kneerisk.study.enrichment.screening import Point, points
+from kneerisk.study.enrichment.selection import curve_thresholds
+from kneerisk.study.enrichment.settings import EnrichSettings
 from kneerisk.study.files import refuse_existing
 from kneerisk.study.outcomes import Outcome
-from kneerisk.study.sample_size import Trial
-from kneerisk.study.screening import Point, points
-from kneerisk.study.selection import curve_thresholds
 
 if TYPE_CHECKING:
     import polars as pl
@@ -225,7 +225,7 @@ def _notes(
 
 def _write(settings: EnrichSettings, found: Candidates, result: Enrichment) -> None:
     """The files that were asked for; each says how it came to be."""
-    from kneerisk.study.enrich_files import SELECTED, curve_frame, curve_meanings, selected_frame
+    from kneerisk.study.enrichment.outputs import SELECTED, curve_frame, curve_meanings, selected_frame
     from kneerisk.study.files import write_frame
 
     said = result.to_json()

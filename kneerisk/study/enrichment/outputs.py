@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
+from kneerisk.study.enrichment.screening import Point
 from kneerisk.study.results import Figure
-from kneerisk.study.screening import Point
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from kneerisk.errors import UsageError
 from kneerisk.scoring.outputs.table import format_of
+from kneerisk.study.enrichment.sample_size import Trial
+from kneerisk.study.enrichment.selection import Rule
 from kneerisk.study.outcomes import Outcome
-from kneerisk.study.sample_size import Trial
-from kneerisk.study.selection import Rule
 
 _RISK = re.compile(r"risk_(?:(?P<outcome>[a-z0-9_]+?)_)?(?P<months>\d+)m(?:_image|_sum)?$")
 

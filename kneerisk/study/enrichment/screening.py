@@ -13,8 +13,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from kneerisk.study.enrichment.sample_size import Trial
 from kneerisk.study.results import Figure
-from kneerisk.study.sample_size import Trial
 
 Array = npt.NDArray[np.float64]
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from kneerisk.errors import KneeriskError, UsageError
+from kneerisk.study.enrichment.screening import Pool
 from kneerisk.study.outcomes import Outcome
 from kneerisk.study.scores import KEYS
-from kneerisk.study.screening import Pool
 
 if TYPE_CHECKING:
     import polars as pl
