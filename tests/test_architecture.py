@@ -87,7 +87,8 @@ ROOMS: dict[str, tuple[str, ...]] = {
     ),
     "kneerisk_train.films": (*_WORDS, _LOCATE, "kneerisk.simulate", "kneerisk_train.data"),
     "kneerisk_train.run": (
-        *(*_WORDS, "kneerisk.models", "kneerisk.stack", "kneerisk_train.data", "kneerisk_train.films"),
+        *(*_WORDS, "kneerisk_engines", "kneerisk.models", "kneerisk.stack", "kneerisk_train.data"),
+        "kneerisk_train.films",
     ),
     "kneerisk_train.stages": (
         *(*_WORDS, "kneerisk_engines", "kneerisk.method", "kneerisk.models", "kneerisk.stack"),

@@ -4,6 +4,7 @@ import re
 import runpy
 import shlex
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 import typer
 import yaml
 
+from kneerisk.cli import plugins
 from kneerisk.cli.app import app
 from kneerisk.stack.stack import Stack
 
@@ -56,8 +58,14 @@ def heading_links(page: Path) -> set[str]:
 
 
 def below(command: Any) -> dict[str, Any]:
-    """A group's commands by name; of another command none."""
-    return getattr(command, "commands", {})
+    """A group's commands by name, other packages' too; of another command none."""
+    own: dict[str, Any] = getattr(command, "commands", {})
+    return own | _plugged_in() if command is CLI else own
+
+
+@cache
+def _plugged_in() -> dict[str, Any]:
+    return {name: plugins.loaded(entry) for name, entry in plugins.found().items()}
 
 
 def command_of(words: list[str]) -> tuple[Any, str, list[str]]:

@@ -30,13 +30,13 @@ class CommandGroup(TyperGroup):
     def list_commands(self, ctx: Any) -> list[str]:
         """Every command's name."""
         own = super().list_commands(ctx)
-        return [*own, *(name for name in _found() if name not in own)]
+        return [*own, *(name for name in found() if name not in own)]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """A command, or of another package's its name and help alone."""
-        if (own := super().get_command(ctx, cmd_name)) is not None or cmd_name not in _found():
+        if (own := super().get_command(ctx, cmd_name)) is not None or cmd_name not in found():
             return own
-        return TyperCommand(cmd_name, help=_first_line(_found()[cmd_name]))
+        return TyperCommand(cmd_name, help=_first_line(found()[cmd_name]))
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """The command that ``args`` ask for, imported.
@@ -45,18 +45,23 @@ class CommandGroup(TyperGroup):
             KneeriskError: another package's cannot be.
         """
         name, command, rest = super().resolve_command(ctx, args)
-        if name is not None and super().get_command(ctx, name) is None and name in _found():
-            command = _loaded(_found()[name])
+        if name is not None and super().get_command(ctx, name) is None and name in found():
+            command = loaded(found()[name])
         return name, command, rest
 
 
 @cache
-def _found() -> dict[str, EntryPoint]:
-    """By name, in the order of their names."""
+def found() -> dict[str, EntryPoint]:
+    """Other packages' commands by name, in the order of their names."""
     return {entry.name: entry for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name)}
 
 
-def _loaded(entry: EntryPoint) -> Any:
+def loaded(entry: EntryPoint) -> Any:
+    """A command, imported.
+
+    Raises:
+        KneeriskError: it cannot be; names its package.
+    """
     try:
         command = typer.main.get_command(entry.load())
     except Exception as error:

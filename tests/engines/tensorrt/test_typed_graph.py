@@ -9,7 +9,7 @@ from kneerisk_engines.errors import BackendUnavailableError, EngineError
 from kneerisk_engines.openvino_backend import import_openvino
 from kneerisk_engines.tensorrt.typed_graph import typed_graph
 
-STACK = Path(__file__).parents[2] / "kneerisk" / "stacks" / "compact"
+STACK = Path(__file__).parents[3] / "kneerisk" / "stacks" / "compact"
 
 
 def run(model: onnx.ModelProto, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

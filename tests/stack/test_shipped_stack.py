@@ -11,7 +11,7 @@ import pytest
 
 from kneerisk.stack.stack import Stack
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 KNEE = ROOT / "examples" / "cohort" / "9115049" / "9115049R.png"
 
 
