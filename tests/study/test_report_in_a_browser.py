@@ -141,7 +141,9 @@ def test_on_paper_it_is_a4_and_light_although_the_system_is_dark(page: Path, fol
     assert boxes and all(abs(float(w) - 595) < 2 and abs(float(h) - 842) < 2 for w, h in boxes)
     if shutil.which("pdftoppm") is None:
         pytest.skip("no pdftoppm is installed to see the paper's colour")
-    first_page = ("-r", "30", "-png", "-f", "1", "-l", "1")
+    first_page = ("-r", "80", "-png", "-f", "1", "-l", "1")
     subprocess.run(["pdftoppm", *first_page, paper, folder / "paper"], check=True)
     (first,) = folder.glob("paper*.png")
-    assert np.asarray(Image.open(first).convert("L")).mean() > 200
+    grey = np.asarray(Image.open(first).convert("L"))
+    assert grey.mean() > 200  # a white ground
+    assert (grey < 50).mean() > 0.004  # with dark letters
