@@ -96,11 +96,11 @@ def candidates(
     if frame.is_empty():
         counted = "; ".join(f"{why}: {count}" for why, count in left_out.items() if count)
         raise KneeriskError(f"{name} holds nobody whom a trial could enrol. Left out: {counted}")
-    kept = ["participant_id", "visit", "side", pl.col(risk).cast(pl.Float64).alias("risk")]
-    kept += ["event"] if readings is not None else []
+    ranked = pl.col(risk).cast(pl.Float64).alias("risk")
+    kept = ["event", *SHOWN] if readings is not None else SHOWN
     people = frame.group_by("participant_id").len()
     return Candidates(
-        frame=frame.select(*kept, *(c for c in SHOWN if c in frame.columns)),
+        frame=frame.select(*KEYS, ranked, *(name for name in kept if name in frame.columns)),
         unit="participants" if one_knee else "knees",
         left_out={why: count for why, count in left_out.items() if count},
         participants=people.height,

@@ -21,7 +21,7 @@ def risk_histogram(risk: Array, palette: Palette) -> Figure:
     figure = new_figure(7.0, 3.0)
     found = axes(figure, palette)
     top = float(max(np.quantile(risk, 0.999), 0.02))
-    found.hist(np.minimum(risk, top), bins=np.linspace(0, top, 41), color=palette.main, alpha=0.85)
+    found.hist(np.minimum(risk, top), bins=np.linspace(0, top, 41).tolist(), color=palette.main, alpha=0.85)
     for value, style, word in ((risk.mean(), "-", "mean"), (np.median(risk), ":", "median")):
         found.axvline(
             float(value),

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from kneerisk.errors import KneeriskError
 
@@ -47,7 +47,8 @@ PAPER = Palette(
 
 _NAMES = ("ink", "muted", "grid", "surface", "main", "other", "third", "kl0", "kl1", "kl2", "kl3", "kl4")
 _MARKS = tuple(f"#0101{number:02x}" for number in range(1, len(_NAMES) + 1))
-PAGE = Palette(*_MARKS[:7], grades=(_MARKS[7], _MARKS[8], _MARKS[9], _MARKS[10], _MARKS[11]))
+_INK, _MUTED, _GRID, _SURFACE, _MAIN, _OTHER, _THIRD, _KL0, _KL1, _KL2, _KL3, _KL4 = _MARKS
+PAGE = Palette(_INK, _MUTED, _GRID, _SURFACE, _MAIN, _OTHER, _THIRD, (_KL0, _KL1, _KL2, _KL3, _KL4))
 """Marks that stand for the page's own colours, all different; :func:`page_svg` replaces them."""
 
 Draw = Callable[[Palette], "Figure"]
@@ -95,7 +96,9 @@ def short(words: str, most: int = 24) -> str:
     return words if len(words) <= most else words[: most - 1] + "…"
 
 
-def legend(found: Axes, palette: Palette, place: str = "best") -> None:
+def legend(
+    found: Axes, palette: Palette, place: Literal["best", "upper left", "upper right"] = "best"
+) -> None:
     """A legend without a box."""
     drawn = found.legend(loc=place, frameon=False, fontsize=9, labelcolor=palette.ink)
     drawn.set_zorder(5)

@@ -66,12 +66,13 @@ def decimal(value: float | None, digits: int = 3) -> str:
 
 def interval(figure: Mapping[str, Any], write: str = "decimal") -> str:
     """A figure with its interval, or a dash."""
-    words: Callable[[float | None], str] = {
+    known: Mapping[str, Callable[[float | None], str]] = {
         "decimal": decimal,
         "ratio": partial(decimal, digits=1),
         "percent": percent,
         "number": number,
-    }[write]
+    }
+    words = known[write]
     if figure["value"] is None:
         return "–"
     if figure["low"] is None and figure["high"] is None:

@@ -18,7 +18,7 @@ from kneerisk.study.report.facts import Facts, completed, facts_of
 from kneerisk.study.report.page import render
 from kneerisk.study.report.pictures import Album, Picture
 from kneerisk.study.report.plots import cohort_plots, enrichment_plots, evaluation_plots
-from kneerisk.study.report.sheet import strips
+from kneerisk.study.report.sheet import Strip, strips
 from kneerisk.study.report.words import ENRICHMENT_ROWS, MEASURES, dictionary, settings_of
 from kneerisk.study.tables import write_text
 
@@ -205,9 +205,7 @@ def _strangers(table: str, *found: tuple[Mapping[str, Any] | None, str]) -> list
     return notes
 
 
-def _knees(
-    settings: ReportSettings, scores: Scores
-) -> tuple[list[tuple[Any, Sequence[Picture | None]]], str]:
+def _knees(settings: ReportSettings, scores: Scores) -> tuple[list[tuple[Strip, list[Picture | None]]], str]:
     """The contact sheet with its pictures, and where they came from."""
     run = scores.documents.get("run", {}).get("fingerprint", {})
     named = [Path(path) for path in run.get("inputs", ())]
