@@ -39,10 +39,10 @@ def prose(page: Path) -> str:
 
 
 def blocks(page: Path) -> Iterator[str]:
-    """The lines of a page's console blocks."""
+    """The lines of a page's console blocks, those that a backslash carries on joined."""
     found = re.findall(r"^```console\n(.*?)^```$", page.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
     for block in found:
-        yield from block.splitlines()
+        yield from block.replace("\\\n", " ").splitlines()
 
 
 def spans(page: Path) -> Iterator[str]:

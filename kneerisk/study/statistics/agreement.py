@@ -102,10 +102,9 @@ def smoothed(risk: Array, event: Flags) -> Array:
     order = np.argsort(risk, kind="stable")
     x, y = risk[order], event[order].astype(np.float64)
     delta = 0.01 * float(np.ptp(x))
-    fitted = lowess(y, x, frac=_SPAN, it=0, delta=delta, is_sorted=True, return_sorted=False)
-    values, place = np.unique(x, return_inverse=True)
-    means = np.bincount(place, weights=fitted) / np.bincount(place)
-    return np.asarray(np.interp(risk, values, means))
+    result = np.empty(len(risk))
+    result[order] = lowess(y, x, frac=_SPAN, it=0, delta=delta, is_sorted=True, return_sorted=False)
+    return result
 
 
 def distances(risk: Array, event: Flags) -> tuple[Figure, Figure, Figure]:
