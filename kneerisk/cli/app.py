@@ -6,8 +6,21 @@ from typing import Annotated
 
 import typer
 
+from kneerisk.cli import (
+    calibrate,
+    derive,
+    doctor,
+    engines,
+    evaluate,
+    merge,
+    prepare,
+    score,
+    simulate,
+    stack,
+    train,
+    validate,
+)
 from kneerisk.cli import compile as compile_command
-from kneerisk.cli import doctor, engines, merge, prepare, score, simulate, stack, train, validate
 
 app = typer.Typer(
     help="Score cohorts of knee radiographs for the risk that knee osteoarthritis progresses within "
@@ -39,6 +52,9 @@ def _root(
 app.command("score")(score.score)
 app.command("validate")(validate.validate)
 app.command("merge")(merge.merge)
+app.command("derive")(derive.derive)
+app.command("evaluate")(evaluate.evaluate)
+app.command("calibrate")(calibrate.calibrate)
 app.command("simulate")(simulate.simulate)
 app.command("prepare")(prepare.prepare)
 app.command("compile")(compile_command.compile_)

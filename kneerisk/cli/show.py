@@ -30,6 +30,13 @@ def complain(message: str) -> None:
     )
 
 
+def warn(message: str) -> None:
+    """What may mislead, on stderr."""
+    _console(stderr=True).print(
+        "[bold yellow]warning:[/] ", _escaped(message), sep="", soft_wrap=True, highlight=False
+    )
+
+
 def print_json(data: Any) -> None:
     """A document on stdout."""
     typer.echo(json.dumps(data, indent=2, ensure_ascii=False, default=str))

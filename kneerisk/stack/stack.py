@@ -4,6 +4,7 @@
             weights.safetensors   the one copy of the weights, ``component.parameter``
             <component>.onnx      graphs without weights, which point into that file (so they lie beside it)
             calibration.json      raw risk → probability, with its population
+            outcomes.json         equations of further outcomes, with theirs (a stack may lack it)
             MODEL_CARD.md
 
 A stack is verified when it is loaded, and its ``sha256`` stands in every row that it scores.
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 FORMAT = 1
 RECIPE_FILE = "stack.yaml"
 CALIBRATION_FILE = "calibration.json"
+OUTCOMES_FILE = "outcomes.json"
 MODEL_CARD_FILE = "MODEL_CARD.md"
 STACKS_VARIABLE = "KNEERISK_STACKS"
 DISTILLED = "unet_distilled"
@@ -215,6 +217,12 @@ class Stack:
     def calibration(self) -> dict[str, Any]:
         """Read ``calibration.json``."""
         return cast(dict[str, Any], json.loads((self.folder / CALIBRATION_FILE).read_text("utf-8")))
+
+    def outcomes(self) -> dict[str, Any] | None:
+        """Read ``outcomes.json``; ``None`` where the stack has none."""
+        if OUTCOMES_FILE not in self.files:
+            return None
+        return cast(dict[str, Any], json.loads((self.folder / OUTCOMES_FILE).read_text("utf-8")))
 
     def model_card(self) -> str:
         """Read ``MODEL_CARD.md``."""

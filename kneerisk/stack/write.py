@@ -19,6 +19,7 @@ from kneerisk.stack.stack import (
     CALIBRATION_FILE,
     FORMAT,
     MODEL_CARD_FILE,
+    OUTCOMES_FILE,
     RECIPE_FILE,
     Stack,
     StackDescription,
@@ -88,10 +89,12 @@ def revise_stack(
     *,
     calibration: Mapping[str, Any] | None = None,
     model_card: str | None = None,
+    outcomes: Mapping[str, Any] | None = None,
     **changes: Any,
 ) -> Stack:
     """Publish a stack again in its place: same networks, another calibration, model card or description.
 
+    ``outcomes`` are the equations of further outcomes (:meth:`kneerisk.study.equations.Equations.to_json`).
     ``changes`` are fields of :class:`StackDescription`, such as ``version="0.2.0"`` or ``steps=12``.
     """
     if "components" in changes:
@@ -104,6 +107,9 @@ def revise_stack(
             stack.calibration() if calibration is None else calibration,
             stack.model_card() if model_card is None else model_card,
         )
+        if outcomes is not None:
+            text = json.dumps(outcomes, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+            (aside / OUTCOMES_FILE).write_bytes(text.encode())
         _write_recipe(aside, replace(stack.description, **changes))
     return Stack.load(stack.folder)
 
