@@ -49,10 +49,9 @@ def test_the_reference_scores_the_examples(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_networks_are_counted_as_often_as_scoring_calls_them() -> None:
-    from kneerisk.radiograph.settings import InputSettings
-
     from benchmarks.networks import calls_a_knee
     from kneerisk.method.predict import ForecastSettings, ForwardPass, StackPredictor
+    from kneerisk.radiograph.settings import InputSettings
     from kneerisk.scoring.cohort import knee_crops
     from kneerisk.scoring.settings import StackSettings
     from kneerisk.stack.stack import Stack

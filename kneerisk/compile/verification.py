@@ -25,7 +25,7 @@ from kneerisk.method.calibration import Calibration
 from kneerisk.method.diffusion import draw_noise
 from kneerisk.method.exposure import equalise
 from kneerisk.method.predict import ForecastSettings, ForwardPass, StackPredictor
-from kneerisk.method.risk import risk_of_rise
+from kneerisk.method.risk import hazards_of, risk_of_rise
 from kneerisk.method.views import resized
 from kneerisk.records import KneeCrop, KneePrediction
 from kneerisk.stack.stack import Stack
@@ -40,11 +40,11 @@ _SAME_LATENT = 1e-3
 class Limits:
     """How far a candidate may be from float32 torch."""
 
-    risk_p99: float = 0.02
-    """99th percentile of |Δ raw risk|."""
-    risk_max: float = 0.1
-    calibrated_max: float = 0.03
-    """Largest |Δ calibrated risk|."""
+    risk_p99: float = 0.01
+    """99th percentile of |Δ risk from the image|."""
+    risk_max: float = 0.03
+    sum_max: float = 0.1
+    """Largest |Δ raw sum|."""
     grades_changed: float = 0.01
     """Share of knees whose KL grade, now or at 12 months, is another."""
     codes_changed: float = 0.02
@@ -52,7 +52,7 @@ class Limits:
     landmark_p99_px: float = 1.0
     """99th percentile of the distance that landmarks moved, crop pixels."""
     rank_correlation: float = 0.995
-    """Least Spearman correlation of the raw risks."""
+    """Least Spearman correlation of the risks from the image."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class ChainAgreement:
     risk_p50: float
     risk_p99: float
     risk_max: float
-    calibrated_max: float
+    sum_max: float
     grades_changed: float
     codes_changed: float
     landmark_p99_px: float
@@ -255,18 +255,19 @@ def _chain(
         return ChainAgreement(
             steps, len(crops), worst, worst, worst, worst, 1.0, float(moved.mean()), worst, None, len(crops)
         )
-    p_now, p_12m, marks = (
+    p_now, p_12m, moves, marks = (
         [np.stack(values) for values in zip(*pairs, strict=True)]
         for pairs in (
             [(a.p_now, b.p_now) for a, b in both],
             [(a.p_12m.mean(axis=0), b.p_12m.mean(axis=0)) for a, b in both],
+            [(a.moves.mean(axis=0), b.moves.mean(axis=0)) for a, b in both],
             [(a.landmarks_now, b.landmarks_now) for a, b in both],
         )
     )
     raw = [risk_of_rise(now, later) for now, later in zip(p_now, p_12m, strict=True)]
     calibration = Calibration.from_mapping(stack.calibration())
-    calibrated = [calibration.risk(risk, now) for risk, now in zip(raw, p_now, strict=True)]
-    apart = np.abs(raw[1] - raw[0])
+    risk = [calibration.from_image(hazards_of(move), now) for move, now in zip(moves, p_now, strict=True)]
+    apart = np.abs(risk[1] - risk[0])
     changed = (p_now[0].argmax(axis=1) != p_now[1].argmax(axis=1)) | (
         p_12m[0].argmax(axis=1) != p_12m[1].argmax(axis=1)
     )
@@ -277,11 +278,11 @@ def _chain(
         risk_p50=float(np.quantile(apart, 0.5)),
         risk_p99=float(np.quantile(apart, 0.99)),
         risk_max=float(apart.max()),
-        calibrated_max=float(np.abs(calibrated[1] - calibrated[0]).max()),
+        sum_max=float(np.abs(raw[1] - raw[0]).max()),
         grades_changed=float(changed.mean()),
         codes_changed=float(moved.mean()),
         landmark_p99_px=float(np.quantile(shifted, 0.99)),
-        rank_correlation=_spearman(raw[0], raw[1]),
+        rank_correlation=_spearman(risk[0], risk[1]),
         not_finite=len(crops) - len(both),
     )
 

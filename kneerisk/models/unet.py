@@ -1,7 +1,17 @@
 """The forecasting U-Net: from a noised future latent and the current latent to the velocity v.
 
-Conditioning is by concatenation along channels, as in the paper (arXiv 2506.14560).  Residual blocks
-modulated by the time embedding follow arXiv 2105.05233; widths are the recipe's.
+Conditioning is by concatenation along channels, as in the paper (arXiv 2506.14560).  Ours: a knee a year on
+is nearly the knee of today, so the network learns the change alone.  It is preconditioned, as arXiv
+2206.00364 does for pictures around zero, around the current latent z0 and the size s of a year's change:
+
+    prior       ẑ12 ~ N(z0, s²);  z_t = alpha ẑ12 + sigma eps;  r = z_t - alpha z0;  D = alpha² s² + sigma²
+    x̂           = z0 + (alpha s² / D) r + (s sigma / √D) F(r / √D, z0, t)
+    v           = (alpha z_t - x̂) / sigma
+                = alpha sigma (1 - s²) / D · r  -  sigma z0  -  (s / √D) F      (nothing is divided by sigma)
+
+F's target has unit variance at every t.  F = 0 forecasts the current latent: a knee that stays is copied.
+The blocks have no norms and ReLU alone, which runtimes fuse into their convolutions; the time enters as a
+shift of each channel (arXiv 2006.11239).  Widths are the recipe's.
 """
 
 from __future__ import annotations
@@ -23,32 +33,27 @@ class UNetConfig:
     multipliers: tuple[int, ...] = (1, 2, 3)
     blocks: int = 1
     conditioned: bool = True
-    """Whether it sees the current latent; an ablation sees zeros in its place."""
-
-    def __post_init__(self) -> None:
-        if self.channels % 8:
-            raise ValueError(f"channels must be a multiple of 8, not {self.channels}")
+    """Whether it sees the current latent; an ablation sees zeros in its place, and knows no change."""
 
 
 class TimeBlock(nn.Module):
-    """Two 3x3 convolutions; the time embedding scales and shifts between them."""
+    """Two 3x3 convolutions on a skip; the time shifts the channels between them."""
 
     def __init__(self, channels_in: int, channels_out: int, embedding: int):
         super().__init__()
-        self.norm1 = nn.GroupNorm(8, channels_in)
         self.conv1 = nn.Conv2d(channels_in, channels_out, 3, padding=1)
-        self.modulate = nn.Linear(embedding, 2 * channels_out)
-        self.norm2 = nn.GroupNorm(8, channels_out)
+        self.shift = nn.Linear(embedding, channels_out)
         self.conv2 = nn.Conv2d(channels_out, channels_out, 3, padding=1)
-        nn.init.zeros_(self.conv2.weight)
+        nn.init.kaiming_normal_(self.conv1.weight, nonlinearity="relu")
+        nn.init.zeros_(self.conv1.bias)  # type: ignore[arg-type]
+        nn.init.zeros_(self.conv2.weight)  # without norms, a block starts as its skip
+        nn.init.zeros_(self.conv2.bias)  # type: ignore[arg-type]
         self.skip = nn.Conv2d(channels_in, channels_out, 1) if channels_in != channels_out else nn.Identity()
 
     def forward(self, features: Tensor, embedding: Tensor) -> Tensor:
         """[B, C, h, w] and [B, E] → [B, C', h, w]."""
-        scale, shift = self.modulate(embedding)[:, :, None, None].chunk(2, dim=1)
-        hidden = self.conv1(F.silu(self.norm1(features)))
-        hidden = self.norm2(hidden) * (1 + scale) + shift
-        updated: Tensor = self.skip(features) + self.conv2(F.silu(hidden))
+        hidden = self.conv1(F.relu(features)) + self.shift(embedding)[:, :, None, None]
+        updated: Tensor = self.skip(features) + self.conv2(F.relu(hidden))
         return updated
 
 
@@ -56,6 +61,7 @@ class UNet(nn.Module):
     """Predicts v (arXiv 2202.00512) from [z_t, z_0] and the time."""
 
     frequencies: Tensor
+    change: Tensor
 
     def __init__(self, config: UNetConfig):
         super().__init__()
@@ -63,8 +69,9 @@ class UNet(nn.Module):
         widths = [config.channels * m for m in config.multipliers]
         embedding = 4 * config.channels
         self.register_buffer("frequencies", torch.exp(torch.linspace(0, math.log(1000), 32)))
+        self.register_buffer("change", torch.ones(()))
         self.embed = nn.Sequential(
-            nn.Linear(64, embedding), nn.SiLU(), nn.Linear(embedding, embedding), nn.SiLU()
+            nn.Linear(64, embedding), nn.ReLU(), nn.Linear(embedding, embedding), nn.ReLU()
         )
         self.enter = nn.Conv2d(2 * config.latent_channels, widths[0], 3, padding=1)
         self.down = nn.ModuleList()
@@ -85,16 +92,45 @@ class UNet(nn.Module):
                 width = wide
             if level:
                 self.grow.append(nn.ConvTranspose2d(width, width, 2, stride=2))
-        self.leave = nn.Sequential(
-            nn.GroupNorm(8, width), nn.SiLU(), nn.Conv2d(width, config.latent_channels, 3, padding=1)
-        )
+        last = nn.Conv2d(width, config.latent_channels, 3, padding=1)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)  # type: ignore[arg-type]
+        self.leave = nn.Sequential(nn.ReLU(), last)
+
+    def expect_change(self, size: float) -> None:
+        """Set s, the root mean square by which an element of the latent changes within a year.
+
+        Raises:
+            ValueError: where it is not above 0.
+        """
+        if not size > 0:
+            raise ValueError(f"futures must differ from the present: their change is {size}")
+        if self.config.conditioned:
+            self.change.fill_(size)
+
+    def loss_weight(self, time: Tensor) -> Tensor:
+        """D / s² at times [B], [B, 1, 1, 1]: a squared error of v times this is one of F."""
+        alpha, sigma = _alpha_sigma(time)
+        return alpha.square() + (sigma / self.change).square()
 
     def forward(self, noisy: Tensor, current: Tensor, time: Tensor) -> Tensor:
         """z_t [B, C, h, w], z_0 [B, C, h, w], time [B] in 0..1 → v float32 [B, C, h, w]."""
+        seen = current if self.config.conditioned else current * 0.0
+        alpha, sigma = _alpha_sigma(time)
+        s = self.change
+        spread = (alpha * s).square() + sigma.square()
+        residual = noisy - alpha * seen
+        change = self._change(residual * spread.rsqrt(), seen, time).float()
+        velocity: Tensor = (
+            alpha * sigma * (1 - s.square()) / spread * residual - sigma * seen - s * spread.rsqrt() * change
+        )
+        return velocity
+
+    def _change(self, residual: Tensor, seen: Tensor, time: Tensor) -> Tensor:
+        """F: the change that the residual does not tell, in units of its own spread."""
         angles = time[:, None] * self.frequencies[None]
         embedding = self.embed(torch.cat([angles.sin(), angles.cos()], dim=1))
-        seen = current if self.config.conditioned else current * 0.0
-        features = self.enter(torch.cat([noisy, seen], dim=1))
+        features = self.enter(torch.cat([residual, seen], dim=1))
         skips = []
         blocks = self.config.blocks
         for index, block in enumerate(self.down):
@@ -108,5 +144,11 @@ class UNet(nn.Module):
             features = block(torch.cat([features, skips.pop()], dim=1), embedding)
             if (index + 1) % blocks == 0 and index // blocks < len(self.grow):
                 features = self.grow[index // blocks](features)
-        velocity: Tensor = self.leave(features)
-        return velocity.float()
+        answer: Tensor = self.leave(features)
+        return answer
+
+
+def _alpha_sigma(time: Tensor) -> tuple[Tensor, Tensor]:
+    """Signal and noise at times [B], each [B, 1, 1, 1]; see :mod:`kneerisk.method.diffusion`."""
+    angle = (0.5 * math.pi * time)[:, None, None, None]
+    return angle.cos(), angle.sin()

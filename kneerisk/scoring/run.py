@@ -164,6 +164,7 @@ def run_manifest(
         "shard": str(run.shard),
         "limit": run.limit,
         "carried_columns": list(listing.extra),
+        "alarms": [asdict(alarm) for alarm in summary.alarms],
         "rows": {"ok": summary.ok, "refused": summary.refused, "failed": summary.failed},
         "started": started.isoformat(timespec="seconds"),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -226,7 +227,7 @@ def _summariser(
 ) -> Callable[[], Summary]:
     return lambda: tally.summary(
         str(run.out),
-        rooms.calibration.population,
+        rooms.calibration,
         skipped=listing.skipped,
         reused=reused,
         seconds=clock.elapsed(),

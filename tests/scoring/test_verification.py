@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from kneerisk.radiograph.settings import InputSettings
 from kneerisk_engines.runner import Runner
 from kneerisk_engines.spec import Array
 
 from kneerisk.compile.verification import ChainAgreement, Limits, exceeded, verify
+from kneerisk.radiograph.settings import InputSettings
 from kneerisk.records import KneeCrop
 from kneerisk.scoring.cohort import knee_crops
 from kneerisk.scoring.settings import StackSettings

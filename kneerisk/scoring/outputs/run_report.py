@@ -6,6 +6,7 @@ import json
 import os
 import platform
 from collections.abc import Mapping
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ _PACKAGES = (
 def write_run_report(path: Path, settings: Mapping[str, Any], summary: Summary) -> None:
     """Write the report; it is complete or absent."""
     report = {
+        "alarms": [asdict(alarm) for alarm in summary.alarms],
         "settings": settings,
         "summary": summary.to_json(),
         "knees_per_second": round(summary.ok / summary.seconds, 3) if summary.seconds else None,

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from kneerisk_train.run.recipe import Recipe
 
 RECIPE_FILE = "recipe.yaml"
+EQUATIONS_FILE = "equations.json"
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,8 @@ class Session:
     """A published stack to start from."""
     checkpoint_seconds: float = 120.0
     """Between checkpoints."""
+    equations: Path | None = None
+    """Of the outcome, for surrogate futures; ``None``: those that ship (:mod:`kneerisk_train.data.equations`)."""
 
     @property
     def device(self) -> torch.device:
@@ -97,6 +100,27 @@ def keep_recipe(recipe: Recipe, out: Path) -> None:
     aside = path.with_suffix(".part")
     aside.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
     aside.replace(path)
+
+
+def keep_equations(given: Path | None, out: Path) -> Path | None:
+    """Copy the outcome's equations into a run's folder, or find those it was begun with; ``None``: shipped.
+
+    Raises:
+        UsageError: the file cannot be read, or the run was begun with others.
+    """
+    kept = out / EQUATIONS_FILE
+    if given is None:
+        return kept if kept.exists() else None
+    try:
+        text = given.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"--equations {given} cannot be read: {error}") from error
+    if kept.exists() and kept.read_text(encoding="utf-8") != text:
+        raise UsageError(f"{out} was begun with other equations: go on with those, or choose a new --out")
+    aside = kept.with_suffix(".part")
+    aside.write_text(text, encoding="utf-8")
+    aside.replace(kept)
+    return kept
 
 
 def fingerprint(*parts: object) -> str:
