@@ -278,7 +278,7 @@ def main() -> None:
     from kneerisk.stack.stack import Stack
 
     stack = Stack.load("compact")
-    steps = options.steps or stack.description.usual_steps()
+    steps = options.steps or stack.description.steps
     size = QUICK if options.quick else FULL
     crops = sorted(p for p in COHORT.rglob("*") if p.stem[-1:] in "LR" and p.suffix in (".dcm", ".png"))
     with tempfile.TemporaryDirectory() as scratch:

@@ -133,8 +133,9 @@ def _stacks() -> Iterator[Check]:
 def _chosen(name: str, stack: Stack) -> Check:
     """What ``--backend auto`` takes for a stack, and why."""
     from kneerisk.compile.choice import choose
+    from kneerisk.stack.stack import PREDICTING
 
-    choice = choose(stack, ("localiser", *stack.description.networks(stack.description.usual_steps())))
+    choice = choose(stack, ("localiser", *PREDICTING))
     return Check(f"--backend auto for {name}", True, False, f"{choice.backend}: {choice.why}")
 
 
@@ -160,7 +161,7 @@ def _tensorrt() -> Iterator[Check]:
 def _runs(name: str, stack: Stack) -> Check:
     """Open the network that takes most of the time: what it runs in is what the rows will be."""
     try:
-        with stack.open(stack.description.forecaster(stack.description.usual_steps())) as runner:
+        with stack.open("unet") as runner:
             found = f"runs on {runner.backend} in {runner.precision}"
     except KneeriskError as error:
         return Check(f"networks of {name}", False, True, "cannot run", str(error))

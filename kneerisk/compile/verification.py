@@ -28,7 +28,7 @@ from kneerisk.method.predict import ForecastSettings, ForwardPass, StackPredicto
 from kneerisk.method.risk import hazards_of, risk_of_rise
 from kneerisk.method.views import resized
 from kneerisk.records import KneeCrop, KneePrediction
-from kneerisk.stack.stack import Stack
+from kneerisk.stack.stack import PREDICTING, Stack
 
 _SIMULATED = 12
 """Simulated radiographs, two knees each, where the user names none."""
@@ -83,8 +83,8 @@ class Verification:
     candidate: str
     components: tuple[Parity, ...]
     """One a component and batch size."""
-    chains: tuple[ChainAgreement, ...]
-    """End to end: in the stack's usual steps, then in those of its full sampler where they are others."""
+    chain: ChainAgreement
+    """End to end, in the stack's steps."""
     limits: Limits
     failures: tuple[str, ...] = field(default=())
     """What exceeds its limit, a line each; empty where the candidate passed."""
@@ -112,8 +112,7 @@ def verify(
 
     Args:
         stack: whose components both run.
-        reference: ``encoder``, ``unet``, ``classifier_now``, ``classifier_12m`` and, where the stack has
-            one, ``unet_distilled``; float32.
+        reference: ``encoder``, ``unet``, ``classifier_now`` and ``classifier_12m``; float32.
         candidate: the same components.
         crops: knees, at least one.
         batches: batch sizes at which each component is compared; more knees than there are repeat.
@@ -131,7 +130,7 @@ def verify(
         for name, arrays in inputs.items()
         for size in dict.fromkeys(batches)
     )
-    chains = tuple(_chain(stack, reference, candidate, crops, inputs, steps) for steps in _ways(stack))
+    chain = _chain(stack, reference, candidate, crops, inputs, stack.description.steps)
     broken = [
         f"{parity.component}.{name}: {output.not_finite} values are not finite"
         for parity in parities
@@ -139,9 +138,8 @@ def verify(
         if output.not_finite
     ]
     one = next(iter(parities))
-    apart = [f"in {chain.steps} steps: {line}" for chain in chains for line in exceeded(chain, limits)]
-    failures = (*broken, *apart)
-    return Verification(one.reference, one.candidate, parities, chains, limits, failures)
+    failures = (*broken, *exceeded(chain, limits))
+    return Verification(one.reference, one.candidate, parities, chain, limits, failures)
 
 
 def verify_against_torch(
@@ -169,16 +167,9 @@ def verify_against_torch(
         crops = knee_crops(InputSettings((folder,), id_from="folder"), StackSettings(str(stack.folder)))
         if not crops:
             raise UsageError(f"{folder}: no knee was found there to verify on (kneerisk validate tells why)")
-        names = {name for steps in _ways(stack) for name in stack.description.networks(steps)}
-        reference = {name: kept.enter_context(stack.open(name, "torch", "fp32")) for name in names}
-        return verify(stack, reference, {name: candidate[name] for name in names}, crops, batches=batches)
-
-
-def _ways(stack: Stack) -> tuple[int, ...]:
-    """The numbers of steps that the stack's U-Nets are for: the usual one first."""
-    description = stack.description
-    quick = description.distilled_steps or description.steps
-    return tuple(dict.fromkeys((description.usual_steps(), description.steps, quick)))
+        reference = {name: kept.enter_context(stack.open(name, "torch", "fp32")) for name in PREDICTING}
+        candidates = {name: candidate[name] for name in PREDICTING}
+        return verify(stack, reference, candidates, crops, batches=batches)
 
 
 def _simulate(folder: Path) -> None:
@@ -220,7 +211,7 @@ def _inputs(
     forecast = {"noisy": noisy, "current": latent, "time": times}
     return {
         "encoder": {"radiograph": pixels},
-        **{stack.description.forecaster(steps): forecast for steps in _ways(stack)},
+        "unet": forecast,
         "classifier_now": {"latent": latent},
         "classifier_12m": {"latent": latent},
     }
@@ -293,7 +284,6 @@ def _predict(
     description = stack.description
     forward = ForwardPass(
         {name: runner.run for name, runner in runners.items()},
-        forecaster=description.forecaster(steps),
         micro_batch=description.micro_batch,
         grade_zooms=description.grade_zooms,
     )

@@ -89,8 +89,7 @@ class ForwardPass:
     """The forward pass of a stack, whoever asks: scoring, publishing, measuring, verification.
 
     Args:
-        components: ``encoder``, a U-Net, ``classifier_now``, ``classifier_12m`` and, to decode, ``decoder``.
-        forecaster: the U-Net's name among the components.
+        components: ``encoder``, ``unet``, ``classifier_now``, ``classifier_12m`` and, to decode, ``decoder``.
         micro_batch: items a network call holds, always; a property of the stack, not of the machine.
         grade_zooms: of the crop, at which the grade now is read; a property of the stack too.
         stage: a clock for each named stage, entered around its work.
@@ -100,13 +99,11 @@ class ForwardPass:
         self,
         components: Mapping[str, Run],
         *,
-        forecaster: str = "unet",
         micro_batch: int = 8,
         grade_zooms: Sequence[float] = (1.0,),
         stage: Stage = lambda name: nullcontext(),
     ) -> None:
         self._components = components
-        self._forecaster = forecaster
         self._micro_batch = micro_batch
         self._closer_looks = tuple(zoom for zoom in grade_zooms if zoom != 1)
         self._stage = stage
@@ -158,7 +155,7 @@ class ForwardPass:
 
         def velocity(noisy: FloatArray, condition: FloatArray, time: FloatArray) -> FloatArray:
             arrays = {"noisy": noisy, "current": condition, "time": time}
-            return np.asarray(self._run(self._forecaster, arrays)["velocity"], dtype=np.float32)
+            return np.asarray(self._run("unet", arrays)["velocity"], dtype=np.float32)
 
         future = sample(velocity, current, np.tile(drawn, (count, 1, 1, 1)), settings.steps)
         return future.reshape(count, samples, *latent.shape[1:])

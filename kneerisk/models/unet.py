@@ -44,10 +44,6 @@ class TimeBlock(nn.Module):
         self.conv1 = nn.Conv2d(channels_in, channels_out, 3, padding=1)
         self.shift = nn.Linear(embedding, channels_out)
         self.conv2 = nn.Conv2d(channels_out, channels_out, 3, padding=1)
-        nn.init.kaiming_normal_(self.conv1.weight, nonlinearity="relu")
-        nn.init.zeros_(self.conv1.bias)  # type: ignore[arg-type]
-        nn.init.zeros_(self.conv2.weight)  # without norms, a block starts as its skip
-        nn.init.zeros_(self.conv2.bias)  # type: ignore[arg-type]
         self.skip = nn.Conv2d(channels_in, channels_out, 1) if channels_in != channels_out else nn.Identity()
 
     def forward(self, features: Tensor, embedding: Tensor) -> Tensor:
@@ -93,9 +89,23 @@ class UNet(nn.Module):
             if level:
                 self.grow.append(nn.ConvTranspose2d(width, width, 2, stride=2))
         last = nn.Conv2d(width, config.latent_channels, 3, padding=1)
-        nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)  # type: ignore[arg-type]
         self.leave = nn.Sequential(nn.ReLU(), last)
+        self._initialise()
+
+    def _initialise(self) -> None:
+        """Keep the signal's size through the network, without norms; forecast the present at first."""
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+                taps = 1 if isinstance(module, nn.ConvTranspose2d) else math.prod(module.kernel_size)
+                nn.init.normal_(module.weight, 0, (module.in_channels * taps) ** -0.5)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        for module in self.modules():
+            if isinstance(module, TimeBlock):
+                nn.init.normal_(module.conv2.weight, 0, 0.3 * (9 * module.conv2.in_channels) ** -0.5)
+        last = self.leave[1]
+        assert isinstance(last, nn.Conv2d)
+        nn.init.zeros_(last.weight)
 
     def expect_change(self, size: float) -> None:
         """Set s, the root mean square by which an element of the latent changes within a year.

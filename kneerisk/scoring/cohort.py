@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kneerisk import __version__
-from kneerisk.errors import ExitCode
+from kneerisk.errors import ExitCode, UsageError
 from kneerisk.method.calibration import Calibration
 from kneerisk.method.predict import ForecastSettings, ForwardPass, StackPredictor
 from kneerisk.radiograph.settings import InputSettings, Invert
@@ -97,20 +97,18 @@ def open_rooms(
 ) -> Iterator[Rooms]:
     """Everything the chain needs, its networks open."""
     from kneerisk.radiograph.knees import reader
-    from kneerisk.stack.stack import Stack
+    from kneerisk.stack.stack import PREDICTING, Stack
 
     stack = Stack.load(networks.stack)
     settings = _forecast_settings(stack.description, networks)
-    forecaster = stack.description.forecaster(settings.steps)
     wants_pictures = run.previews is not None or run.futures is not None
-    names = (*stack.description.networks(settings.steps), *(("decoder",) if wants_pictures else ()))
+    names = (*PREDICTING, *(("decoder",) if wants_pictures else ()))
     networks = _resolved(stack, names, networks)
     calibration = Calibration.from_mapping(stack.calibration())
     with ExitStack() as resources:
         runners = {name: resources.enter_context(_open(stack, name, networks)) for name in names}
         forward = ForwardPass(
             {name: runner.run for name, runner in runners.items()},
-            forecaster=forecaster,
             micro_batch=stack.description.micro_batch,
             grade_zooms=stack.description.grade_zooms,
             stage=clock.stage,
@@ -122,7 +120,7 @@ def open_rooms(
             crop_size=stack.description.crop_size,
             keep_latents=wants_pictures,
         )
-        unet = runners[forecaster]  # the encoder may keep to fp32 whatever is asked
+        unet = runners["unet"]  # the encoder may keep to fp32 whatever is asked
         yield Rooms(
             read=reader(inputs),
             localise=resources.enter_context(_open_localiser(stack, networks, inputs.invert)),
@@ -145,10 +143,16 @@ def open_rooms(
 
 
 def _forecast_settings(description: StackDescription, networks: StackSettings) -> ForecastSettings:
-    samples = networks.samples or description.samples
-    usual = description.usual_steps(samples=samples, seed=networks.seed, upscale=networks.upscale)
+    if networks.upscale and not description.upscales:
+        raise UsageError(
+            f"--upscale: the stack {description.name} was not trained on upscaled crops, and grades them wrongly "
+            "(compact's accuracy on val falls from 0.69 to 0.40): leave it out, or take a stack that was"
+        )
     return ForecastSettings(
-        steps=networks.steps or usual, samples=samples, seed=networks.seed, upscale=networks.upscale
+        steps=networks.steps or description.steps,
+        samples=networks.samples or description.samples,
+        seed=networks.seed,
+        upscale=networks.upscale,
     )
 
 

@@ -112,7 +112,8 @@ class Looks:
                 Alarm(
                     "mean-risk",
                     f"the mean risk from the images, {risk:.1%}, is far from the population's "
-                    f"{usual.risk:.1%}: recalibrate on readers' grades of this cohort before reading a risk as a probability",
+                    f"{usual.risk:.1%}: recalibrate on readers' grades of this cohort before reading a risk "
+                    "as a probability",
                 )
             )
         return tuple(found)

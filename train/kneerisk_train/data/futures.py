@@ -32,6 +32,8 @@ class Drawn(NamedTuple):
     """[B, G, h, w]."""
     future: Codes
     """[B, G, h, w]."""
+    weight: npt.NDArray[np.float32]
+    """[B], mean one: how many of the population's pairs each stands for."""
 
 
 class Lessons(NamedTuple):
@@ -59,7 +61,8 @@ class VisitFutures:
         pair = rng.choice(len(self.chances), count, p=self.chances)
         view = rng.integers(0, self.coded.views, count)
         now, later = self.pairs.current[pair], self.pairs.future[pair]
-        return Drawn(self.coded.codes[now, view], self.coded.codes[later, view])
+        ones = np.ones(count, np.float32)
+        return Drawn(self.coded.codes[now, view], self.coded.codes[later, view], ones)
 
     def lessons(self) -> Lessons:
         """Each pair teaches the row of its grade now; a fall, which is a reader's doubt, counts as a stay."""
@@ -80,10 +83,15 @@ class SurrogateFutures:
     """[N]: how often each knee is drawn."""
 
     def draw(self, rng: np.random.Generator, count: int) -> Drawn:
-        """``count`` knees at random, each with a future that rises as often as its chance says."""
+        """``count`` knees at random; half of them rise, weighted so that as many do as their chances say.
+
+        A rise changes the latent and a stay does not: drawn as they come, one rise or two would be all that a
+        batch had to teach.
+        """
         own = self.made.moves[np.arange(len(self.chances)), self.coded.grade]
         rise = (own * (np.arange(5) > self.coded.grade[:, None])).sum(axis=1)
-        rises = rng.random(count) < (self.chances @ rise if len(self.made.knee) else 0.0)
+        share = float(self.chances @ rise) if len(self.made.knee) else 0.0
+        rises = rng.random(count) < (0.5 if share else 0.0)
         stays = self.chances * (1 - rise)
         knee = rng.choice(len(stays), count, p=stays / stays.sum())
         view = rng.integers(0, self.coded.views, count)
@@ -92,7 +100,8 @@ class SurrogateFutures:
         current = self.coded.codes[knee, view]
         future = current.copy()
         future[rises] = self.made.risen[drawn]
-        return Drawn(current, future)
+        weight = np.where(rises, share, 1 - share) / (0.5 if share else 1.0)
+        return Drawn(current, future, weight.astype(np.float32))
 
     def lessons(self) -> Lessons:
         """Every knee teaches all rows, by how likely image and reader find it to be of that grade."""

@@ -203,7 +203,7 @@ def _upscaling(stack: Stack, session: Session, split: str) -> tuple[Upscaling, .
     }
     crops = np.stack([equalise(crop.astype(np.uint16)) for crop in knees.pixels[pairs.current]])
     answers = []
-    with open_networks(stack, stack.description.steps) as networks:
+    with open_networks(stack) as networks:
         for pixels in (crops, np.stack([upscaled(crop) for crop in crops])):
             said = networks.forecast(views_of(networks, pixels), ForecastSettings(stack.description.steps))
             p_12m = said.p_12m.mean(axis=1)

@@ -1,4 +1,4 @@
-"""What is fitted beside the trained weights: novelty statistics, the grade head, and the calibration on val."""
+"""What is fitted beside the trained weights: novelty, the head of the grade now, the calibration on val."""
 
 from __future__ import annotations
 
@@ -81,8 +81,8 @@ def fit_calibration(stack: Stack, forecast: Forecast, session: Session) -> Stack
     document = json.loads(calibration.to_json())
     document["fitted_on"]["rank_correlation_with_equations"] = compared
     document["fitted_on"]["calibrated_from"] = (
-        "the joint P(grade now, grade at 12 months), whose rise is the monotone join's but for knees that rise "
-        "by two grades"
+        "the joint P(grade now, grade at 12 months), whose rise is the monotone join's but for knees that "
+        "rise by two grades"
     )
     return revise_stack(stack, calibration=document)
 

@@ -123,18 +123,11 @@ def write_networks(
         "recipe": dataclass_values(recipe),
         "data": data.provenance,
         "splits_sha256": data.splits_sha256,
-        "started_from": None
-        if session.initial is None
-        else {"stack": session.initial.name, "sha256": session.initial.sha256},
+        "started_from": None if session.started_from is None else dict(session.started_from),
         "futures": futures,
         "rates": data.rates.population,
         "pairs": {
-            split: {
-                "found": len(pairs.current),
-                "rises": int(
-                    (data.knees[split].grade[pairs.future] > data.knees[split].grade[pairs.current]).sum()
-                ),
-            }
+            split: {"found": len(pairs.current), "rises": _rises(session, split)}
             for split, pairs in data.pairs.items()
         },
         "knees": {split: len(knees) for split, knees in data.knees.items()},
@@ -152,12 +145,16 @@ def write_networks(
 
 def futures_in_words(session: Session) -> str:
     """What the forecast learnt from: how many pairs were found, and whether they were used."""
-    pairs, grade = session.data.pairs["train"], session.data.knees["train"].grade
-    rises = int((grade[pairs.future] > grade[pairs.current]).sum())
-    found = f"{len(pairs.current)} graded pairs of visits a year apart, {rises} of them rises"
+    count = len(session.data.pairs["train"].current)
+    found = f"{count} graded pairs of visits a year apart, {_rises(session, 'train')} of them rises"
     if uses_visits(session):
         return f"real second visits: the training split's {found}"
     return f"surrogate futures; of the training split's {found}, none was used"
+
+
+def _rises(session: Session, split: str) -> int:
+    pairs, grade = session.data.pairs[split], session.data.knees[split].grade
+    return int((grade[pairs.future] > grade[pairs.current]).sum())
 
 
 def trained_modules(session: Session) -> dict[str, nn.Module]:

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 RECIPE_FILE = "recipe.yaml"
 EQUATIONS_FILE = "equations.json"
+INITIAL_FILE = "initial.json"
 
 
 @dataclass(frozen=True)
@@ -37,8 +39,10 @@ class Session:
     """A published stack to start from."""
     checkpoint_seconds: float = 120.0
     """Between checkpoints."""
+    started_from: Mapping[str, str] | None = None
+    """Name and sha256 of the stack that the run's first ``--init`` named, whichever stage this is."""
     equations: Path | None = None
-    """Of the outcome, for surrogate futures; ``None``: those that ship (:mod:`kneerisk_train.data.equations`)."""
+    """Of the outcome, for surrogate futures; ``None``: the shipped (:mod:`kneerisk_train.data.equations`)."""
 
     @property
     def device(self) -> torch.device:
@@ -100,6 +104,28 @@ def keep_recipe(recipe: Recipe, out: Path) -> None:
     aside = path.with_suffix(".part")
     aside.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
     aside.replace(path)
+
+
+def keep_initial(initial: Stack | None, out: Path) -> dict[str, str] | None:
+    """Note in a run's folder which stack it started from, or find the note; ``None``: from none.
+
+    Raises:
+        UsageError: the run was begun from another stack.
+    """
+    path = out / INITIAL_FILE
+    noted: dict[str, str] | None = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+    if initial is None:
+        return noted
+    asked = {"stack": initial.name, "sha256": initial.sha256}
+    if noted is not None and noted != asked:
+        raise UsageError(
+            f"{out} was begun from the stack {noted['stack']} ({noted['sha256'][:12]}…), not {initial.name}: "
+            "go on with that one, or choose a new --out"
+        )
+    aside = path.with_suffix(".part")
+    aside.write_text(json.dumps(asked, indent=1) + "\n", encoding="utf-8")
+    aside.replace(path)
+    return asked
 
 
 def keep_equations(given: Path | None, out: Path) -> Path | None:

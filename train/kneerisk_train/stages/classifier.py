@@ -162,7 +162,7 @@ class Forecasts:
 
 
 def open_forecasts(session: Session, now: Classifier) -> Forecasts:
-    """The U-Net's forecasts of the training knees as ``now`` reads them; made once a run (``forecasts.npz``)."""
+    """The U-Net's forecasts of the training knees as ``now`` reads them; made once (``forecasts.npz``)."""
     path = session.out / _FORECASTS_FILE
     stamps = [(session.out / f"{name}.pt").stat().st_mtime_ns for name in (DIFFUSION, NOW)]
     count = session.recipe.classifier.forecasts

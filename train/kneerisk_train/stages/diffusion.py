@@ -17,7 +17,7 @@ from kneerisk.method.diffusion import diffuse, draw_noise, sample
 from kneerisk.models.unet import UNet
 from kneerisk.models.vqvae import Decoder, Encoder, ProductQuantiser
 from kneerisk_train.data.coding import latents_of
-from kneerisk_train.data.futures import Futures, open_futures
+from kneerisk_train.data.futures import Drawn, Futures, open_futures
 from kneerisk_train.run.loop import Batch, Stage, channels_last, fit, seed_of
 from kneerisk_train.run.pictures import side_by_side
 from kneerisk_train.run.session import Session
@@ -44,13 +44,10 @@ def train(session: Session) -> UNet:
 
     def batch(step: int, rng: np.random.Generator) -> Batch:
         drawn = futures.draw(rng, config.optim.batch_size)
-        return torch.from_numpy(drawn.current), torch.from_numpy(drawn.future)
+        return tuple(torch.from_numpy(array) for array in drawn)
 
     def terms(training: nn.Module, arrays: Batch) -> dict[str, Tensor]:
-        current, future = (latents_of(quantiser, codes) for codes in arrays)
-        times = torch.rand(len(current), device=current.device)
-        weight = module.loss_weight(times)
-        return {"change": velocity_loss(training, current, future, times, torch.randn_like(future), weight)}
+        return {"change": pair_loss(training, module.loss_weight, quantiser, arrays)}
 
     stage = Stage(
         name=NAME,
@@ -64,6 +61,27 @@ def train(session: Session) -> UNet:
     trained = fit(session, stage)
     assert isinstance(trained, UNet)
     return trained
+
+
+def pair_loss(
+    unet: Callable[[Tensor, Tensor, Tensor], Tensor],
+    loss_weight: Callable[[Tensor], Tensor],
+    quantiser: ProductQuantiser,
+    arrays: Batch,
+) -> Tensor:
+    """:func:`velocity_loss` of a drawn batch, at times and from noise drawn here.
+
+    Args:
+        unet: (z_t, z0, t) → v.
+        loss_weight: of times [B], [B, 1, 1, 1].
+        quantiser: codes → latents.
+        arrays: :class:`kneerisk_train.data.futures.Drawn` as tensors.
+    """
+    drawn = Drawn(*arrays)
+    current, future = latents_of(quantiser, drawn.current), latents_of(quantiser, drawn.future)
+    times = torch.rand(len(current), device=current.device)
+    weight = drawn.weight[:, None, None, None] * loss_weight(times)
+    return velocity_loss(unet, current, future, times, torch.randn_like(future), weight)
 
 
 def velocity_loss(
@@ -96,10 +114,9 @@ def change_of(futures: Futures, quantiser: ProductQuantiser, seed: int, count: i
     device = quantiser.codebook.device
     total = 0.0
     for start in range(0, count, 256):
-        current, future = (
-            latents_of(quantiser, torch.from_numpy(codes[start : start + 256]).to(device)) for codes in drawn
-        )
-        total += float((future - current).square().mean(dim=(1, 2, 3)).sum())
+        current, future, weight = (torch.from_numpy(a[start : start + 256]).to(device) for a in drawn)
+        change = latents_of(quantiser, future) - latents_of(quantiser, current)
+        total += float((weight * change.square().mean(dim=(1, 2, 3))).sum())
     return (total / count) ** 0.5
 
 

@@ -12,7 +12,7 @@ from kneerisk.errors import UsageError
 from kneerisk.stack.stack import Stack
 from kneerisk_train.data.data import open_data
 from kneerisk_train.run.recipe import load_recipe
-from kneerisk_train.run.session import Session, keep_equations, keep_recipe, open_fabric
+from kneerisk_train.run.session import Session, keep_equations, keep_initial, keep_recipe, open_fabric
 
 STAGES = ("vqvae", "diffusion", "classifier", "localiser")
 
@@ -53,14 +53,14 @@ def open_session(
     if not fabric.is_global_zero:
         fabric.barrier()  # the first process writes recipe and splits, the others find them
     keep_recipe(resolved, out)
-    kept = keep_equations(equations, out)
+    kept, started = keep_equations(equations, out), keep_initial(initial, out)
     _log_to(out / f"{log_name}.log", quiet=not fabric.is_global_zero)
     if fabric.device.type == "cpu":
         torch.set_num_threads(max(1, resolved.threads // fabric.world_size))
     opened = open_data(data, resolved.split, resolved.crop_size, out, rates)
     if fabric.is_global_zero:
         fabric.barrier()
-    return Session(resolved, opened, out, fabric, initial, checkpoint_seconds, kept)
+    return Session(resolved, opened, out, fabric, initial, checkpoint_seconds, started, kept)
 
 
 def run(name: str, session: Session) -> None:
