@@ -1,6 +1,6 @@
 """Check a table of examples/cohort: its knees are those of cohort.csv, its values those of expected.csv.
 
-Usage: python .ci/check_table.py TABLE.parquet          (--write notes the table's values as the expected ones)
+Usage: python .ci/check_table.py TABLE.parquet      (--write notes the table's values as the expected ones)
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def differences(values: pl.DataFrame, expected: pl.DataFrame) -> list[str]:
         lines += [f"{name} is there for one alone: {path}" for path in known["source_path"]]
         far = both.filter(apart > most)
         lines += [
-            f"{row['source_path']} {row['side']}: {name} {row[name]:.4f}, expected {row[f'{name}_expected']:.4f}"
+            f"{row['source_path']} {row['side']}: {name} {row[name]:.4f}, not {row[f'{name}_expected']:.4f}"
             for row in far.iter_rows(named=True)
         ]
     return lines

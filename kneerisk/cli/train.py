@@ -133,7 +133,7 @@ def publish(
         str | None, typer.Option(help="Of the stack; default: its folder's.", show_default=False)
     ] = None,
     version: Annotated[str, typer.Option(help="Of the stack.")] = "0.1.0",
-    steps: Annotated[int, typer.Option(min=1, help="Sampler steps that scoring takes.")] = 16,
+    steps: Annotated[int, typer.Option(min=1, help="Sampler steps that scoring takes.")] = 2,
     terms: Annotated[
         str | None,
         typer.Option(
@@ -193,7 +193,7 @@ def experiments(
     rates: Rates = None,
     accelerator: AcceleratorOption = Accelerator.AUTO,
     precision: PrecisionOption = Precision.AUTO,
-    steps: Annotated[int, typer.Option(min=1, help="Sampler steps a future.")] = 16,
+    steps: Annotated[int, typer.Option(min=1, help="Sampler steps a future.")] = 2,
 ) -> None:
     """Train and measure the paper's experiments and ablations, and write a report of them."""
     session = _open(

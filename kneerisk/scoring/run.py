@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
@@ -137,7 +138,7 @@ def _score(
     def documents() -> table.Metadata:
         return table.metadata(
             run_manifest(fingerprint, listing, run, started, summarise()),
-            asdict(rooms.calibration),
+            json.loads(rooms.calibration.to_json()),
             listing.extra,
         )
 

@@ -96,7 +96,7 @@ def test_hazards_that_do_not_vary_are_not_blown_up() -> None:
 
 
 def test_it_keeps_what_its_knees_look_like() -> None:
-    hazards, p, kl = graded_knees(0)
+    hazards, p, _ = graded_knees(0)
     usual = CALIBRATION.usual
     assert usual is not None
     assert usual.novelty == pytest.approx(1.0)

@@ -116,7 +116,7 @@ class Findings:
     """Median distance of the network's landmarks to the marked ones, crop pixels."""
 
 
-def run_suite(session: Session, report: Path, *, steps: int = 16) -> Findings:
+def run_suite(session: Session, report: Path, *, steps: int = 2) -> Findings:
     """Train, publish and measure every variant of a trained run, below ``report/variants``.
 
     Args:

@@ -31,7 +31,7 @@ def publish(
     *,
     name: str | None = None,
     version: str = "0.1.0",
-    steps: int = 16,
+    steps: int = 2,
     terms: str | None = None,
     card: str | None = None,
     population: str | None = None,
