@@ -146,7 +146,7 @@ def _forecast_settings(description: StackDescription, networks: StackSettings) -
     if networks.upscale and not description.upscales:
         raise UsageError(
             f"--upscale: the stack {description.name} was not trained on upscaled crops, and grades them "
-            "wrongly (compact's accuracy on val falls from 0.69 to 0.40): leave it out, or take a stack that was"
+            "wrongly (compact's accuracy on val falls from 0.69 to 0.40): leave it out, or take one that was"
         )
     return ForecastSettings(
         steps=networks.steps or description.steps,
