@@ -75,17 +75,48 @@ def test_an_untrained_unet_copies_the_present_in_any_number_of_steps():
 
 @torch.no_grad()
 def test_the_forecast_is_the_posterior_mean_of_the_prior_around_the_present():
-    """With F = 0: x = z0 + k (z_t - alpha z0), k = alpha s^2 / (alpha^2 s^2 + sigma^2), at every t."""
+    """With F = 0 and all knees changing: x = z0 + k (z_t - alpha z0), k = alpha s^2 / (alpha^2 s^2 + sigma^2)."""
     unet = UNet(TINY).eval()
     unet.expect_change(0.3)
     current, noisy, _ = pair()
-    for t in (0.0, 0.02, 0.4, 0.98, 1.0):
+    for t in (0.02, 0.4, 0.98, 1.0):
         alpha, sigma = np.cos(0.5 * np.pi * t), np.sin(0.5 * np.pi * t)
         v = unet(noisy, current, torch.full((3,), t))
         k = alpha * 0.09 / (alpha**2 * 0.09 + sigma**2)
         expected = current + k * (noisy - alpha * current)
         torch.testing.assert_close(alpha * noisy - sigma * v, expected, atol=1e-5, rtol=1e-4)
         assert torch.isfinite(v).all()
+
+
+@torch.no_grad()
+def test_a_share_of_knees_changes_and_the_residual_tells_which():
+    """w is Bayes' rule for N(0, sigma^2) against N(0, alpha^2 s^2 + sigma^2) in every element."""
+    unet = UNet(TINY).eval()
+    unet.expect_change(0.3, 0.1)
+    t, current = 0.9, pair()[0]
+    alpha, sigma = np.cos(0.5 * np.pi * t), np.sin(0.5 * np.pi * t)
+    spread = alpha**2 * 0.09 + sigma**2
+    for scale in (0.95, 1.0, 1.05):
+        residual = scale * pair(seed=3)[1]
+        squares = residual.square().sum((1, 2, 3)).numpy()
+        odds = 0.1 / 0.9 * np.exp(64 * np.log(sigma**2 / spread) + squares / 2 * (1 / sigma**2 - 1 / spread))
+        expected = (
+            current + torch.tensor(odds / (1 + odds))[:, None, None, None] * alpha * 0.09 / spread * residual
+        )
+        noisy = (alpha * current + residual).float()
+        v = unet(noisy, current, torch.full((3,), t))
+        torch.testing.assert_close(alpha * noisy - sigma * v, expected.float(), atol=1e-4, rtol=1e-3)
+
+
+@torch.no_grad()
+def test_a_knee_that_stays_is_copied_in_two_steps_as_in_fifty():
+    unet = UNet(UNetConfig(latent_channels=8, channels=8, multipliers=(1, 2))).eval()
+    unet.expect_change(0.9, 0.06)
+    current, noise = torch.randn(2, 2, 8, 28, 28, generator=torch.Generator().manual_seed(0))
+    for steps in (2, 8, 50):
+        torch.testing.assert_close(
+            forecast_latents(unet, current, noise.numpy(), steps), current, atol=2e-2, rtol=0
+        )
 
 
 def test_the_loss_weight_makes_an_error_of_v_one_of_the_change():
@@ -113,7 +144,7 @@ def test_the_unet_sees_the_present_beside_the_residual_and_the_time():
     assert not torch.allclose(change(current, 0.5), change(other, 0.5), atol=1e-3)
     assert not torch.allclose(change(current, 0.5), change(current, 0.1), atol=1e-3)
     blind = UNet(UNetConfig(latent_channels=2, channels=8, multipliers=(1, 2), conditioned=False)).eval()
-    blind.load_state_dict(unet.state_dict() | {"change": blind.change})
+    blind.load_state_dict(unet.state_dict() | {"change": blind.change, "share": blind.share})
     t = torch.full((3,), 0.5)
     torch.testing.assert_close(blind(residual, current, t), blind(residual, other, t))
 
@@ -138,8 +169,9 @@ def test_a_unet_learns_the_change_that_its_futures_show():
 
 
 def test_the_change_must_be_one():
-    with pytest.raises(ValueError, match="differ from the present"):
-        UNet(TINY).expect_change(0.0)
+    for size, share in ((0.0, 1.0), (0.3, 0.0), (0.3, 1.1)):
+        with pytest.raises(ValueError, match="differ from the present"):
+            UNet(TINY).expect_change(size, share)
 
 
 @torch.no_grad()

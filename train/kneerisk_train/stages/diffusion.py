@@ -38,7 +38,7 @@ def train(session: Session) -> UNet:
     quantiser = autoencoder.encoder.quantiser
     torch.manual_seed(seed_of(recipe.seed, NAME))
     module = UNet(config.unet)
-    module.expect_change(change_of(futures, quantiser, recipe.seed))
+    module.expect_change(*change_of(futures, quantiser, recipe.seed))
     if session.initial is not None and not config.anew:
         load_initial(session.initial, {"unet": module})
 
@@ -108,16 +108,23 @@ def velocity_loss(
 
 
 @torch.no_grad()
-def change_of(futures: Futures, quantiser: ProductQuantiser, seed: int, count: int = 4096) -> float:
-    """Root mean square by which an element of the latent changes within a year, over ``count`` draws."""
+def change_of(
+    futures: Futures, quantiser: ProductQuantiser, seed: int, count: int = 4096
+) -> tuple[float, float]:
+    """How much a latent that changes within a year does so, root mean square an element, and what share does.
+
+    Of ``count`` draws.
+    """
     drawn = futures.draw(np.random.default_rng(seed_of(seed, "change")), count)
     device = quantiser.codebook.device
-    total = 0.0
+    total = changed = 0.0
     for start in range(0, count, 256):
         current, future, weight = (torch.from_numpy(a[start : start + 256]).to(device) for a in drawn)
         change = latents_of(quantiser, future) - latents_of(quantiser, current)
-        total += float((weight * change.square().mean(dim=(1, 2, 3))).sum())
-    return (total / count) ** 0.5
+        square = weight * change.square().mean(dim=(1, 2, 3))
+        total += float(square.sum())
+        changed += float(weight[square > 0].sum())
+    return (total / max(changed, 1e-9)) ** 0.5, min(1.0, changed / count)
 
 
 @torch.no_grad()
