@@ -125,6 +125,7 @@ class LaterClassifier(nn.Module):
         super().__init__()
         self.config = config
         self.reader = Classifier(config)
+        self.reader.grade = nn.Sequential()  # its own answer is not asked for
         self.transition = nn.Sequential(
             nn.Linear(config.head_channels, _HIDDEN), nn.ReLU(), nn.Linear(_HIDDEN, 25)
         )
@@ -132,7 +133,8 @@ class LaterClassifier(nn.Module):
 
     def start_from(self, reader: Classifier, moves: Tensor) -> None:
         """Take over a trained classifier, and answer a population's P(later | now) [5, 5] at first."""
-        self.reader.load_state_dict(reader.state_dict())
+        known = {name: v for name, v in reader.state_dict().items() if not name.startswith("grade.")}
+        self.reader.load_state_dict(known)
         last = self.transition[2]
         assert isinstance(last, nn.Linear)
         with torch.no_grad():

@@ -75,7 +75,7 @@ def test_an_untrained_unet_copies_the_present_in_any_number_of_steps():
 
 @torch.no_grad()
 def test_the_forecast_is_the_posterior_mean_of_the_prior_around_the_present():
-    """With F = 0 and all knees changing: x = z0 + k (z_t - alpha z0), k = alpha s^2 / (alpha^2 s^2 + sigma^2)."""
+    """F = 0, all knees change: x = z0 + k (z_t - alpha z0), k = alpha s^2 / (alpha^2 s^2 + sigma^2)."""
     unet = UNet(TINY).eval()
     unet.expect_change(0.3)
     current, noisy, _ = pair()

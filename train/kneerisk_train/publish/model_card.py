@@ -66,8 +66,8 @@ def model_card(stack: Stack, session: Session, figures: Mapping[str, Mapping[str
     started = (
         ""
         if session.started_from is None
-        else f"\nIt started from the stack {session.started_from['stack']}; a stage of 0 steps in the recipe is "
-        "that stack's, unchanged but for what is fitted on val below.\n"
+        else f"\nIt started from the stack {session.started_from['stack']}; a stage of 0 steps in the "
+        "recipe is that stack's, unchanged but for what is fitted on val below.\n"
     )
     compared = calibration.fitted_on.get("rank_correlation_with_equations")
     ranks = (

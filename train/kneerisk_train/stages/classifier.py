@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 NOW, LATER = "classifier_now", "classifier_12m"
 LARGEST_NOISE = 0.3
 """Standard deviation, at most, of the noise on latents that the classifiers learn on (their own is 1)."""
-STEPS = (1, 2, 4)
+STEPS = (1, 2)
 """Of the sampler, in which forecasts to learn from are made; one of these, by chance."""
 _FIGURES_EVERY = 100
 _FORECASTS_FILE = "forecasts.npz"
