@@ -11,6 +11,8 @@ from pathlib import Path
 from kneerisk.errors import UsageError
 from kneerisk.stack.stack import Stack
 from kneerisk.stack.write import revise_stack
+from kneerisk_train.data.equations import load_equations
+from kneerisk_train.data.futures import uses_visits
 from kneerisk_train.data.knees import Knees
 from kneerisk_train.publish.figures import measure
 from kneerisk_train.publish.fit import fit_calibration, fit_networks
@@ -78,7 +80,9 @@ def publish(
         figures = measure(stack, forecasts, session.data)
         warn_or_refuse(session, figures["val"], force=force)
         text = card or model_card(stack, session, figures)
-        return move_stack(revise_stack(stack, model_card=text), folder)
+        # The equations that the surrogates were drawn by are what derive takes for further outcomes.
+        outcomes = None if uses_visits(session) else load_equations(session.equations).to_json()
+        return move_stack(revise_stack(stack, model_card=text, outcomes=outcomes), folder)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
 

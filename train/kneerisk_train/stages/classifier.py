@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -65,7 +66,11 @@ def train_now(session: Session) -> Classifier:
     coded = coded_knees(session)
     quantiser = autoencoder.encoder.quantiser
     val = session.data.knees["val"].graded()
-    val_latents = encode_knees(autoencoder.encoder, val, session)
+
+    @cache
+    def val_latents() -> Tensor:
+        return encode_knees(autoencoder.encoder, val, session)
+
     chances = draw_chances(coded.grade, recipe.labels.balance)
     chances = np.where(coded.grade >= 0, chances, 0)
     chances /= chances.sum()
@@ -93,7 +98,7 @@ def train_now(session: Session) -> Classifier:
         optim=recipe.classifier.optim,
         batch=batch,
         terms=terms,
-        figures=lambda average: evaluate(average, val, val_latents),
+        figures=lambda average: evaluate(average, val, val_latents()),
         figures_every=_FIGURES_EVERY,
         forward_methods=("logits",),
     )
