@@ -125,8 +125,9 @@ def _stacks() -> Iterator[Check]:
 def _chosen(name: str, stack: Stack) -> Check:
     """What ``--backend auto`` takes for a stack, and why."""
     from kneerisk.compile.choice import choose
+    from kneerisk.stack.components import PREDICTING
 
-    choice = choose(stack, ("localiser", *stack.description.networks(stack.description.usual_steps())))
+    choice = choose(stack, ("localiser", *PREDICTING))
     return Check(f"--backend auto for {name}", True, False, f"{choice.backend}: {choice.why}")
 
 
@@ -153,7 +154,7 @@ def _runs(name: str, stack: Stack) -> Check:
     from kneerisk.compile.open import open_network
 
     try:
-        with open_network(stack, stack.description.forecaster(stack.description.usual_steps())) as runner:
+        with open_network(stack, "unet") as runner:
             found = f"runs on {runner.backend} in {runner.precision}"
     except KneeriskError as error:
         return Check(f"networks of {name}", False, True, "cannot run", str(error))

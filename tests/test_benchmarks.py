@@ -54,11 +54,12 @@ def test_networks_are_counted_as_often_as_scoring_calls_them() -> None:
     from kneerisk.method.predict import ForecastSettings, ForwardPass, StackPredictor
     from kneerisk.radiograph.knees import find_knees
     from kneerisk.radiograph.settings import InputSettings
+    from kneerisk.stack.components import PREDICTING
     from kneerisk.stack.stack import Stack
 
     stack = Stack.load("compact")
     description = stack.description
-    steps = description.distilled_steps or description.steps
+    steps = description.steps
     called: Counter[str] = Counter()
     with ExitStack() as kept:
 
@@ -72,8 +73,7 @@ def test_networks_are_counted_as_often_as_scoring_calls_them() -> None:
             return run
 
         forward = ForwardPass(
-            {name: counted(name) for name in description.networks(steps)},
-            forecaster=description.forecaster(steps),
+            {name: counted(name) for name in PREDICTING},
             micro_batch=1,
             grade_zooms=description.grade_zooms,
         )

@@ -3,12 +3,11 @@
 ``grades``   KL accuracy, kappa and landmark errors of a table that ``kneerisk score`` wrote for the val PNGs
 ``copies``   the same knees inverted, mirrored and relabelled, re-exposed, at 8 and 16 bit: are the
              answers the same?
-``steps``    sampler steps against the risks of 100 steps
 ``rebuilt``  reconstructions, graded
 ``truth``    a table scored from a simulated cohort against that cohort's truth
 
-DIR is Chen's folder for ``grades`` and ``copies``; for ``steps`` and ``rebuilt`` what ``kneerisk prepare
-folder CHEN/knees.csv --cropped`` made of it; for ``truth`` the simulated cohort.
+DIR is Chen's folder for ``grades`` and ``copies``; for ``rebuilt`` what ``kneerisk prepare folder
+CHEN/knees.csv --cropped`` made of it; for ``truth`` the simulated cohort.
 
 ``grades`` and ``copies`` run the command-line tool itself; the others run the stack's networks.
 Every knee here was used to choose (val), none to train.
@@ -35,12 +34,9 @@ from sklearn.metrics import cohen_kappa_score, roc_auc_score
 
 from benchmarks.accuracy.val import read_table, val_knees, val_rows
 from kneerisk.method.calibration import Calibration
-from kneerisk.method.predict import ForecastSettings
-from kneerisk.method.risk import evidence_above, risk_of_rise
 from kneerisk.records import LANDMARKS
 from kneerisk.stack.stack import Stack
 
-STEPS = (1, 2, 3, 4, 6, 8, 12, 16, 25, 100)
 Picture = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 
 
@@ -111,53 +107,19 @@ def copies(stack: str, data: Path, count: int) -> list[dict[str, object]]:
                 inputs.append((path, row | {"side": side}))
             table = _score(stack, inputs, folder)
             reference = table if reference is None else reference
-            calibrated = (table["risk_12m_calibrated"] - reference["risk_12m_calibrated"]).abs()
-            raw = (table["risk_12m"] - reference["risk_12m"]).abs()
+            apart = {name: (table[name] - reference[name]).abs() for name in ("risk_12m_image", "risk_12m")}
             results.append(
                 {
                     "copy": name,
                     "knees": len(rows),
                     "not scored": int((table["status"] != "ok").sum()),
                     "grades changed": int((table["kl_now"] != reference["kl_now"]).sum()),
-                    "risk p99": float(raw.quantile(0.99) or 0.0),
-                    "risk max": float(np.asarray(raw.max())),
-                    "calibrated max": float(np.asarray(calibrated.max())),
+                    "image p99": float(apart["risk_12m_image"].quantile(0.99) or 0.0),
+                    "image max": float(np.asarray(apart["risk_12m_image"].max())),
+                    "given grade max": float(np.asarray(apart["risk_12m"].max())),
                 }
             )
     return results
-
-
-def steps(stack: Stack, data: Path, knees: int) -> list[dict[str, object]]:
-    """Risks at fewer steps against those of the most, same noise."""
-    val = val_knees(data)
-    calibration = Calibration.from_mapping(stack.calibration())
-    crops = val.pixels[:: max(1, len(val.grade) // knees)]
-    futures = {}
-    for count in STEPS:
-        with open_networks(stack, count) as networks:
-            said = networks.forecast(views_of(networks, crops), ForecastSettings(count))
-        now, futures[count] = said.p_now, said.p_12m[:, 0]
-    most = STEPS[-1]
-    rows: list[dict[str, object]] = []
-    for count in STEPS:
-        change = np.abs(risk_of_rise(now, futures[count]) - risk_of_rise(now, futures[most]))
-        calibrated = np.abs(
-            calibration.risk(risk_of_rise(now, futures[count]), now)
-            - calibration.risk(risk_of_rise(now, futures[most]), now)
-        )
-        rows.append(
-            {
-                "steps": count,
-                "risk p50": float(np.median(change)),
-                "risk p99": float(np.quantile(change, 0.99)),
-                "risk max": float(change.max()),
-                "calibrated p99": float(np.quantile(calibrated, 0.99)),
-                "KL at 12 months changed": float(
-                    (futures[count].argmax(1) != futures[most].argmax(1)).mean()
-                ),
-            }
-        )
-    return rows
 
 
 def rebuilt(stack: Stack, data: Path) -> dict[str, float]:
@@ -182,7 +144,7 @@ def truth(table: Path, cohort: Path, stack: Stack, participants: Path | None) ->
     Args:
         table: what ``kneerisk score`` wrote for the cohort's images.
         cohort: what ``kneerisk simulate`` wrote, with its ``truth.parquet``.
-        stack: what it was scored with; its calibration takes the reader's grade along.
+        stack: what it was scored with; its rates by grade are one of the scores.
         participants: a run's ``splits.csv``, to keep to its test split.
     """
     known = pl.read_parquet(cohort / "truth.parquet").filter(pl.col("kl_read") < 4)
@@ -197,16 +159,14 @@ def truth(table: Path, cohort: Path, stack: Stack, participants: Path | None) ->
     rose = (both["kl_read_12m"] > both["kl_read"]).to_numpy()
     if not 0 < rose.sum() < len(rose):
         raise SystemExit(f"{rose.sum()} of {len(rose)} knees rise: there is nothing to tell apart")
-    now, later = (
-        both.select([f"kl_{when}_p{grade}" for grade in range(5)]).to_numpy() for when in ("now", "12m")
-    )
     grade = both["kl_read"].to_numpy()
     calibration = Calibration.from_mapping(stack.calibration())
+    given = both.filter(pl.col("risk_12m_basis") == "grade")
     scores = {
         "true risk": both["simulated_risk_12m"].to_numpy(),
-        "risk_12m": both["risk_12m"].to_numpy(),
-        "risk_12m_calibrated": both["risk_12m_calibrated"].to_numpy(),
-        "risk_12m_given_grade": calibration.risk_given_grade(evidence_above(now, later, grade), grade),
+        "risk_12m_sum": both["risk_12m_sum"].to_numpy(),
+        "risk_12m_image": both["risk_12m_image"].to_numpy(),
+        **({"risk_12m": both["risk_12m"].to_numpy()} if len(given) == len(both) else {}),
         "the reader's grade alone": np.asarray(calibration.rates)[grade],
     }
     who = both["participant_id"].to_numpy().astype(str)
@@ -260,12 +220,12 @@ def main() -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("what", choices=["grades", "copies", "steps", "rebuilt", "truth"])
+    parser.add_argument("what", choices=["grades", "copies", "rebuilt", "truth"])
     parser.add_argument("--stack", default="compact")
     parser.add_argument(
         "--data", type=Path, required=True, help="Chen's folder, prepared or not, or a cohort's: see above"
     )
-    parser.add_argument("--count", type=int, default=100, help="knees of 'copies' and 'steps'")
+    parser.add_argument("--count", type=int, default=100, help="knees of 'copies'")
     parser.add_argument("--table", type=Path, help="truth: what kneerisk score wrote")
     parser.add_argument("--splits", type=Path, help="truth: a run's splits.csv, to keep to its test split")
     arguments = parser.parse_args()
@@ -276,8 +236,6 @@ def main() -> None:
     elif arguments.what == "truth":
         stack = Stack.load(arguments.stack)
         _print(truth(arguments.table, arguments.data, stack, arguments.splits))
-    elif arguments.what == "steps":
-        _print(steps(Stack.load(arguments.stack), arguments.data, arguments.count))
     else:
         sys.stdout.write(json.dumps(rebuilt(Stack.load(arguments.stack), arguments.data), indent=2) + "\n")
 

@@ -83,13 +83,7 @@ def info(
 
 
 def _defaults(description: StackDescription) -> str:
-    futures = f"{description.samples} sampled futures"
-    if description.distilled_steps is None:
-        return f"{description.steps} steps, {futures}"
-    quick, full = description.distilled_steps, description.steps
-    if description.usual_steps() == full:
-        return f"{full} steps ({quick} where asked for, by a distilled U-Net), {futures}"
-    return f"{quick} steps, distilled ({full} for other seeds, more samples or --upscale), {futures}"
+    return f"{description.steps} steps, {description.samples} sampled futures"
 
 
 @app.command("import")

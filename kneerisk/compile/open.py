@@ -101,20 +101,17 @@ def open_networks(
 def forward_pass(
     description: StackDescription,
     runners: Mapping[str, Runner],
-    steps: int,
     stage: Stage = lambda name: nullcontext(),
 ) -> ForwardPass:
-    """A stack's forward pass in so many sampler steps, through its open networks.
+    """A stack's forward pass through its open networks.
 
     Args:
         description: of the stack.
-        runners: those of ``description.networks(steps)`` and, to decode, ``decoder``.
-        steps: they decide which U-Net forecasts.
+        runners: those of :data:`kneerisk.stack.components.PREDICTING` and, to decode, ``decoder``.
         stage: see :class:`kneerisk.method.predict.ForwardPass`.
     """
     return ForwardPass(
         {name: runner.run for name, runner in runners.items()},
-        forecaster=description.forecaster(steps),
         micro_batch=description.micro_batch,
         grade_zooms=description.grade_zooms,
         stage=stage,

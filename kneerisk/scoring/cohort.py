@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from kneerisk.compile.choice import resolve
 from kneerisk.compile.open import forward_pass, open_network, open_networks
-from kneerisk.errors import ExitCode
+from kneerisk.errors import ExitCode, UsageError
 from kneerisk.method.calibration import Calibration
 from kneerisk.method.predict import ForecastSettings, StackPredictor
 from kneerisk.radiograph import knees
@@ -26,6 +26,7 @@ from kneerisk.scoring.outputs.run_report import write_run_report
 from kneerisk.scoring.outputs.summary import Summary
 from kneerisk.scoring.run import Progress, score_images
 from kneerisk.scoring.settings import RunSettings, StackSettings, fingerprint
+from kneerisk.stack.components import PREDICTING
 from kneerisk.stack.stack import Stack
 from kneerisk.version import __version__
 
@@ -100,7 +101,7 @@ def open_rooms(
     stack = Stack.load(networks.stack)
     settings = _forecast_settings(stack.description, networks)
     wants_pictures = run.previews is not None or run.futures is not None
-    names = ("localiser", *stack.description.networks(settings.steps), *["decoder"] * wants_pictures)
+    names = ("localiser", *PREDICTING, *["decoder"] * wants_pictures)
     choice = resolve(
         *(stack, names, networks.backend, networks.precision),
         device=networks.device,
@@ -113,14 +114,13 @@ def open_rooms(
         *(stack, names, choice.backend, networks.precision), device=choice.device, parallel=parallel
     ) as runners:
         predictor = StackPredictor(
-            forward_pass(stack.description, runners, settings.steps, clock.stage),
+            forward_pass(stack.description, runners, clock.stage),
             settings,
             novelty_threshold=calibration.novelty_threshold,
             crop_size=stack.description.crop_size,
             keep_latents=wants_pictures,
         )
-        # The encoder may keep to fp32 whatever is asked.
-        unet = runners[stack.description.forecaster(settings.steps)]
+        unet = runners["unet"]  # the encoder may keep to fp32 whatever is asked
         yield Rooms(
             read=knees.reader(inputs),
             localise=knees.localiser(runners["localiser"], inputs.invert),
@@ -143,10 +143,16 @@ def open_rooms(
 
 
 def _forecast_settings(description: StackDescription, networks: StackSettings) -> ForecastSettings:
-    samples = networks.samples or description.samples
-    usual = description.usual_steps(samples=samples, seed=networks.seed, upscale=networks.upscale)
+    if networks.upscale and not description.upscales:
+        raise UsageError(
+            f"--upscale: the stack {description.name} was not trained on upscaled crops, and grades them "
+            "wrongly (compact's accuracy on val falls from 0.69 to 0.40): leave it out, or take one that was"
+        )
     return ForecastSettings(
-        steps=networks.steps or usual, samples=samples, seed=networks.seed, upscale=networks.upscale
+        steps=networks.steps or description.steps,
+        samples=networks.samples or description.samples,
+        seed=networks.seed,
+        upscale=networks.upscale,
     )
 
 

@@ -25,7 +25,7 @@ class StackSettings:
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     device: str = "cpu"
     steps: int | None = None
-    """``None``: the stack's own (:meth:`kneerisk.stack.description.StackDescription.usual_steps`)."""
+    """``None``: the stack's own (``stack.yaml``)."""
     samples: int | None = None
     seed: int = 0
     upscale: bool = False

@@ -9,8 +9,8 @@ from typing import Any
 from kneerisk_engines.plain import from_plain, to_plain
 from kneerisk_engines.spec import Arrays, ComponentSpec
 
-DISTILLED = "unet_distilled"
-"""The optional component that forecasts in few steps what ``unet`` does in many."""
+PREDICTING = ("encoder", "unet", "classifier_now", "classifier_12m")
+"""The components that predict from crops."""
 
 
 @dataclass(frozen=True, slots=True)

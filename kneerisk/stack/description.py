@@ -9,11 +9,13 @@ from typing import Any, Self
 from kneerisk_engines.plain import from_plain, to_plain
 
 from kneerisk.stack.components import (
-    DISTILLED,
     StackComponent,
     components_from_plain,
     components_to_plain,
 )
+
+_RETIRED = frozenset({"distilled_steps", "usual_forecaster"})
+"""Said by stacks before 0.4.0, which score no more but may still start a training."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +41,8 @@ class StackDescription:
     grade_zooms: tuple[float, ...]
     """Zooms of the crop at which the grade now is read (:mod:`kneerisk.method.views`); the first is 1."""
     components: Mapping[str, StackComponent]
-    distilled_steps: int | None = None
-    """Steps in which the component ``unet_distilled`` forecasts; ``None`` where the stack has none."""
-    usual_forecaster: str = "unet"
-    """The U-Net that forecasts unless asked otherwise: ``unet_distilled`` where that is near enough."""
+    upscales: bool = False
+    """Whether it was trained on crops upscaled as ``--upscale`` does; on others that would mislead it."""
 
     def __post_init__(self) -> None:
         if not self.name.replace("-", "_").isidentifier():
@@ -57,14 +57,6 @@ class StackDescription:
             raise ValueError(f"grade_zooms {self.grade_zooms!r} must start with 1 and lie in 0.5..2")
         if not self.components:
             raise ValueError("components: a stack holds at least one")
-        if self.distilled_steps is not None and not 1 <= self.distilled_steps < self.steps:
-            raise ValueError(f"distilled_steps {self.distilled_steps!r} must lie below steps, {self.steps}")
-        if (self.distilled_steps is None) != (DISTILLED not in self.components):
-            raise ValueError(f"distilled_steps and the component {DISTILLED} belong together")
-        if self.usual_forecaster not in ("unet", DISTILLED) or (
-            self.usual_forecaster == DISTILLED and self.distilled_steps is None
-        ):
-            raise ValueError(f"usual_forecaster {self.usual_forecaster!r} is no U-Net of this stack")
         for name, component in self.components.items():
             if name != component.spec.name:
                 raise ValueError(f"components: {name!r} comes with the spec of {component.spec.name!r}")
@@ -74,32 +66,14 @@ class StackDescription:
         """Millimetres a pixel of the crop."""
         return self.field_of_view_mm / self.crop_size
 
-    def usual_steps(self, *, samples: int = 1, seed: int = 0, upscale: bool = False) -> int:
-        """Sampler steps unless the user asks for others.
-
-        The distilled U-Net was taught from the first noise of seed 0, on crops as they are: whatever else is
-        forecast takes the full sampler's steps, and so does everything where it is not the usual forecaster.
-        """
-        taught = samples == 1 and seed == 0 and not upscale and self.usual_forecaster == DISTILLED
-        return self.distilled_steps if taught and self.distilled_steps is not None else self.steps
-
-    def forecaster(self, steps: int) -> str:
-        """The component that forecasts in so many steps: ``unet_distilled`` in its own, else ``unet``."""
-        return DISTILLED if steps == self.distilled_steps else "unet"
-
-    def networks(self, steps: int) -> tuple[str, ...]:
-        """The components that predict from crops, forecasting in so many steps."""
-        return ("encoder", self.forecaster(steps), "classifier_now", "classifier_12m")
-
     def to_plain(self) -> dict[str, Any]:
         """Plain values for YAML."""
         values: dict[str, Any] = to_plain(self) | {"components": components_to_plain(self.components)}
-        if self.distilled_steps is None:
-            del values["distilled_steps"], values["usual_forecaster"]
         return values
 
     @classmethod
     def from_plain(cls, values: Mapping[str, Any], where: str) -> Self:
         """Read what :meth:`to_plain` gave; ValueError names a key that is missing, unknown or wrong."""
+        values = {key: value for key, value in values.items() if key not in _RETIRED}
         components = components_from_plain(values.get("components", {}), f"{where}.components")
         return from_plain(cls, {**values, "components": components}, where)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from kneerisk.method.risk import above_each_grade, evidence_above, risk_of_rise
+from kneerisk.method.risk import above_each_grade, hazards_of, monotone_rise, risk_of_rise
 
 
 @st.composite
@@ -24,12 +24,29 @@ def test_the_sum_is_the_papers_double_sum(now: np.ndarray, later: np.ndarray) ->
     assert 0 <= risk <= 1
 
 
-@given(posteriors(), posteriors(), st.integers(0, 4))
-def test_evidence_is_the_mean_of_both_posteriors_above_the_grade(
-    now: np.ndarray, later: np.ndarray, grade: int
+@given(posteriors(), posteriors())
+def test_the_monotone_join_counts_only_what_the_later_posterior_adds_above(
+    now: np.ndarray, later: np.ndarray
 ) -> None:
-    expected = (now[grade + 1 :].sum() + later[grade + 1 :].sum()) / 2
-    assert evidence_above(now, later, grade) == pytest.approx(expected, abs=1e-12)
+    expected = sum(max(0.0, later[k + 1 :].sum() - now[k + 1 :].sum()) for k in range(4))
+    assert monotone_rise(now, later) == pytest.approx(expected, abs=1e-12)
+    assert monotone_rise(now, now) == 0
+
+
+@given(posteriors(), st.lists(st.floats(0, 1), min_size=4, max_size=4))
+def test_where_knees_rise_by_one_grade_the_monotone_join_is_the_chance_of_a_rise(
+    now: np.ndarray, chances: list[float]
+) -> None:
+    hazards = np.array([*chances, 0.0])
+    moves = np.diag(1 - hazards) + np.diag(hazards[:4], k=1)
+    assert hazards_of(moves) == pytest.approx(hazards)
+    assert monotone_rise(now, now @ moves) == pytest.approx((now * hazards).sum(), abs=1e-12)
+
+
+def test_a_hazard_is_all_that_lies_above_the_diagonal() -> None:
+    moves = np.eye(5)
+    moves[0] = [0.9, 0.06, 0.03, 0.01, 0]
+    assert hazards_of(moves[None]) == pytest.approx(np.array([[0.1, 0, 0, 0, 0]]))
 
 
 def test_two_flat_posteriors_give_two_fifths() -> None:

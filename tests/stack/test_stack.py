@@ -2,7 +2,6 @@ import json
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -79,40 +78,11 @@ def test_what_was_written_is_what_is_read(made: Stack) -> None:
     assert [p.name for p in made.folder.parent.iterdir()] == ["tiny"]  # nothing is left aside
 
 
-def with_student(**changes) -> StackDescription:
-    plain = describe()
-    unet = plain.components["unet"]
-    student = replace(unet, spec=replace(unet.spec, name="unet_distilled"))
-    components = {**plain.components, "unet_distilled": student}
-    usual = {"distilled_steps": 1, "usual_forecaster": "unet_distilled"}
-    return describe(**({"components": components, **usual} | changes))
-
-
-def test_a_student_forecasts_only_from_what_it_was_taught() -> None:
-    student = with_student()
-    assert student.usual_steps() == 1
-    assert {student.usual_steps(**asked) for asked in ({"seed": 1}, {"samples": 2}, {"upscale": True})} == {4}
-    assert (student.forecaster(1), student.forecaster(4), student.forecaster(2)) == (
-        *("unet_distilled", "unet", "unet"),
-    )
-    assert StackDescription.from_plain(student.to_plain(), "stack.yaml") == student
-    assert with_student(usual_forecaster="unet").usual_steps() == 4
-    plain = describe()
-    assert plain.usual_steps() == 4
-    assert plain.forecaster(1) == "unet"
-    assert "distilled_steps" not in plain.to_plain()
-
-
-@pytest.mark.parametrize(
-    "changes", [{"distilled_steps": None}, {"distilled_steps": 4}, {"distilled_steps": 0}]
-)
-def test_a_student_without_fewer_steps_is_refused(changes) -> None:
-    with pytest.raises(ValueError, match="distilled_steps"):
-        with_student(**changes)
-    with pytest.raises(ValueError, match="no U-Net of this stack"):
-        describe(usual_forecaster="unet_distilled")
-    with pytest.raises(ValueError, match="belong together"):
-        describe(distilled_steps=2)
+def test_what_earlier_stacks_said_of_a_student_is_passed_over() -> None:
+    earlier = describe().to_plain() | {"distilled_steps": 2, "usual_forecaster": "unet_distilled"}
+    assert StackDescription.from_plain(earlier, "stack.yaml") == describe()
+    with pytest.raises(ValueError, match="students"):
+        StackDescription.from_plain(describe().to_plain() | {"students": 2}, "stack.yaml")
 
 
 @pytest.mark.parametrize("component", ["unet", "decoder"])

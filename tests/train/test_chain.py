@@ -32,7 +32,9 @@ def trained(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def published(cohort: Path, trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     stack = tmp_path_factory.mktemp("stacks") / "tiny"
-    said = run("train", "publish", "--data", cohort, "--out", trained, "--stack", stack, "--steps", 2)
+    said = run(
+        "train", "publish", "--data", cohort, "--out", trained, "--stack", stack, "--steps", 2, "--force"
+    )
     assert f"kneerisk stack import {stack}" in said
     return stack
 
@@ -50,7 +52,8 @@ def test_the_stack_says_what_it_was_trained_on(published: Path) -> None:
     stack = Stack.load(published)
     training = yaml.safe_load((published / "training.yaml").read_text())
     assert training["recipe"]["name"] == "debug"
-    assert training["futures"] == "real second visits"
+    assert training["futures"].startswith("real second visits: the training split's")
+    assert training["pairs"]["train"]["rises"] > 20
     assert len(training["splits_sha256"]) == 64
     card = stack.model_card()
     assert training["splits_sha256"] in card

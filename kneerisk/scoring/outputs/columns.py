@@ -90,37 +90,41 @@ def _risks() -> Iterator[Column]:
     yield Column(
         "risk_12m",
         "real",
-        "score",
-        "P(grade at 12 months > grade now), the sum of arXiv 2506.14560 Eq. 3-4; a score, no probability yet",
+        "probability",
+        "P(a reader's KL grade rises within 12 months), calibrated to the population named in the file's "
+        "metadata; given kl_0m where the manifest brings one, else from the image",
+        _NOT_OK,
+    )
+    yield Column("risk_12m_basis", "text", "", "what risk_12m is given: grade (kl_0m) or image", _NOT_OK)
+    for name, place in (("lo", "2.5th"), ("hi", "97.5th")):
+        yield Column(
+            f"risk_12m_{name}",
+            "real",
+            "probability",
+            f"{place} percentile of risk_12m over the sampled futures: the forecast's spread alone",
+            f"{_NOT_OK}, or with one sample",
+        )
+    yield Column(
+        "risk_12m_image",
+        "real",
+        "probability",
+        "risk_12m as it is from the image alone, for every knee",
         _NOT_OK,
     )
     yield Column(
-        "risk_12m_calibrated",
+        "risk_12m_sum",
         "real",
-        "probability",
-        "risk_12m calibrated to the population named in the file's metadata",
+        "score",
+        "the raw sum of arXiv 2506.14560, Eq. 3-4, which takes the grades now and at 12 months as "
+        "independent: a score to compare with the paper's, no probability",
         _NOT_OK,
     )
     yield Column(
-        "risk_12m_lo",
+        "novelty",
         "real",
-        "score",
-        "2.5th percentile of risk_12m over the sampled futures",
-        f"{_NOT_OK}, or with one sample",
-    )
-    yield Column(
-        "risk_12m_hi",
-        "real",
-        "score",
-        "97.5th percentile of risk_12m over the sampled futures",
-        f"{_NOT_OK}, or with one sample",
-    )
-    yield Column(
-        "risk_12m_given_grade",
-        "real",
-        "probability",
-        "P(grade at 12 months > kl_0m), calibrated to the same population",
-        f"{_NOT_OK}, or where kl_0m is null",
+        "",
+        "how unlike the training radiographs the encoder finds the knee; about 1 for one like them",
+        _NOT_OK,
     )
 
 

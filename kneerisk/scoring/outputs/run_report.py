@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from kneerisk.scoring.outputs.table import replace_with
 def write_run_report(path: Path, settings: Mapping[str, Any], summary: Summary) -> None:
     """Write the report; it is complete or absent."""
     report = {
+        "alarms": [asdict(alarm) for alarm in summary.alarms],
         "settings": settings,
         "summary": summary.to_json(),
         "knees_per_second": round(summary.ok / summary.seconds, 3) if summary.seconds else None,

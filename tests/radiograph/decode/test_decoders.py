@@ -67,6 +67,19 @@ def test_signed_values_in_fewer_bits_get_their_sign(write_dicom, picture):
     np.testing.assert_array_equal(decoded, signed)
 
 
+@pytest.mark.parametrize(
+    "syntax",
+    [uid.ExplicitVRLittleEndian, uid.DeflatedExplicitVRLittleEndian, uid.RLELossless, uid.JPEGLosslessSV1],
+    ids=lambda syntax: syntax.keyword,
+)
+def test_values_beyond_a_wrong_bits_stored_are_kept_by_every_decoder(write_dicom, picture, syntax):
+    pixels = picture * 16 + 7
+    ds = pydicom.dcmread(write_dicom(pixels=pixels, syntax=syntax, BitsStored=16))
+    ds.BitsStored, ds.HighBit = 12, 11
+    decoded, _ = decode(ds)
+    np.testing.assert_array_equal(decoded, pixels)
+
+
 def test_values_beyond_a_wrong_bits_stored_are_kept(write_dicom, picture):
     decoded, _ = decode(pydicom.dcmread(write_dicom(pixels=picture * 4, BitsStored=12)))
     np.testing.assert_array_equal(decoded, picture * 4)

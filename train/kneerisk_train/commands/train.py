@@ -44,6 +44,16 @@ Rates = Annotated[
         show_default=False,
     ),
 ]
+EquationsFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--equations",
+        metavar="FILE",
+        help="Of the outcome, in the layout of a stack's outcomes.json: which knees rise, where nobody was "
+        "radiographed twice; default: compact's.",
+        show_default=False,
+    ),
+]
 CheckpointMinutes = Annotated[float, typer.Option(min=0.0, help="Between checkpoints.")]
 
 
@@ -78,6 +88,7 @@ def _stage(name: str, summary: str) -> None:
         recipe: RecipeName = "reference",
         init: Init = None,
         rates: Rates = None,
+        equations: EquationsFile = None,
         accelerator: AcceleratorOption = Accelerator.AUTO,
         precision: PrecisionOption = Precision.AUTO,
         checkpoint_minutes: CheckpointMinutes = 2.0,
@@ -86,7 +97,9 @@ def _stage(name: str, summary: str) -> None:
         if dry_run:
             _tell_plan(recipe)
             return
-        session = _open(data, out, recipe, init, rates, accelerator, precision, checkpoint_minutes, name)
+        session = _open(
+            data, out, recipe, init, rates, equations, accelerator, precision, checkpoint_minutes, name
+        )
         from kneerisk_train.stages.order import run
 
         with _interruptible(out):
@@ -115,7 +128,7 @@ def publish(
         str | None, typer.Option(help="Of the stack; default: its folder's.", show_default=False)
     ] = None,
     version: Annotated[str, typer.Option(help="Of the stack.")] = "0.1.0",
-    steps: Annotated[int, typer.Option(min=1, help="Sampler steps that scoring takes.")] = 16,
+    steps: Annotated[int, typer.Option(min=1, help="Sampler steps that scoring takes.")] = 2,
     terms: Annotated[
         str | None,
         typer.Option(
@@ -128,11 +141,21 @@ def publish(
             metavar="FILE", help="A card of your own instead of the measured one.", show_default=False
         ),
     ] = None,
+    population: Annotated[
+        str | None,
+        typer.Option(help="Whose rates --rates are, in words.", show_default=False),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a stack that is there.")] = False,
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force", help="Publish even what grades at chance, or takes another population's rates."
+        ),
+    ] = False,
 ) -> None:
     """Calibrate a trained run on its val knees, measure it, and write it as a stack."""
     run = str(_recipe_of(out))
-    session = _open(data, out, run, None, rates, Accelerator.AUTO, Precision.AUTO, 2.0, "publish")
+    session = _open(data, out, run, None, rates, None, Accelerator.AUTO, Precision.AUTO, 2.0, "publish")
     from kneerisk_train.publish.publish import publish as write
 
     published = write(
@@ -143,7 +166,9 @@ def publish(
         steps=steps,
         terms=terms,
         card=None if model_card is None else model_card.read_text(encoding="utf-8"),
+        population=population,
         overwrite=overwrite,
+        force=force,
     )
     typer.echo(f"{stack} is the stack {published.name}; its MODEL_CARD.md has the measured figures")
     typer.echo(f"score with it: kneerisk score ./cohort --stack {stack} --out risks.parquet")
@@ -162,10 +187,10 @@ def experiments(
     rates: Rates = None,
     accelerator: AcceleratorOption = Accelerator.AUTO,
     precision: PrecisionOption = Precision.AUTO,
-    steps: Annotated[int, typer.Option(min=1, help="Sampler steps a future.")] = 16,
+    steps: Annotated[int, typer.Option(min=1, help="Sampler steps a future.")] = 2,
 ) -> None:
     """Train and measure the paper's experiments and ablations, and write a report of them."""
-    session = _open(data, out, str(_recipe_of(out)), None, rates, accelerator, precision, 2.0, "paper")
+    session = _open(data, out, str(_recipe_of(out)), None, rates, None, accelerator, precision, 2.0, "paper")
     from kneerisk_train.paper.experiments import run_suite
     from kneerisk_train.paper.report import write_report
 
@@ -188,6 +213,7 @@ def _open(
     recipe: str,
     init: str | None,
     rates: Path | None,
+    equations: Path | None,
     accelerator: Accelerator,
     precision: Precision,
     checkpoint_minutes: float,
@@ -202,6 +228,7 @@ def _open(
         recipe,
         init=init,
         rates=rates,
+        equations=equations,
         accelerator=accelerator.value,
         precision=precision.value,
         checkpoint_seconds=60 * checkpoint_minutes,

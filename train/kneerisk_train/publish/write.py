@@ -38,15 +38,18 @@ _MICRO_BATCH = 8
 def specs(latent: tuple[int, int, int]) -> dict[str, ComponentSpec]:
     """The named arrays of every component but the localiser, for latents (C, h, w)."""
     picture = (1, 8 * latent[1], 8 * latent[2])
-    classifier_outputs = (ArraySpec("kl", (5,)), ArraySpec("landmarks", (16, 2)))
+    landmarks = ArraySpec("landmarks", (16, 2))
     shapes = {
         "encoder": ((ArraySpec("radiograph", picture),), (ArraySpec("latent", latent), ArraySpec("novelty"))),
         "unet": (
             (ArraySpec("noisy", latent), ArraySpec("current", latent), ArraySpec("time")),
             (ArraySpec("velocity", latent),),
         ),
-        "classifier_now": ((ArraySpec("latent", latent),), classifier_outputs),
-        "classifier_12m": ((ArraySpec("latent", latent),), classifier_outputs),
+        "classifier_now": ((ArraySpec("latent", latent),), (ArraySpec("kl", (5,)), landmarks)),
+        "classifier_12m": (
+            (ArraySpec("latent", latent),),
+            (ArraySpec("transition", (5, 5)), landmarks),
+        ),
         "decoder": ((ArraySpec("latent", latent),), (ArraySpec("radiograph", picture),)),
     }
     return {name: ComponentSpec(name, inputs, outputs) for name, (inputs, outputs) in shapes.items()}
@@ -103,11 +106,12 @@ def write_networks(
         for component, spec in specs(latent).items()
     }
     localiser, entries["localiser"] = _localiser(session, said)
-    futures = "real second visits" if uses_visits(session) else "surrogate futures"
+    futures = futures_in_words(session)
     description = StackDescription(
         name=name,
         version=version,
-        summary=f"{data.name}, {futures}; research use, no medical device",
+        summary=f"{data.name}; {'real' if uses_visits(session) else 'surrogate'} futures; research use, no "
+        "medical device",
         crop_size=recipe.crop_size,
         field_of_view_mm=FIELD_MM,
         latent_shape=latent,
@@ -122,7 +126,13 @@ def write_networks(
         "recipe": dataclass_values(recipe),
         "data": data.provenance,
         "splits_sha256": data.splits_sha256,
+        "started_from": None if session.started_from is None else dict(session.started_from),
         "futures": futures,
+        "rates": data.rates.population,
+        "pairs": {
+            split: {"found": len(pairs.current), "rises": _rises(session, split)}
+            for split, pairs in data.pairs.items()
+        },
         "knees": {split: len(knees) for split, knees in data.knees.items()},
     }
     return write_stack(
@@ -136,14 +146,27 @@ def write_networks(
     )
 
 
+def futures_in_words(session: Session) -> str:
+    """What the forecast learnt from: how many pairs were found, and whether they were used."""
+    count = len(session.data.pairs["train"].current)
+    found = f"{count} graded pairs of visits a year apart, {_rises(session, 'train')} of them rises"
+    if uses_visits(session):
+        return f"real second visits: the training split's {found}"
+    return f"surrogate futures; of the training split's {found}, none was used"
+
+
+def _rises(session: Session, split: str) -> int:
+    pairs, grade = session.data.pairs[split], session.data.knees[split].grade
+    return int((grade[pairs.future] > grade[pairs.current]).sum())
+
+
 def trained_modules(session: Session) -> dict[str, nn.Module]:
-    """The run's trained networks by component, and ``auxiliary``, stage 1's own classifier."""
+    """The run's trained networks by component."""
     autoencoder = load_autoencoder(session)
     plain = _configs(session)
     modules: dict[str, nn.Module] = {
         "encoder": autoencoder.encoder,
         "decoder": autoencoder.decoder,
-        "auxiliary": autoencoder.classifier,
     }
     for name, file in (("unet", DIFFUSION), (NOW, NOW), (LATER, LATER)):
         modules[name] = build(name, plain[name])

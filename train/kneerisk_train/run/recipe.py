@@ -23,6 +23,7 @@ class OptimConfig:
     """AdamW with a linear warm-up, then a cosine to zero or a constant rate."""
 
     steps: int
+    """0 keeps the weights that ``--init`` brings."""
     batch_size: int = 32
     learning_rate: float = 1e-3
     weight_decay: float = 0.02
@@ -35,8 +36,10 @@ class OptimConfig:
     def __post_init__(self) -> None:
         if self.schedule not in ("cosine", "constant"):
             raise ValueError(f"schedule must be cosine or constant, not {self.schedule!r}")
-        if self.steps < 1 or self.batch_size < 1:
-            raise ValueError(f"steps {self.steps} and batch_size {self.batch_size} must be at least 1")
+        if self.steps < 0 or self.batch_size < 1:
+            raise ValueError(
+                f"steps {self.steps} must be at least 0, batch_size {self.batch_size} at least 1"
+            )
 
     def rate(self, step: int) -> float:
         """Learning rate at a step, counted from 0."""
@@ -77,7 +80,10 @@ class ClassifierStage:
     optim: OptimConfig
     """Of the classifier of the grade now."""
     optim_12m: OptimConfig
-    """Of the classifier of a forecast latent, which only has to get used to forecasts."""
+    """Of the head that reads the grade's change off a forecast; it learns on what classifier_now tells grades
+    by, made once, so that a step costs next to nothing."""
+    forecasts: int = 2
+    """Of each knee, each from a noise and in a number of steps of its own, that this head learns from."""
     classifier: ClassifierConfig = field(default_factory=ClassifierConfig)
     delta: float = 0.5
     """Weight of the landmark loss (the paper's delta)."""
@@ -92,19 +98,23 @@ class DiffusionStage:
     optim: OptimConfig
     unet: UNetConfig = field(default_factory=UNetConfig)
     views: int = 3
-    """Augmented copies of each knee whose latents are cached and drawn from."""
+    """Of each knee, whose latents are cached and drawn from: the crop as it is, and augmented ones."""
+    rises: int = 2000
+    """Surrogate futures at a higher grade, made once and drawn from."""
     futures: str = "auto"
     """What stands for the radiograph a year on: ``visits``, the cohort's own second visits; ``surrogate``,
     made-up ones (:mod:`kneerisk_train.stages.surrogate`); ``auto`` takes visits where there are enough."""
 
+    anew: bool = False
+    """Start from nothing even where ``--init`` brings a U-Net."""
     figures_every: int = 0
     """Steps between pictures of forecasts; 0: at the end."""
 
     def __post_init__(self) -> None:
         if self.futures not in ("auto", "visits", "surrogate"):
             raise ValueError(f"futures must be auto, visits or surrogate, not {self.futures!r}")
-        if self.views < 1:
-            raise ValueError(f"views must be at least 1, not {self.views}")
+        if self.views < 1 or self.rises < 1:
+            raise ValueError(f"views {self.views} and rises {self.rises} must be at least 1")
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from kneerisk_train.run.recipe import Recipe
 
 RECIPE_FILE = "recipe.yaml"
+EQUATIONS_FILE = "equations.json"
+INITIAL_FILE = "initial.json"
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,10 @@ class Session:
     """A published stack to start from."""
     checkpoint_seconds: float = 120.0
     """Between checkpoints."""
+    started_from: Mapping[str, str] | None = None
+    """Name and sha256 of the stack that the run's first ``--init`` named, whichever stage this is."""
+    equations: Path | None = None
+    """Of the outcome, for surrogate futures; ``None``: the shipped (:mod:`kneerisk_train.data.equations`)."""
 
     @property
     def device(self) -> torch.device:
@@ -97,6 +104,49 @@ def keep_recipe(recipe: Recipe, out: Path) -> None:
     aside = path.with_suffix(".part")
     aside.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
     aside.replace(path)
+
+
+def keep_initial(initial: Stack | None, out: Path) -> dict[str, str] | None:
+    """Note in a run's folder which stack it started from, or find the note; ``None``: from none.
+
+    Raises:
+        UsageError: the run was begun from another stack.
+    """
+    path = out / INITIAL_FILE
+    noted: dict[str, str] | None = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+    if initial is None:
+        return noted
+    asked = {"stack": initial.name, "sha256": initial.sha256}
+    if noted is not None and noted != asked:
+        raise UsageError(
+            f"{out} was begun from the stack {noted['stack']} ({noted['sha256'][:12]}…), not {initial.name}: "
+            "go on with that one, or choose a new --out"
+        )
+    aside = path.with_suffix(".part")
+    aside.write_text(json.dumps(asked, indent=1) + "\n", encoding="utf-8")
+    aside.replace(path)
+    return asked
+
+
+def keep_equations(given: Path | None, out: Path) -> Path | None:
+    """Copy the outcome's equations into a run's folder, or find those it was begun with; ``None``: shipped.
+
+    Raises:
+        UsageError: the file cannot be read, or the run was begun with others.
+    """
+    kept = out / EQUATIONS_FILE
+    if given is None:
+        return kept if kept.exists() else None
+    try:
+        text = given.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"--equations {given} cannot be read: {error}") from error
+    if kept.exists() and kept.read_text(encoding="utf-8") != text:
+        raise UsageError(f"{out} was begun with other equations: go on with those, or choose a new --out")
+    aside = kept.with_suffix(".part")
+    aside.write_text(text, encoding="utf-8")
+    aside.replace(kept)
+    return kept
 
 
 def fingerprint(*parts: object) -> str:

@@ -1,7 +1,8 @@
-"""Latents made once and drawn from again and again: the codes of several augmented views of every knee.
+"""Latents made once and drawn from again and again: the codes of several views of every knee.
 
-All visits of one knee are seen through the same augmentation in the same view, so that a pair of visits
-differs by what changed, and by how the knee was positioned, not by the augmentation.
+The first view is the crop as it is, as scoring sees it; the others are augmented.  All visits of one knee are
+seen through the same augmentation in the same view: position, exposure, blur and noise are theirs together,
+so that a pair of visits differs by what changed, not by the augmentation.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from kneerisk.method.exposure import equalise
 from kneerisk.models.vqvae import ProductQuantiser
 from kneerisk_train.data.augment import AugmentConfig, augment, draw_affine, move
 from kneerisk_train.data.knees import Knees
@@ -33,7 +35,7 @@ Radiograph = npt.NDArray[np.float32]
 
 BATCH = 64
 VIEW = AugmentConfig(rotation_degrees=5, scale=0.08, aspect=0.08, shift_px=8, erase=0.0)
-"""Of a view, relative to crops of 224 pixels."""
+"""Of an augmented view, relative to crops of 224 pixels."""
 
 
 @dataclass(frozen=True)
@@ -60,20 +62,30 @@ def view_rng(seed: int, knees: Knees, index: int, view: int) -> np.random.Genera
     )
 
 
+def see(
+    pixels: npt.NDArray[np.uint8], landmarks: npt.NDArray[np.float32], rng: np.random.Generator, view: int
+) -> Radiograph:
+    """A crop [S, S] in a view, equalised, float32 in 0..1; ``rng`` is :func:`view_rng`'s."""
+    if view == 0:
+        return equalise(pixels.astype(np.uint16))
+    return augment(pixels, landmarks, VIEW, rng)[0]
+
+
 def code_knees(module: AutoencoderWithHeads, knees: Knees, views: int, session: Session) -> CodedKnees:
     """Encode every knee in every view with a trained VQ-VAE."""
     seed, count, size = session.recipe.seed, len(knees), knees.size
 
     def seen(item: int) -> Radiograph:
         index, view = divmod(item, views)
-        rng = view_rng(seed, knees, index, view)
-        return augment(knees.pixels[index], knees.landmarks[index], VIEW, rng)[0]
+        return see(knees.pixels[index], knees.landmarks[index], view_rng(seed, knees, index, view), view)
 
     marks = np.full((count, views, *knees.landmarks.shape[1:]), np.nan, np.float32)
     for index in np.flatnonzero(knees.has_landmarks):
         for view in range(views):
-            matrix = draw_affine(size, VIEW, view_rng(seed, knees, int(index), view))
-            marks[index, view] = move(knees.landmarks[index], matrix)
+            marks[index, view] = knees.landmarks[index]
+            if view:
+                matrix = draw_affine(size, VIEW, view_rng(seed, knees, int(index), view))
+                marks[index, view] = move(knees.landmarks[index], matrix)
     codes = encode(module, seen, count * views, session)
     return CodedKnees(codes.reshape(count, views, *codes.shape[1:]), knees.grade, marks)
 

@@ -32,8 +32,19 @@ class Drawn(NamedTuple):
     """[B, G, h, w]."""
     future: Codes
     """[B, G, h, w]."""
-    grade: npt.NDArray[np.int64]
-    """[B]: at twelve months."""
+    weight: npt.NDArray[np.float32]
+    """[B], mean one: how many of the population's pairs each stands for."""
+
+
+class Lessons(NamedTuple):
+    """What becomes of M knees, for the classifier that reads their forecasts."""
+
+    knee: npt.NDArray[np.int64]
+    """[M]: row of the coded knees, as they are now."""
+    moves: npt.NDArray[np.float64]
+    """[M, 5, 5]: P(KL j at twelve months), were the knee read as i now; rows sum to one."""
+    weight: npt.NDArray[np.float64]
+    """[M, 5]: how much row i is to count."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +61,16 @@ class VisitFutures:
         pair = rng.choice(len(self.chances), count, p=self.chances)
         view = rng.integers(0, self.coded.views, count)
         now, later = self.pairs.current[pair], self.pairs.future[pair]
-        return Drawn(self.coded.codes[now, view], self.coded.codes[later, view], self.coded.grade[later])
+        ones = np.ones(count, np.float32)
+        return Drawn(self.coded.codes[now, view], self.coded.codes[later, view], ones)
+
+    def lessons(self) -> Lessons:
+        """Each pair teaches the row of its grade now; a fall, which is a reader's doubt, counts as a stay."""
+        now = self.coded.grade[self.pairs.current]
+        later = np.maximum(now, self.coded.grade[self.pairs.future])
+        moves = np.tile(np.eye(5), (len(now), 1, 1))
+        moves[np.arange(len(now)), now] = np.eye(5)[later]
+        return Lessons(self.pairs.current, moves, np.eye(5)[now])
 
 
 @dataclass(frozen=True)
@@ -63,17 +83,31 @@ class SurrogateFutures:
     """[N]: how often each knee is drawn."""
 
     def draw(self, rng: np.random.Generator, count: int) -> Drawn:
-        """``count`` knees at random, each with a future that rises as often as its chance says."""
-        chosen = rng.choice(len(self.chances), count, p=self.chances)
-        rises = rng.random(count) < self.made.rise_probability[chosen]
-        risen_views = self.made.rise.shape[1]
-        view = np.where(rises, rng.integers(0, risen_views, count), rng.integers(0, self.coded.views, count))
-        capped = np.minimum(view, risen_views - 1)
-        future = np.where(
-            rises[:, None, None, None], self.made.rise[chosen, capped], self.made.stay[chosen, view]
-        )
-        grade = np.where(rises, self.made.rise_grade[chosen, capped], self.coded.grade[chosen])
-        return Drawn(self.coded.codes[chosen, view], future, grade)
+        """``count`` knees at random; half of them rise, weighted so that as many do as their chances say.
+
+        A rise changes the latent and a stay does not: drawn as they come, one rise or two would be all that a
+        batch had to teach.
+        """
+        own = self.made.moves[np.arange(len(self.chances)), self.coded.grade]
+        rise = (own * (np.arange(5) > self.coded.grade[:, None])).sum(axis=1)
+        share = float(self.chances @ rise) if len(self.made.knee) else 0.0
+        rises = rng.random(count) < (0.5 if share else 0.0)
+        stays = self.chances * (1 - rise)
+        knee = rng.choice(len(stays), count, p=stays / stays.sum())
+        view = rng.integers(0, self.coded.views, count)
+        drawn = rng.integers(0, max(1, len(self.made.knee)), count)[rises]
+        knee[rises], view[rises] = self.made.knee[drawn], self.made.view[drawn]
+        current = self.coded.codes[knee, view]
+        future = current.copy()
+        future[rises] = self.made.risen[drawn]
+        weight = np.where(rises, share, 1 - share) / (0.5 if share else 1.0)
+        return Drawn(current, future, weight.astype(np.float32))
+
+    def lessons(self) -> Lessons:
+        """Every knee teaches all rows, by how likely image and reader find it to be of that grade."""
+        read = np.eye(5)[self.coded.grade]
+        weight = (read + self.made.posterior) / 2 * self.chances[:, None] * len(self.chances)
+        return Lessons(np.arange(len(self.chances)), self.made.moves, weight)
 
 
 Futures = VisitFutures | SurrogateFutures
@@ -122,7 +156,13 @@ def open_futures(session: Session) -> Futures:
         pairs = session.data.pairs["train"]
         log.info("learning from %d real pairs of visits", len(pairs.current))
         return VisitFutures(coded, pairs, draw_chances(coded.grade[pairs.current], labels.balance))
-    purpose = _purpose(session, coded.views, session.data.rates.moves.tolist())
+    purpose = _purpose(
+        session,
+        coded.views,
+        session.recipe.diffusion.rises,
+        session.data.rates.moves.tolist(),
+        None if session.equations is None else session.equations.read_text(encoding="utf-8"),
+    )
     path = session.out / _SURROGATES_FILE
 
     def make() -> Surrogates:

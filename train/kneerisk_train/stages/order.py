@@ -12,7 +12,7 @@ from kneerisk.errors import UsageError
 from kneerisk.stack.stack import Stack
 from kneerisk_train.data.data import open_data
 from kneerisk_train.run.recipe import load_recipe
-from kneerisk_train.run.session import Session, keep_recipe, open_fabric
+from kneerisk_train.run.session import Session, keep_equations, keep_initial, keep_recipe, open_fabric
 
 STAGES = ("vqvae", "diffusion", "classifier", "localiser")
 
@@ -24,6 +24,7 @@ def open_session(
     *,
     init: str | None = None,
     rates: Path | None = None,
+    equations: Path | None = None,
     accelerator: str = "auto",
     precision: str = "auto",
     checkpoint_seconds: float = 120.0,
@@ -37,6 +38,7 @@ def open_session(
         recipe: a shipped recipe's name, or a YAML file.
         init: a published stack to start from.
         rates: see :func:`kneerisk_train.data.data.open_data`.
+        equations: of the outcome, for surrogate futures; the shipped ones where not given.
         accelerator: see :func:`kneerisk_train.run.session.open_fabric`.
         precision: see :func:`kneerisk_train.run.session.open_fabric`.
         checkpoint_seconds: between checkpoints.
@@ -51,13 +53,14 @@ def open_session(
     if not fabric.is_global_zero:
         fabric.barrier()  # the first process writes recipe and splits, the others find them
     keep_recipe(resolved, out)
+    kept, started = keep_equations(equations, out), keep_initial(initial, out)
     _log_to(out / f"{log_name}.log", quiet=not fabric.is_global_zero)
     if fabric.device.type == "cpu":
         torch.set_num_threads(max(1, resolved.threads // fabric.world_size))
     opened = open_data(data, resolved.split, resolved.crop_size, out, rates)
     if fabric.is_global_zero:
         fabric.barrier()
-    return Session(resolved, opened, out, fabric, initial, checkpoint_seconds)
+    return Session(resolved, opened, out, fabric, initial, checkpoint_seconds, started, kept)
 
 
 def run(name: str, session: Session) -> None:
