@@ -239,3 +239,14 @@ def test_a_calibration_with_nan_is_no_json(copied: Path) -> None:
     with pytest.raises(ValueError, match="JSON compliant"):
         revise_stack(Stack.load(copied), calibration={"slope": float("nan")})
     assert json.loads((copied / "calibration.json").read_text("utf-8")) == {"population": "none"}
+
+
+def test_upscaling_is_refused_for_a_stack_that_was_not_trained_for_it() -> None:
+    from kneerisk.errors import UsageError
+    from kneerisk.scoring.cohort import _forecast_settings
+    from kneerisk.scoring.settings import StackSettings
+
+    with pytest.raises(UsageError, match="not trained on upscaled crops"):
+        _forecast_settings(describe(), StackSettings(upscale=True))
+    assert _forecast_settings(describe(upscales=True), StackSettings(upscale=True)).upscale
+    assert not _forecast_settings(describe(), StackSettings()).upscale

@@ -21,7 +21,7 @@ from kneerisk_train.run.pictures import side_by_side
 from kneerisk_train.run.session import Session
 from kneerisk_train.run.training_log import Picture
 from kneerisk_train.stages.coding import latents_of
-from kneerisk_train.stages.futures import Drawn, Futures, open_futures
+from kneerisk_train.stages.futures import Futures, open_futures
 from kneerisk_train.stages.initial import load_initial
 from kneerisk_train.stages.vqvae import load_autoencoder, radiograph_batches
 
@@ -77,10 +77,10 @@ def pair_loss(
         quantiser: codes → latents.
         arrays: :class:`kneerisk_train.stages.futures.Drawn` as tensors.
     """
-    drawn = Drawn(*arrays)
-    current, future = latents_of(quantiser, drawn.current), latents_of(quantiser, drawn.future)
+    current_codes, future_codes, stands_for = arrays
+    current, future = latents_of(quantiser, current_codes), latents_of(quantiser, future_codes)
     times = torch.rand(len(current), device=current.device)
-    weight = drawn.weight[:, None, None, None] * loss_weight(times)
+    weight = stands_for[:, None, None, None] * loss_weight(times)
     return velocity_loss(unet, current, future, times, torch.randn_like(future), weight)
 
 
