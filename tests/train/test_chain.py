@@ -40,7 +40,7 @@ def published(cohort: Path, trained: Path, tmp_path_factory: pytest.TempPathFact
 
 
 def test_every_stage_leaves_weights_losses_and_pictures(trained: Path) -> None:
-    for name in ("vqvae", "diffusion", "classifier_now", "classifier_12m"):
+    for name in ("teacher1", "teacher2", "vqvae", "decoder", "diffusion", "classifier_now", "classifier_12m"):
         assert (trained / f"{name}.pt").is_file()
         assert len((trained / f"{name}.csv").read_text().splitlines()) in (7, 13)
     assert list((trained / "pictures" / "vqvae").glob("reconstructions-*.png"))

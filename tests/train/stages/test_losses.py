@@ -6,7 +6,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from kneerisk_train.data.labels import LabelConfig, draw_chances
-from kneerisk_train.stages.losses import grade_loss, landmark_loss, soft_grades
+from kneerisk_train.stages.losses import (
+    grade_loss,
+    landmark_loss,
+    soft_grades,
+    steadiness_loss,
+    stillness_loss,
+)
 
 
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=9), st.floats(0, 0.4), st.floats(0, 0.4))
@@ -55,3 +61,30 @@ def test_balance_draws_rare_grades_more_often():
     assert shares[0.0] == pytest.approx(0.2)
     assert shares[0.0] < shares[0.5] < shares[1.0]
     assert shares[1.0] == pytest.approx(0.5)
+
+
+def test_a_lesson_takes_its_share_of_the_target():
+    labels = LabelConfig(0, 0, ordinal_weight=0)
+    lesson = torch.tensor([[0.1, 0.2, 0.4, 0.2, 0.1]])
+    grade = torch.tensor([0])
+    logits = torch.tensor([[1.0, 0.5, -0.2, 0.1, 0.0]])
+    reader = -logits.log_softmax(dim=1)[0, 0]
+    teacher = -(lesson * logits.log_softmax(dim=1)).sum()
+    assert grade_loss(logits, grade, labels, lesson, 0.25) == pytest.approx(0.75 * reader + 0.25 * teacher)
+    assert grade_loss(logits, grade, labels, lesson, 0.0) == pytest.approx(reader)
+
+
+def test_steadiness_is_how_far_grades_are_carried_between_exposures():
+    sure = torch.eye(5) * 60
+    assert steadiness_loss(sure[[0, 3, 0, 3]]) == pytest.approx(0)
+    assert steadiness_loss(sure[[0, 2, 1, 2]]) == pytest.approx(1 / 2)  # one of two knees, by one grade
+    assert steadiness_loss(sure[[0, 4]]) == pytest.approx(4)
+
+
+@given(st.floats(0.1, 10))
+def test_stillness_is_a_share_of_the_distance_between_knees(scale):
+    first = torch.stack([torch.zeros(2, 3, 3), torch.full((2, 3, 3), 4.0)])
+    latents = torch.cat([first, first + 1.0]) * scale
+    # Each knee moved by 1; knee 0 lies 5 from the moved knee 1, knee 1 lies 3 from the moved knee 0.
+    assert stillness_loss(latents) == pytest.approx(1 / ((25 + 9) / 2), rel=1e-5)
+    assert stillness_loss(torch.cat([first, first])) == 0

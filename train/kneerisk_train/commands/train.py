@@ -111,7 +111,9 @@ def _stage(name: str, summary: str) -> None:
     app.command(name, help=summary)(command)
 
 
+_stage("teacher", "Networks without codes, whose reading of the grades stage 1 learns.")
 _stage("vqvae", "Stage 1: the VQ-VAE, with an auxiliary grade head.")
+_stage("decoder", "The decoder alone, on stage 1's codes, for sharper pictures.")
 _stage("diffusion", "Stage 2: the U-Net that forecasts the latent.")
 _stage("classifier", "Stage 3: the classifiers of the grade now and at 12 months.")
 _stage("localiser", "The localiser, on films composed of the knees and of simulated radiographs.")

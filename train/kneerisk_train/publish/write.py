@@ -28,6 +28,7 @@ from kneerisk_train.stages.diffusion import NAME as DIFFUSION
 from kneerisk_train.stages.futures import uses_visits
 from kneerisk_train.stages.initial import load_initial
 from kneerisk_train.stages.localiser import NAME as LOCALISER
+from kneerisk_train.stages.stage1.decoder import load_decoder
 from kneerisk_train.stages.vqvae import load_autoencoder
 
 log = logging.getLogger(__name__)
@@ -166,7 +167,7 @@ def trained_modules(session: Session) -> dict[str, nn.Module]:
     plain = _configs(session)
     modules: dict[str, nn.Module] = {
         "encoder": autoencoder.encoder,
-        "decoder": autoencoder.decoder,
+        "decoder": load_decoder(session),
     }
     for name, file in (("unet", DIFFUSION), (NOW, NOW), (LATER, LATER)):
         modules[name] = build(name, plain[name])
@@ -190,7 +191,7 @@ def _configs(session: Session) -> dict[str, dict[str, Any]]:
     recipe = session.recipe
     configs: dict[str, Any] = {
         "encoder": recipe.vqvae.encoder,
-        "decoder": recipe.vqvae.decoder,
+        "decoder": recipe.vqvae.decoder if recipe.decoder is None else recipe.decoder.decoder,
         "unet": recipe.diffusion.unet,
         NOW: recipe.classifier.classifier,
         LATER: recipe.classifier.classifier,

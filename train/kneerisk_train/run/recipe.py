@@ -53,6 +53,32 @@ class OptimConfig:
 
 
 @dataclass(frozen=True)
+class TeacherStage:
+    """Networks of stage 1's shape but for the codes: what they read, averaged, stage 1 learns to read."""
+
+    optim: OptimConfig
+    see: tuple[str, ...] = ("latent", "features")
+    """One teacher each: its classifier sees the ``latent`` before the codes, or the trunk's ``features``.
+    Stage 1 starts from the first one."""
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    landmark_weight: float = 0.5
+    landmark_share: float = 0.15
+    """Share of each batch drawn from the knees with landmarks."""
+    steadiness_weight: float = 0.0
+    """Of reading the same grades off two exposures of a knee."""
+    stillness_weight: float = 0.0
+    """Of the latent's standing still between two exposures of a knee."""
+    figures_every: int = 360
+    """Steps between looks at val."""
+
+    def __post_init__(self) -> None:
+        if not self.see or self.see[0] != "latent" or not {*self.see} <= {"latent", "features"}:
+            raise ValueError(f"see must begin with latent and hold latent and features, not {self.see}")
+        if self.optim.batch_size % 2 or self.optim.batch_size < 4:
+            raise ValueError("a teacher's batch_size must be even, at least 4: every knee is exposed twice")
+
+
+@dataclass(frozen=True)
 class VqvaeStage:
     """The VQ-VAE and, beside it, the auxiliary heads that make its latents keep what grades a knee."""
 
@@ -67,10 +93,39 @@ class VqvaeStage:
     reconstruction_weight: float = 1.0
     landmark_share: float = 0.15
     """Share of each batch drawn from the knees with landmarks."""
+    steadiness_weight: float = 0.0
+    """Of reading the same grades off two exposures of a knee."""
+    stillness_weight: float = 0.0
+    """Of the latent's standing still between two exposures of a knee, before the codes."""
+    taught: float = 0.0
+    """Share of the grades' target that is what the teachers (without any, the stack of ``--init``) read on
+    the crop as it is; the rest is the reader's grade, softened."""
+    decoded: float = 0.5
+    """Share of a batch's knees whose reconstruction is asked for: few teach the decoder enough."""
+    freeze_norms: bool = False
+    """Keep the norms' statistics and scales as they are: for going on from a trained stack (``--init``)."""
     figures_every: int = 360
     """Steps between looks at val."""
     imagenet: bool = True
     """Start the trunk from EfficientNet-lite0's ImageNet weights, and leave its first three blocks be."""
+
+    def __post_init__(self) -> None:
+        if self.optim.batch_size % 2 or self.optim.batch_size < 4:
+            raise ValueError("vqvae's batch_size must be even, at least 4: every knee is exposed twice")
+        if not 0 <= self.taught <= 1 or not 0 < self.decoded <= 1:
+            raise ValueError("taught must lie in 0..1, decoded above 0 and at most 1")
+
+
+@dataclass(frozen=True)
+class DecoderStage:
+    """The decoder alone, after stage 1 and on its codes; its width is that of ``vqvae.decoder``."""
+
+    optim: OptimConfig
+    decoder: DecoderConfig = field(default_factory=DecoderConfig)
+    feature_weight: float = 0.2
+    """Of looking the same to the trunk as the radiograph does."""
+    figures_every: int = 0
+    """Steps between looks at val; 0: at the end."""
 
 
 @dataclass(frozen=True)
@@ -138,6 +193,10 @@ class Recipe:
     vqvae: VqvaeStage
     classifier: ClassifierStage
     diffusion: DiffusionStage
+    teacher: TeacherStage | None = None
+    """``None`` trains stage 1 from the readers' grades alone."""
+    decoder: DecoderStage | None = None
+    """``None`` publishes the decoder as stage 1 left it."""
     localiser: LocaliserStage | None = None
     """``None`` publishes the localiser of the stack that the knees were cut out with."""
     crop_size: int = 224
@@ -156,6 +215,10 @@ class Recipe:
             raise ValueError(
                 f"classifier.classifier.crop_size {self.classifier.classifier.crop_size} is not the recipe's "
                 f"crop_size {self.crop_size}"
+            )
+        if self.decoder is not None and self.decoder.decoder.width != self.vqvae.decoder.width:
+            raise ValueError(
+                "decoder.decoder and vqvae.decoder must have one width: one starts from the other"
             )
 
 

@@ -14,7 +14,8 @@ from kneerisk_train.data.data import open_data
 from kneerisk_train.run.recipe import load_recipe
 from kneerisk_train.run.session import Session, keep_equations, keep_initial, keep_recipe, open_fabric
 
-STAGES = ("vqvae", "diffusion", "classifier", "localiser")
+STAGES = ("teacher", "vqvae", "decoder", "diffusion", "classifier", "localiser")
+_MODULES = {"teacher": "stage1.teacher", "vqvae": "stage1.learn", "decoder": "stage1.decoder"}
 
 
 def open_session(
@@ -65,13 +66,17 @@ def open_session(
 
 def run(name: str, session: Session) -> None:
     """Train one stage, or ``all`` of the recipe's."""
-    wanted = [stage for stage in STAGES if stage != "localiser" or session.recipe.localiser is not None]
+    recipe = session.recipe
+    optional = {"teacher": recipe.teacher, "decoder": recipe.decoder, "localiser": recipe.localiser}
+    wanted = [stage for stage in STAGES if optional.get(stage, stage) is not None]
     if name != "all":
         if name not in STAGES:
             raise UsageError(f"no stage {name!r}: known are {', '.join(STAGES)} and all")
+        if name not in wanted:
+            raise UsageError(f"the recipe {recipe.name} has no stage {name}: add the key {name!r} to it")
         wanted = [name]
     for stage in wanted:
-        importlib.import_module(f"kneerisk_train.stages.{stage}").train(session)
+        importlib.import_module(f"kneerisk_train.stages.{_MODULES.get(stage, stage)}").train(session)
 
 
 def _log_to(path: Path, *, quiet: bool) -> None:
