@@ -84,6 +84,8 @@ ROOMS: dict[str, tuple[str, ...]] = {
     ),
     "kneerisk_train.data": (
         *(*_WORDS, "kneerisk.method", "kneerisk.models", "kneerisk.simulate", "kneerisk_train.prepare"),
+        # Which knees rise is drawn from the equations that derive's outcomes come from.
+        *("kneerisk.stack", "kneerisk.study"),
     ),
     "kneerisk_train.films": (*_WORDS, _LOCATE, "kneerisk.simulate", "kneerisk_train.data"),
     "kneerisk_train.run": (
