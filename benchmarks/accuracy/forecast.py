@@ -28,6 +28,7 @@ from sklearn.metrics import roc_auc_score
 
 from benchmarks.accuracy.val import val_knees
 from kneerisk.method.calibration import Calibration
+from kneerisk.method.grade import median_grade
 from kneerisk.method.joint_space import joint_space
 from kneerisk.method.predict import Forecast, ForecastSettings
 from kneerisk.method.risk import hazards_of, monotone_rise, risk_of_rise
@@ -159,7 +160,9 @@ def few_steps(stack: Stack, data: Path, counts: tuple[int, ...]) -> list[dict[st
                 "p99_given_grade": float(np.quantile(apart["given_grade"], 0.99)),
                 "max_image": float(apart["image"].max()),
                 "spearman": float(spearmanr(few["image"], best["image"]).statistic),
-                "kl_12m_changed": float((said.p_12m[:, 0].argmax(1) != most.p_12m[:, 0].argmax(1)).mean()),
+                "kl_12m_changed": float(
+                    (median_grade(said.p_12m[:, 0]) != median_grade(most.p_12m[:, 0])).mean()
+                ),
                 "auc_change": float(aucs[0] - aucs[1]),
             }
         )

@@ -38,6 +38,7 @@ from sklearn.metrics import cohen_kappa_score, roc_auc_score
 
 from benchmarks.accuracy.val import read_table, val_knees, val_rows
 from kneerisk.method.calibration import Calibration
+from kneerisk.method.grade import median_grade
 from kneerisk.method.predict import ForwardPass
 from kneerisk.records import LANDMARKS
 from kneerisk.stack.stack import Stack
@@ -139,8 +140,8 @@ def rebuilt(stack: Stack, data: Path) -> dict[str, float]:
         "auc_one_against_rest": float(
             roc_auc_score(val.grade, again / again.sum(1, keepdims=True), multi_class="ovr")
         ),
-        "kl_accuracy": float((again.argmax(1) == val.grade).mean()),
-        "kl_quadratic_kappa": float(cohen_kappa_score(val.grade, again.argmax(1), weights="quadratic")),
+        "kl_accuracy": float((median_grade(again) == val.grade).mean()),
+        "kl_quadratic_kappa": float(cohen_kappa_score(val.grade, median_grade(again), weights="quadratic")),
     }
 
 

@@ -24,6 +24,7 @@ from kneerisk.errors import UsageError
 from kneerisk.method.calibration import Calibration
 from kneerisk.method.diffusion import draw_noise
 from kneerisk.method.exposure import equalise
+from kneerisk.method.grade import median_grade
 from kneerisk.method.predict import ForecastSettings, StackPredictor
 from kneerisk.method.risk import hazards_of, risk_of_rise
 from kneerisk.method.views import resized
@@ -255,8 +256,8 @@ def _chain(
     calibration = Calibration.from_mapping(stack.calibration())
     risk = [calibration.from_image(hazards_of(move), now) for move, now in zip(moves, p_now, strict=True)]
     apart = np.abs(risk[1] - risk[0])
-    changed = (p_now[0].argmax(axis=1) != p_now[1].argmax(axis=1)) | (
-        p_12m[0].argmax(axis=1) != p_12m[1].argmax(axis=1)
+    changed = (median_grade(p_now[0]) != median_grade(p_now[1])) | (
+        median_grade(p_12m[0]) != median_grade(p_12m[1])
     )
     shifted = np.linalg.norm(marks[1] - marks[0], axis=-1)
     return ChainAgreement(

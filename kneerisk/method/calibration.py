@@ -28,6 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kneerisk.errors import StackError
+from kneerisk.method.grade import median_grade
 
 Array = npt.NDArray[np.float64]
 FORMAT = 3
@@ -195,7 +196,7 @@ def fit(
     calibration = Calibration(population, tuple(float(v) for v in target), hazard)
     image, given = calibration.from_image(h, now), calibration.given_grade(h, grades)
     seen = None if novelty is None else np.asarray(novelty, dtype=np.float64)
-    shares = np.bincount(now.argmax(axis=1), minlength=GRADES) / len(now)
+    shares = np.bincount(median_grade(now), minlength=GRADES) / len(now)
     return Calibration(
         population,
         calibration.rates,

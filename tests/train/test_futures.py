@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kneerisk_train.data import surrogate
 from kneerisk_train.data.equations import hazards, image_risk, load_equations, moves_of, to_rates
 from kneerisk_train.data.knees import Knees
 from kneerisk_train.prepare.pairs import VisitPairs
+from kneerisk_train.stages import surrogate
 from kneerisk_train.stages.coding import CodedKnees, see, view_rng
 from kneerisk_train.stages.futures import SurrogateFutures, VisitFutures
 from kneerisk_train.stages.surrogate import Surrogates

@@ -80,7 +80,8 @@ def _grades() -> Iterator[Column]:
     for prefix, when in (("kl_now", "now"), ("kl_12m", "at 12 months")):
         note = "" if prefix == "kl_now" else ", mean over the sampled futures"
         whose = "the image's" if prefix == "kl_now" else "the forecast's"
-        yield Column(prefix, "integer", "KL grade", f"{whose} most probable grade {when}", _NOT_OK)
+        middle = f"the middle of {whose} probabilities {when}: with a chance of one half it is this or lower"
+        yield Column(prefix, "integer", "KL grade", middle, _NOT_OK)
         for grade in KL_GRADES:
             yield Column(f"{prefix}_p{grade}", "real", "probability", f"P(KL {grade} {when}){note}", _NOT_OK)
     yield Column("at_ceiling", "boolean", "", "kl_now is 4, which cannot rise", _NOT_OK)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from kneerisk.errors import UsageError
+from kneerisk.method.grade import median_grade
 from kneerisk.method.joint_space import joint_space
 from kneerisk.records import KL_GRADES, LANDMARKS, FloatArray, KneeCrop, KneeScore, RadiographRef, Refusal
 from kneerisk.scoring.outputs.columns import COLUMNS, NAMES
@@ -48,7 +49,7 @@ def row_of_score(score: KneeScore, provenance: Mapping[str, Any]) -> Row:
         spacing_source=crop.spacing_source,
     )
     for prefix, p in (("kl_now", prediction.p_now), ("kl_12m", prediction.p_12m.mean(axis=0))):
-        row[prefix] = int(np.argmax(p))
+        row[prefix] = int(median_grade(p))
         row.update({f"{prefix}_p{g}": _probability(float(p[g])) for g in KL_GRADES})
     row["at_ceiling"] = row["kl_now"] == KL_GRADES[-1]
     row.update(_landmark_values("lm_now", "", prediction.landmarks_now, crop))

@@ -22,7 +22,7 @@ SELECTED: Mapping[str, str] = {
     "risk": "what they were ranked by; the metadata names the column",
     "event": "whether the outcome was observed; null where its grades are not known",
     "kl_0m": "a reader's grade at screening, from the score table",
-    "kl_now": "the image's most probable grade",
+    "kl_now": "the middle of the image's grade probabilities",
     "risk_12m_basis": "what risk_12m rests on: grade (a reader's) or image",
     "qc_flags": "quality flags of the radiograph: look at them before anybody is invited",
     "source_path": "the radiograph",

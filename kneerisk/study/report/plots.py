@@ -36,7 +36,7 @@ def cohort_plots(scores: Scores, facts: Facts) -> tuple[Plot, ...]:
             "grades",
             "Kellgren-Lawrence grades now",
             partial(cohort.grade_bars, grades),
-            "The most probable grade by the image"
+            "The grade by the image"
             + (", and the grade by a reader where the cohort brings one." if facts.reader_grades else "."),
             "Grade 1 is where readers differ most, and the image too: do not count it as disease.",
         ),

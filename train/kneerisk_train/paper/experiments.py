@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kneerisk.method.exposure import equalise
+from kneerisk.method.grade import median_grade
 from kneerisk.method.predict import Forecast, ForecastSettings
 from kneerisk.method.risk import risk_of_rise
 from kneerisk.method.views import upscaled
@@ -207,7 +208,7 @@ def _upscaling(stack: Stack, session: Session, split: str) -> tuple[Upscaling, .
         for pixels in (crops, np.stack([upscaled(crop) for crop in crops])):
             said = networks.forecast(views_of(networks, pixels), ForecastSettings(stack.description.steps))
             p_12m = said.p_12m.mean(axis=1)
-            answers.append((risk_of_rise(said.p_now, p_12m), p_12m.argmax(axis=1) == later))
+            answers.append((risk_of_rise(said.p_now, p_12m), median_grade(p_12m) == later))
     return tuple(
         Upscaling(
             group,

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from sklearn.metrics import average_precision_score, cohen_kappa_score, roc_auc_score
 
 from kneerisk.method.calibration import Calibration
+from kneerisk.method.grade import median_grade
 from kneerisk.method.predict import Forecast
 from kneerisk.method.risk import hazards_of, monotone_rise, risk_of_rise
 from kneerisk.stack.stack import Stack
@@ -64,7 +65,7 @@ def grade_figures(
     posterior: npt.NDArray[np.float32], grade: npt.NDArray[np.int64]
 ) -> dict[str, float | None]:
     """Accuracy, quadratic kappa, expected calibration error and mean one-against-rest AUC."""
-    predicted = posterior.argmax(axis=1)
+    predicted = median_grade(posterior)
     return {
         "kl_accuracy": float((predicted == grade).mean()),
         "kl_quadratic_kappa": float(cohen_kappa_score(grade, predicted, weights="quadratic")),

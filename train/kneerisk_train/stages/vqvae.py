@@ -19,6 +19,7 @@ from sklearn.metrics import cohen_kappa_score
 from torch import Tensor, nn
 
 from kneerisk.method.exposure import equalise
+from kneerisk.method.grade import median_grade
 from kneerisk.models.classifier import Classifier
 from kneerisk.models.vqvae import Decoder, Encoder
 from kneerisk_train.data.knees import Knees
@@ -184,7 +185,7 @@ def grade_figures(
     posterior: npt.NDArray[np.float32], landmarks: npt.NDArray[np.float32], knees: Knees
 ) -> dict[str, float]:
     """Accuracy, kappa, cross-entropy, and landmark errors in mm where they can be told."""
-    predicted = posterior.argmax(axis=1)
+    predicted = median_grade(posterior)
     likelihood = posterior[np.arange(len(posterior)), knees.grade].clip(min=1e-9)
     figures = {
         "accuracy": round(float((predicted == knees.grade).mean()), 4),
