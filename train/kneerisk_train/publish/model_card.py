@@ -110,8 +110,8 @@ recipe whole, the data's provenance and the splits' hash.
 Futures: {futures}
 
 In {description.steps} steps from seed 0's noise the forecast latent leaves the present one in {moving:.1%} of
-the val knees; **the others are copied**, because most knees stay as they are within a year. What may become of
-a copied knee, its picture does not show: only the later classifier's table of chances says it.
+the val knees; **the others are copied**, because most knees stay as they are within a year. What may become
+of a copied knee, its picture does not show: only the later classifier's table of chances says it.
 
 ## Figures
 
