@@ -9,9 +9,9 @@ import numpy as np
 from kneerisk.method.calibration import Calibration
 from kneerisk.stack.stack import Stack
 from kneerisk_train.data.equations import load_equations
+from kneerisk_train.data.futures import uses_visits
 from kneerisk_train.publish.write import futures_in_words
 from kneerisk_train.run.session import Session
-from kneerisk_train.stages.futures import uses_visits
 
 _MEANINGS = {
     "knees": "graded knees",
@@ -109,22 +109,20 @@ recipe whole, the data's provenance and the splits' hash.
 
 Futures: {futures}
 
-In {description.steps} steps from seed 0's noise the forecast latent leaves the present one in {moving:.1%}
-of the val knees; **the others are copied**, because most knees stay as they are within a year. What may become of a
-copied knee, its picture does not show: only the later classifier's table of chances says it.
+In {description.steps} steps from seed 0's noise the forecast latent leaves the present one in {moving:.1%} of
+the val knees; **the others are copied**, because most knees stay as they are within a year. What may become
+of a copied knee, its picture does not show: only the later classifier's table of chances says it.
 
 ## Figures
 
-Measured when it was published, by its own networks at {description.steps} sampler steps. The validation split
-(val) **chose settings and fitted the calibration**: expect somewhat less elsewhere. In brackets: 95 %
-intervals, by a bootstrap over participants.
+Measured when it was published, by its own networks at {description.steps} sampler steps. **Val chose and
+calibrated**: expect somewhat less elsewhere. In brackets: 95 % intervals, by a bootstrap over participants.
 The outcome is any rise of the KL grade within 12 months.
 
 {_table(figures)}
 
 ## Calibration
 
-A risk means: among knees like this one, in the population named here, so many rise within 12 months.
 Population: {calibration.population} Rates of KL 0 to 3: {rates}; a knee of KL 4 cannot rise.
 In another population the number is off; recalibrate before reading it as a probability.
 

@@ -6,6 +6,7 @@ of that change's spread: no time counts more than another (arXiv 2206.00364, sec
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
 import numpy as np
@@ -25,6 +26,8 @@ from kneerisk_train.stages.futures import Futures, open_futures
 from kneerisk_train.stages.initial import load_initial
 from kneerisk_train.stages.vqvae import load_autoencoder, radiograph_batches
 
+log = logging.getLogger(__name__)
+
 NAME = "diffusion"
 _SHOWN = 6
 _SHOWN_STEPS = 16
@@ -38,7 +41,11 @@ def train(session: Session) -> UNet:
     quantiser = autoencoder.encoder.quantiser
     torch.manual_seed(seed_of(recipe.seed, NAME))
     module = UNet(config.unet)
-    module.expect_change(*change_of(futures, quantiser, recipe.seed))
+    size, share = change_of(futures, quantiser, recipe.seed)
+    if share > 0:
+        module.expect_change(size, share)
+    else:
+        log.warning("no latent differs between now and later: this VQ-VAE tells no two visits apart")
     if session.initial is not None and not config.anew:
         load_initial(session.initial, {"unet": module})
 
