@@ -1,6 +1,6 @@
 # Two commands on a machine with Python >= 3.11 and make:
 #   make score   sets up .venv (no torch) and scores examples/cohort into risks.parquet
-#   make test    sets up .venv-dev (with torch) and runs ruff, mypy and pytest
+#   make test    sets up .venv-dev (with torch) and runs ruff, mypy and pytest, saying which
 # Both environments are pinned by requirements/dev.txt.  `make score CONSTRAINTS=` installs the newest releases.
 
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11 python; do \
@@ -14,7 +14,7 @@ COHORT ?= examples/cohort
 OUT ?= risks.parquet
 
 .DEFAULT_GOAL := help
-.PHONY: help score test lint types unit bench format pins clean
+.PHONY: help score test lint types unit bench docs format pins clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 10
@@ -26,19 +26,26 @@ score: $(VENV)/.kneerisk  ## set up and score examples/cohort into risks.parquet
 	if [ $$status -ne 0 ] && [ $$status -ne 3 ]; then exit $$status; fi
 
 test: lint types unit  ## set up and run ruff, mypy and pytest
+	@echo "All checks passed."
 
 lint: $(DEV_VENV)/.kneerisk
-	$(DEV_VENV)/bin/ruff check .
-	$(DEV_VENV)/bin/ruff format --check .
+	@echo "Step 1 of 3: style (ruff), seconds ..."
+	@$(DEV_VENV)/bin/ruff check .
+	@$(DEV_VENV)/bin/ruff format --check .
 
 types: $(DEV_VENV)/.kneerisk
-	$(DEV_VENV)/bin/mypy
+	@echo "Step 2 of 3: types (mypy), a minute the first time ..."
+	@$(DEV_VENV)/bin/mypy
 
 unit: $(DEV_VENV)/.kneerisk
-	$(DEV_VENV)/bin/pytest $(PYTEST_FLAGS)
+	@echo "Step 3 of 3: tests (pytest), minutes; a line for each file, a dot for each test ..."
+	@$(DEV_VENV)/bin/pytest $(PYTEST_FLAGS)
 
 bench: $(DEV_VENV)/.kneerisk  ## speed and memory of scoring on this machine (BENCH_FLAGS=--quick for two minutes)
 	$(DEV_VENV)/bin/python benchmarks/bench.py $(BENCH_FLAGS)
+
+docs: $(DEV_VENV)/.kneerisk  ## write docs/table.md from the code's dictionary of columns
+	$(DEV_VENV)/bin/python docs/write_table.py
 
 format: $(DEV_VENV)/.kneerisk  ## rewrite the sources in the house's format
 	$(DEV_VENV)/bin/ruff check --fix .

@@ -36,7 +36,7 @@ def score(
             ``timeout``, ``batch_size``, ``previews``, ``futures``, ``run_report``.
 
     Returns:
-        One row a knee, refusals included; no rows where there is no image.
+        One row for each knee, refusals included; no rows where there is no image.
 
     Raises:
         UsageError, StackError, NoEngineError: see :mod:`kneerisk.errors`; TypeError for an unknown option.

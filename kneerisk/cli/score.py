@@ -52,9 +52,16 @@ def score(
         int | None, typer.Option(help="Sampler steps; default: the stack's.", rich_help_panel=_STACK)
     ] = None,
     samples: Annotated[
-        int | None, typer.Option(help="Futures sampled a knee; default: the stack's.", rich_help_panel=_STACK)
+        int | None,
+        typer.Option(help="Futures sampled for each knee; default: the stack's.", rich_help_panel=_STACK),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the futures.", rich_help_panel=_STACK)] = 0,
+    seed: Annotated[
+        int,
+        typer.Option(
+            help="What the futures' noise is drawn from; compare tables of one seed only.",
+            rich_help_panel=_STACK,
+        ),
+    ] = 0,
     upscale: Annotated[
         bool,
         typer.Option("--upscale", help="Score the centre of each crop upscaled 2×.", rich_help_panel=_STACK),
@@ -88,7 +95,7 @@ def score(
     json: o.Json = False,
     quiet: o.Quiet = False,
 ) -> None:
-    """Score a folder, files or a manifest: one row a knee, refusals included."""
+    """Score a folder, files or a manifest: one row for each knee, refusals included."""
     from kneerisk.cli import show
     from kneerisk.scoring.settings import RunSettings, StackSettings
 

@@ -1,4 +1,4 @@
-"""Raw risks → probabilities whose mean, grade by grade, is a stated population's rate of progression.
+"""Raw risks → probabilities: among the knees of one grade, their mean is a stated population's rate of rises.
 
 The maths (ours). With x = logit(raw risk) and p the image's posterior of the grade now,
 
@@ -10,9 +10,9 @@ it higher:
 
     risk given grade = sigmoid(a'[g] + b' · logit(e));                  0 for g = 4.
 
-Intercepts are solved so that, grade by grade, the mean over the fitting knees is that grade's rate: by the
-grade that each risk knows, the image's own (its most probable) for the first, the reader's for the second. To
-demand the first by the reader's grade would be to ask of the image what it does not show: where posteriors
+Intercepts are solved so that, among the fitting knees of each grade, the mean risk is that grade's rate: by
+the grade that each risk knows, the image's own (its most probable) for the first, the reader's for the other.
+To demand the first by the reader's grade would be to ask of the image what it does not show: where posteriors
 overlap, no risks in 0..1 can meet it. What it comes to by reader's grade is kept in ``fitted_on``.
 For the same reason the posterior is sharpened: k is the least of ``SHARPNESS`` for which all four means can
 be met; with k = 1 a grade's knees may lend too much of their risk to the neighbouring grades.

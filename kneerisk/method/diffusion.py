@@ -41,7 +41,7 @@ def diffuse(latent: A, noise: A, alpha: A, sigma: A) -> tuple[A, A]:
 def draw_noise(seed: int, samples: int, shape: tuple[int, ...]) -> FloatArray:
     """The noise of every knee: the same for the same seed, on every machine.
 
-    All knees start from the same noise (common random numbers), so that two risks differ because two
+    Every knee starts from the same noise (common random numbers), so that two risks differ because two
     radiographs do, not by the luck of a draw; and a knee stored or exposed otherwise keeps its risk.
 
     Args:

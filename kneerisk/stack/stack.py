@@ -68,7 +68,7 @@ class StackDescription:
     steps: int
     """Sampler steps a future, unless the user asks for others."""
     samples: int
-    """Futures a knee, unless the user asks for others."""
+    """Futures of each knee, unless the user asks for others."""
     micro_batch: int
     """Items a network call holds, always: a row must not depend on its neighbours."""
     grade_zooms: tuple[float, ...]

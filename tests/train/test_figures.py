@@ -106,7 +106,7 @@ def test_a_table_is_compared_with_the_truth_of_its_own_knees(tmp_path: Path) -> 
     base = {"image_path": paths, "side": ["R"] * count, "participant_id": [f"P{n}" for n in range(count)]}
     read = {"kl_read": [1] * count, "kl_read_12m": 1 + rose, "simulated_risk_12m": risk}
     pl.DataFrame(base | read).write_parquet(tmp_path / "truth.parquet")
-    flat = {f"kl_{when}_p{g}": [0.2] * count for when in ("now", "12m") for g in range(5)}
+
     scored = {
         "source_path": paths[:300],
         "side": ["R"] * 300,
@@ -114,7 +114,7 @@ def test_a_table_is_compared_with_the_truth_of_its_own_knees(tmp_path: Path) -> 
         "risk_12m": risk[:300],
         "risk_12m_calibrated": 1 - risk[:300],
     }
-    columns = scored | {name: values[:300] for name, values in flat.items()}
+    columns = scored
     pl.DataFrame(columns).write_parquet(tmp_path / "risks.parquet")
     rows = truth(tmp_path / "risks.parquet", tmp_path, Stack.load("compact"), None)
     found = {row["score"]: row for row in rows}

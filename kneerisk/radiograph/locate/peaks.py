@@ -17,7 +17,7 @@ RunLocaliser = Callable[[Maps], Maps]
 :class:`models.localiser`."""
 
 KNEE_SCORE = 0.35
-"""A peak of this height is a knee; chosen on films drawn without one (``train/evaluate_localiser.py``)."""
+"""A peak of this height is a knee; chosen on films without one (``benchmarks/accuracy/localiser.py``)."""
 FAINT_KNEE_SCORE = 0.25
 """A peak of this height is a knee where the image is framed as a knee's crop is."""
 MOST_KNEES = 2

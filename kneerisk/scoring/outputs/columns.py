@@ -33,7 +33,7 @@ def _identity() -> Iterator[Column]:
         "participant_id",
         "text",
         "",
-        "participant, as text",
+        "whose knee it is; text, as ids always are",
         "where neither manifest, --id-from nor folder names one",
     )
     yield Column("visit", "text", "", "visit, as the manifest or folder names it", "where nothing names one")
@@ -54,7 +54,9 @@ def _status() -> Iterator[Column]:
     yield Column("status", "text", "", "ok, refused (nothing to score) or failed (something broke)", _NEVER)
     yield Column("reason", "text", "", "code of the refusal or failure", "where status is ok")
     yield Column("message", "text", "", "what happened and what to do, in words", "where status is ok")
-    yield Column("qc_flags", "texts", "", "quality flags; empty where there is nothing to say", _NEVER)
+    yield Column(
+        "qc_flags", "texts", "", "quality flags, by name; an empty list where nothing is to be said", _NEVER
+    )
 
 
 def _grades() -> Iterator[Column]:
@@ -67,7 +69,8 @@ def _grades() -> Iterator[Column]:
     )
     for prefix, when in (("kl_now", "now"), ("kl_12m", "at 12 months")):
         note = "" if prefix == "kl_now" else ", mean over the sampled futures"
-        yield Column(prefix, "integer", "KL grade", f"the image's most probable grade {when}", _NOT_OK)
+        whose = "the image's" if prefix == "kl_now" else "the forecast's"
+        yield Column(prefix, "integer", "KL grade", f"{whose} most probable grade {when}", _NOT_OK)
         for grade in KL_GRADES:
             yield Column(f"{prefix}_p{grade}", "real", "probability", f"P(KL {grade} {when}){note}", _NOT_OK)
     yield Column("at_ceiling", "boolean", "", "kl_now is 4, which cannot rise", _NOT_OK)
@@ -142,14 +145,16 @@ def _landmarks() -> Iterator[Column]:
 
 
 def _provenance() -> Iterator[Column]:
-    yield Column("stack", "text", "", "name of the stack of networks", _NEVER)
-    yield Column("stack_sha256", "text", "", "sha256 of the stack", _NEVER)
-    yield Column("backend", "text", "", "what ran the networks", _NEVER)
-    yield Column("precision", "text", "", "arithmetic the networks ran in", _NEVER)
+    yield Column("stack", "text", "", "name and version of the networks", _NEVER)
+    yield Column("stack_sha256", "text", "", "sha256 of the networks with their calibration", _NEVER)
+    yield Column("backend", "text", "", "what ran the networks: cpu, torch or tensorrt", _NEVER)
+    yield Column("precision", "text", "", "arithmetic that the networks ran in, such as fp32", _NEVER)
     yield Column("engine_key", "text", "", "key of the compiled engines", "where the backend compiles none")
-    yield Column("seed", "integer", "", "seed of the forecast's noise", _NEVER)
-    yield Column("steps", "integer", "", "sampler steps", _NEVER)
-    yield Column("samples", "integer", "", "sampled futures a knee", _NEVER)
+    yield Column(
+        "seed", "integer", "", "seed of the forecasts' noise; compare tables of one seed only", _NEVER
+    )
+    yield Column("steps", "integer", "", "steps of the sampler that drew the futures", _NEVER)
+    yield Column("samples", "integer", "", "how many futures were sampled for each knee", _NEVER)
     yield Column("upscale", "boolean", "", "whether crops were upscaled 2× at test time", _NEVER)
     yield Column("kneerisk_version", "text", "", "version that scored the row", _NEVER)
 

@@ -1,4 +1,4 @@
-"""``--previews``: one picture a knee: the crop and its forecast, landmarks, grades and risk."""
+"""``--previews``: one picture for each knee: the crop and its forecast, landmarks, grades and risk."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""The plain layout: a folder a participant and visit, a manifest, and labels.
+"""The plain layout: a folder for each participant and visit, a manifest, and labels.
 
 ::
 
     images/SIM0001/0m/bilateral.dcm
     manifest.csv   path, participant_id, visit, side, kl_0m, age, sex, bmi, womac, injury, surgery;
-                   a row a knee
+                   a row for each knee
     labels.csv     participant_id, side, visit_month, kl: long, the grades as read at every visit
 
 ``kneerisk score`` and ``kneerisk prepare folder`` take the manifest as it is; its ``kl_0m`` is the grade read

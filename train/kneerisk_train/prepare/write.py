@@ -1,6 +1,6 @@
 """The outputs of ``prepare``: written aside, flushed, renamed; the summary last, as the mark of the end.
 
-manifest.parquet   a row a knee and visit
+manifest.parquet   a row for each knee and visit
 knees.h5           crops uint8 [N, S, S], one chunk each, gzip; landmarks float32 [N, 16, 2] (x, y) in crop
                    pixels, NaN where unknown; spacing_mm float32 [N, 2] (x, y) of the crop, NaN where unknown;
                    to_source float32 [N, 2, 3], crop pixel → source pixel; pairs/{current, future, months,
@@ -156,7 +156,7 @@ def _write_knees(
 
 
 def _manifest(release: Release, chosen: Chosen, marked: list[bool]) -> pl.DataFrame:
-    """One row a knee and visit, in the order of ``knees.h5``."""
+    """One row for each knee and visit, in the order of ``knees.h5``."""
     import polars as pl
 
     columns: dict[str, list[Any]] = {name: [] for name in schema()}

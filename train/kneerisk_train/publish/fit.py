@@ -78,7 +78,8 @@ def fit_calibration(stack: Stack, forecast: Forecast, data: TrainingData) -> Sta
         forecast.p_12m[graded].mean(axis=1),
         val.grade[graded],
         [float(rate) for rate in rise_rates(data.rates.moves)],
-        population=f"{data.rates.population}. Fitted on val knees: each grade's mean risk is that rate.",
+        population=f"{data.rates.population}. Among the validation split's knees of each grade, the mean "
+        "risk is that grade's rate.",
         novelty_threshold=round(float(np.quantile(forecast.novelty, 0.999)), 4),
         **aucs,
     )

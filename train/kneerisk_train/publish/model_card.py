@@ -90,14 +90,16 @@ Futures: {futures}
 
 ## Figures
 
-Measured when it was published, by its own networks at {description.steps} sampler steps. **Val chose and
-calibrated**: expect somewhat less elsewhere. In brackets: 95 % intervals, by a bootstrap over participants.
+Measured when it was published, by its own networks at {description.steps} sampler steps. The validation split
+(val) **chose settings and fitted the calibration**: expect somewhat less elsewhere. In brackets: 95 %
+intervals, by a bootstrap over participants.
 The outcome is any rise of the KL grade within 12 months.
 
 {_table(figures)}
 
 ## Calibration
 
+A risk means: among knees like this one, in the population named here, so many rise within 12 months.
 Population: {calibration.population} Rates of KL 0 to 3: {rates}; a knee of KL 4 cannot rise.
 In another population the number is off; recalibrate before reading it as a probability.
 

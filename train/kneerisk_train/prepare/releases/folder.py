@@ -1,6 +1,6 @@
 """Any folder of knee radiographs, or a manifest that names them and what is known of each knee.
 
-A manifest is CSV, TSV or Parquet, one row a knee and visit (or a radiograph, without ``side``): the file
+A manifest is CSV, TSV or Parquet, one row for each knee and visit (or radiograph, without ``side``): the file
 given as ROOT, or ``manifest.csv``, ``.tsv`` or ``.parquet`` in the folder given.  It is the manifest of
 ``kneerisk score`` (:mod:`kneerisk.radiograph.sources.manifest`)::
 
