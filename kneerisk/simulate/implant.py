@@ -7,7 +7,8 @@ from dataclasses import replace
 import cv2
 import numpy as np
 
-from kneerisk.simulate.radiograph import Side, SimulatedRadiograph
+from kneerisk.records import Side
+from kneerisk.simulate.radiograph import SimulatedRadiograph
 
 
 def with_implants(simulated: SimulatedRadiograph, sides: tuple[Side, ...]) -> SimulatedRadiograph:

@@ -19,6 +19,7 @@ from typing import Literal
 
 import numpy as np
 
+from kneerisk.records import Side
 from kneerisk.simulate.progression import (
     RISING,
     advance,
@@ -28,7 +29,6 @@ from kneerisk.simulate.progression import (
     severity_of,
     wear_of,
 )
-from kneerisk.simulate.radiograph import Side
 from kneerisk.simulate.rates import BASELINE_SHARES
 from kneerisk.simulate.reader import Reader
 from kneerisk.simulate.shape import grade_of

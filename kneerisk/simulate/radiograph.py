@@ -9,11 +9,11 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from kneerisk.records import Side
 from kneerisk.simulate.render import Image, draw_knee, soft_tissue
 from kneerisk.simulate.shape import MAX_SEVERITY, Points, grade_of, knee_shape
 from kneerisk.simulate.vendors import LOOKS, Look, add_noise, expose
 
-Side = Literal["L", "R"]
 View = Literal["bilateral", "single"]
 
 _CANVAS_MM = 0.25  # bones are drawn no finer than this and enlarged: noise carries the finest grain
