@@ -16,6 +16,9 @@ VIEW_AMBIGUOUS: Final = "view-ambiguous"
 VIEW_OBLIQUE: Final = "view-oblique"
 LONG_LEG: Final = "long-leg"
 IMPLANT_MENTIONED: Final = "implant-mentioned"
+PUT_UPRIGHT: Final = "put-upright"
+ORIENTATION_UNCLEAR: Final = "orientation-unclear"
+ASPECT_INVALID: Final = "aspect-invalid"
 POLARITY_CONFLICT: Final = "polarity-conflict"
 VOI_LUT_INVERTS: Final = "voi-lut-inverts"
 INVERTED_BY_OPTION: Final = "inverted-by-option"
@@ -48,6 +51,9 @@ MEANINGS: Final[dict[str, str]] = {
     VIEW_OBLIQUE: "the header says that the view is oblique",
     LONG_LEG: "a long-leg or stitched radiograph, by its description or its shape",
     IMPLANT_MENTIONED: "the header mentions an implant",
+    PUT_UPRIGHT: "the file says that its picture is stored mirrored or turned; it was put upright",
+    ORIENTATION_UNCLEAR: "the header may mean that the image is mirrored or turned; it was used as stored",
+    ASPECT_INVALID: "the header's pixels are no radiograph's shape (PixelAspectRatio); squares were taken",
     POLARITY_CONFLICT: "PhotometricInterpretation and PresentationLUTShape disagree; the former was used",
     VOI_LUT_INVERTS: "the header's VOI LUT falls where it should rise; the gray scale was turned accordingly",
     INVERTED_BY_OPTION: "the gray scale was inverted because --invert yes asked for it",

@@ -380,3 +380,25 @@ def test_monochrome1_of_the_negative_is_monochrome2(write_dicom, seed, scale):
     positive = opened(write_dicom("2.dcm", pixels=pixels))
     negative = opened(write_dicom("1.dcm", pixels=4095 - pixels, PhotometricInterpretation="MONOCHROME1"))
     np.testing.assert_array_equal(ranks(positive.pixels), ranks(negative.pixels))
+
+
+def test_a_jpeg_ends_at_its_end_mark_whatever_follows(tmp_path, picture):
+    whole = imagecodecs.jpeg8_encode((picture >> 4).astype(np.uint8), level=97)
+    thumbnail = b"\xff\xe1\x00\x0b Exif\xff\xd8\xff\xd9"
+    (tmp_path / "a.jpg").write_bytes(whole)
+    (tmp_path / "b.jpg").write_bytes(whole + b"TRAILER." * 1250)
+    (tmp_path / "c.jpg").write_bytes(whole[:2] + thumbnail + whole[2:-900])
+    np.testing.assert_array_equal(opened(tmp_path / "a.jpg").pixels, opened(tmp_path / "b.jpg").pixels)
+    assert "cut short" in refused(tmp_path / "c.jpg").message
+
+
+def test_a_tiff_in_planes_is_the_one_in_pixels(tmp_path, picture):
+    colour = np.dstack([picture >> 4, picture >> 5, picture >> 6]).astype(np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", colour, photometric="rgb")
+    tifffile.imwrite(
+        tmp_path / "b.tif",
+        np.ascontiguousarray(colour.transpose(2, 0, 1)),
+        photometric="rgb",
+        planarconfig="separate",
+    )
+    np.testing.assert_array_equal(opened(tmp_path / "a.tif").pixels, opened(tmp_path / "b.tif").pixels)

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from kneerisk.errors import Reason
 from kneerisk.radiograph import flags
 from kneerisk.radiograph.decode import wording
-from kneerisk.radiograph.decode.spacing import Spacing, header_spacing
+from kneerisk.radiograph.decode.spacing import Spacing, header_spacing, numbers_in
+from kneerisk.radiograph.decode.upright import MAX_ASPECT, UPRIGHT, orientation_of
 from kneerisk.records import Side
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ TAGS = (
         "Rows",
         "Columns",
     ),
+    *("PatientOrientation", "FieldOfViewHorizontalFlip", "FieldOfViewRotation", "PixelAspectRatio"),
     *("SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration", "PresentationLUTShape"),
     *(
         "BitsAllocated",
@@ -86,6 +88,9 @@ class Header:
     side: Side | Literal["both"] | None
     spacing: Spacing
     qc_flags: tuple[str, ...]
+    orientation: int = UPRIGHT
+    aspect: float = 1.0
+    """A pixel's height over its width, where no spacing tells it."""
 
 
 class RefusedError(Exception):
@@ -126,7 +131,14 @@ def interpret(ds: Dataset) -> Header:
     if tall or any(wording.mentions_long_leg(text) for text in texts):
         found.append(flags.LONG_LEG)
     side = _side(ds, texts, found)
-    return replace(identity, side=side, spacing=spacing, qc_flags=tuple(dict.fromkeys(found)))
+    return replace(
+        identity,
+        side=side,
+        spacing=spacing,
+        orientation=_orientation(ds, found),
+        aspect=_aspect(ds, found),
+        qc_flags=tuple(dict.fromkeys(found)),
+    )
 
 
 def identifier_of(ds: Dataset, keyword: str) -> str | None:
@@ -238,6 +250,34 @@ def _side(ds: Dataset, texts: list[str], found: list[str]) -> Side | Literal["bo
     if len(set(named)) > 1:
         found.append(flags.SIDE_CONFLICT)
     return named[0] if named else None
+
+
+def _orientation(ds: Dataset, found: list[str]) -> int:
+    """How the picture is stored: PatientOrientation says it of the image as it is (PS3.3 C.7.6.1.1.1).
+
+    A flip or turn of the field of view (C.8.11.2) is told against the detector, and a film taken from behind
+    needs one: alone it does not say where the participant's left is.
+    """
+    named = _text(ds, "PatientOrientation").upper().split()
+    orientation = orientation_of(*named) if len(named) == 2 else None
+    flipped = _text(ds, "FieldOfViewHorizontalFlip").upper() == "YES"
+    turned = any(turn % 360 for turn in numbers_in(ds, "FieldOfViewRotation") or ())
+    if orientation is None and (named or flipped or turned):
+        found.append(flags.ORIENTATION_UNCLEAR)
+    return orientation or UPRIGHT
+
+
+def _aspect(ds: Dataset, found: list[str]) -> float:
+    """A pixel's height over its width, by PixelAspectRatio (vertical and horizontal size, C.7.6.3.1.7)."""
+    sizes = numbers_in(ds, "PixelAspectRatio")
+    if sizes is None:
+        return 1.0
+    if len(sizes) == 2 and all(size > 0 for size in sizes):
+        aspect = sizes[0] / sizes[1]
+        if 1 / MAX_ASPECT <= aspect <= MAX_ASPECT:
+            return aspect
+    found.append(flags.ASPECT_INVALID)
+    return 1.0
 
 
 def _texts(ds: Dataset) -> list[str]:

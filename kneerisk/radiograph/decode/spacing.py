@@ -42,7 +42,7 @@ def header_spacing(ds: Dataset) -> Spacing:
     valid: dict[SpacingSource, tuple[float, float]] = {}
     found: list[str] = []
     for keyword in _KEYWORDS:
-        values = _numbers(ds, keyword)
+        values = numbers_in(ds, keyword)
         if values is None:
             continue
         if len(values) == 2 and is_plausible((values[0], values[1]), int(ds.Rows), int(ds.Columns)):
@@ -87,7 +87,7 @@ def _differ(one: tuple[float, float], other: tuple[float, float], tolerance: flo
     return any(abs(a - b) > tolerance * b for a, b in zip(one, other, strict=True))
 
 
-def _numbers(ds: Dataset, keyword: str) -> list[float] | None:
+def numbers_in(ds: Dataset, keyword: str) -> list[float] | None:
     """Numbers of an element; ``None`` where it is absent or empty, nan for a part that is no number."""
     try:
         value: Any = ds.get(keyword)
