@@ -34,13 +34,14 @@ def jpeg_frame(data: bytes) -> tuple[int, Size, int] | None:
     return None
 
 
-def jpeg2000_size(data: bytes) -> Size | None:
-    """Size of a JPEG 2000 codestream, bare or inside a JP2 file's boxes."""
+def jpeg2000_frame(data: bytes) -> tuple[Size, int] | None:
+    """Size and components of a JPEG 2000 codestream, bare or inside a JP2 file's boxes."""
     start = 0 if data[:4] == b"\xff\x4f\xff\x51" else data.find(b"\xff\x4f\xff\x51", 0, 4096)
-    if start < 0 or start + 24 > len(data):
+    if start < 0 or start + 42 > len(data):
         return None
     right, bottom, left, top = struct.unpack_from(">IIII", data, start + 8)
-    return bottom - top, right - left
+    (components,) = struct.unpack_from(">H", data, start + 40)
+    return (bottom - top, right - left), components
 
 
 def jpeg_is_whole(data: bytes) -> bool:
