@@ -17,7 +17,13 @@ from kneerisk.errors import Reason
 
 Side = Literal["L", "R"]
 SpacingSource = Literal[
-    "ImagerPixelSpacing", "PixelSpacing", "NominalScannedPixelSpacing", "option", "manifest", "unknown"
+    "ImagerPixelSpacing",
+    "PixelSpacing",
+    "PixelSpacing*magnification",
+    "NominalScannedPixelSpacing",
+    "option",
+    "manifest",
+    "unknown",
 ]
 FloatArray = npt.NDArray[np.float32]
 

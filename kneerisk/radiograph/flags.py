@@ -9,6 +9,9 @@ DUPLICATE_UID: Final = "duplicate-uid"
 SPACING_INVALID: Final = "spacing-invalid"
 SPACING_OVERRIDE: Final = "spacing-override"
 SPACING_CONFLICT: Final = "spacing-conflict"
+SPACING_OF_PATIENT: Final = "spacing-of-patient-plane"
+ID_ENCODING: Final = "id-encoding-unsure"
+DUPLICATE_FILE: Final = "duplicate-file"
 SIDE_CONFLICT: Final = "side-conflict"
 MODALITY_UNKNOWN: Final = "modality-unknown"
 BODY_PART_CONFLICT: Final = "body-part-conflict"
@@ -44,6 +47,10 @@ MEANINGS: Final[dict[str, str]] = {
     SPACING_INVALID: "the header's pixel spacing is not a plausible number of millimetres and was not used",
     SPACING_OVERRIDE: "the option's or manifest's spacing was used; the header's differs by more than 5 %",
     SPACING_CONFLICT: "ImagerPixelSpacing and PixelSpacing differ by more than 20 %; the former was used",
+    SPACING_OF_PATIENT: "the spacing is of the patient's plane, and the magnification is unknown: crop and "
+    "millimetres differ from other rows' by that",
+    ID_ENCODING: "the header does not say, or says wrongly, how PatientID is encoded: compare it",
+    DUPLICATE_FILE: "an earlier file of the scan has the same bytes, or is this one, with that side asked",
     SIDE_CONFLICT: "the header names different sides in different places; the most specific one was used",
     MODALITY_UNKNOWN: "the header names no modality",
     BODY_PART_CONFLICT: "one part of the header says knee and another names another part of the body",

@@ -30,6 +30,8 @@ TAGS = (
         "ViewCodeSequence",
         "AnatomicRegionSequence",
     ),
+    *("PixelSpacingCalibrationType", "EstimatedRadiographicMagnificationFactor"),
+    *("DistanceSourceToDetector", "DistanceSourceToPatient", "SpecificCharacterSet"),
     *(
         "ImagerPixelSpacing",
         "PixelSpacing",
@@ -109,14 +111,13 @@ def interpret(ds: Dataset) -> Header:
         RefusedError: the modality, the part of the body, the view, the number of frames or the size rules
         it out.
     """
-    identity = Header(
-        identifier_of(ds, "SOPInstanceUID"), identifier_of(ds, "PatientID"), None, Spacing(), ()
-    )
     found: list[str] = []
+    identity = Header(identifier_of(ds, "SOPInstanceUID"), _participant_id(ds, found), None, Spacing(), ())
     texts = _texts(ds)
     try:
         _check_modality(ds, found)
         _check_frames(ds)
+        _check_complete(ds)
         check_size(_whole(ds, "Rows"), _whole(ds, "Columns"))
         _check_body_part(ds, texts, found)
         _check_view(ds, texts, found)
@@ -144,6 +145,29 @@ def interpret(ds: Dataset) -> Header:
 def identifier_of(ds: Dataset, keyword: str) -> str | None:
     """Text of an identifier, stripped; ``None`` where it is empty or cannot be read."""
     return _text(ds, keyword) or None
+
+
+def _participant_id(ds: Dataset, found: list[str]) -> str | None:
+    """PatientID; flagged where its letters may be others.
+
+    Without SpecificCharacterSet all text is ASCII (PS3.3, C.12.1.1.2). Bytes beyond it are read as UTF-8
+    where they are that, for little else is by chance.
+    """
+    try:
+        raw = ds.get_item("PatientID").value
+    except Exception:
+        raw = None
+    if isinstance(raw, bytes) and not raw.isascii() and not _text(ds, "SpecificCharacterSet"):
+        found.append(flags.ID_ENCODING)
+        try:
+            return raw.decode("utf-8").replace("\0", " ").strip() or None
+        except UnicodeDecodeError:
+            pass
+    text = identifier_of(ds, "PatientID")
+    # UTF-8 read as Latin text has control characters in it; undecodable bytes become U+FFFD.
+    if text is not None and any("\x80" <= sign <= "\x9f" or sign == "\ufffd" for sign in text):
+        found.append(flags.ID_ENCODING)
+    return text
 
 
 def check_size(rows: int, columns: int) -> None:
@@ -191,11 +215,25 @@ def _check_frames(ds: Dataset) -> None:
         )
 
 
+def _check_complete(ds: Dataset) -> None:
+    """Refuse a header without an element that pixels cannot be read without (PS3.3, C.7.6.3)."""
+    needed = ["Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated"]
+    if "PixelData" in ds:
+        needed += ["BitsStored", "PixelRepresentation"]
+    lacking = [keyword for keyword in needed if keyword not in ds]
+    if lacking:
+        raise RefusedError(
+            Reason.DICOM_DAMAGED,
+            f"the DICOM header lacks {', '.join(lacking)}, without which its pixels cannot be read; "
+            "export it again with all its elements",
+        )
+
+
 def _check_body_part(ds: Dataset, texts: list[str], found: list[str]) -> None:
     part = _text(ds, "BodyPartExamined")
-    says_knee = any(wording.names_knee(text) for text in texts)
+    says_knee = any(wording.names_knee(text) for text in (part, *texts))
     for text in (part, *texts):
-        elsewhere = wording.elsewhere_in(text)
+        elsewhere = wording.elsewhere_in(text, of_a_knee=wording.names_knee(part))
         if elsewhere is None:
             continue
         if says_knee:
@@ -235,7 +273,8 @@ def _side(ds: Dataset, texts: list[str], found: list[str]) -> Side | Literal["bo
     codes: dict[str, Side | Literal["both"]] = {"L": "L", "R": "R", "B": "both"}
     named: list[Side | Literal["both"]] = []
     for keyword in ("ImageLaterality", "Laterality"):
-        code = codes.get(_text(ds, keyword).upper())
+        text = _text(ds, keyword)
+        code = codes.get(text.upper()) or wording.side_in(text)
         if code is not None:
             named.append(code)
     for region in _items(ds, "AnatomicRegionSequence"):
