@@ -162,7 +162,7 @@ class Against:
     risk_p50: float
     risk_p99: float
     risk_max: float
-    """|Δ raw risk| between the two."""
+    """|Δ risk_12m_image| between the two."""
 
 
 def against_naive(crops: Sequence[Path], count: int, fast: Measured, folder: Path) -> Against:
@@ -176,7 +176,7 @@ def against_naive(crops: Sequence[Path], count: int, fast: Measured, folder: Pat
     write_manifest(crops, count, manifest)
     naive = run_naive(manifest, Stack.load("compact"))
     table = pl.read_parquet(folder / f"{fast.name}.parquet").filter(pl.col("status") == "ok")
-    ours = dict(table.select("source_path", "risk_12m").iter_rows())
+    ours = dict(table.select("source_path", "risk_12m_image").iter_rows())
     apart = [abs(risk - ours[path]) for path, risk in naive.risks.items() if path in ours]
     p50, p99 = statistics.median(apart), sorted(apart)[int(0.99 * (len(apart) - 1))]
     return Against(
@@ -278,7 +278,7 @@ def main() -> None:
     from kneerisk.stack.stack import Stack
 
     stack = Stack.load("compact")
-    steps = options.steps or stack.description.usual_steps()
+    steps = options.steps or stack.description.steps
     size = QUICK if options.quick else FULL
     crops = sorted(p for p in COHORT.rglob("*") if p.stem[-1:] in "LR" and p.suffix in (".dcm", ".png"))
     with tempfile.TemporaryDirectory() as scratch:
@@ -302,7 +302,7 @@ def main() -> None:
     print(f"sampler steps: {steps}")
     print(
         f"naive reference: {against.naive_knees_per_second:.2f} knees/s; kneerisk score on {many.images} "
-        f"crops is {against.ratio:.1f} times as fast; raw risks differ by {against.risk_p50:.4f} (median), "
+        f"crops is {against.ratio:.1f} times as fast; risks differ by {against.risk_p50:.4f} (median), "
         f"{against.risk_max:.4f} (most)"
     )
     print(

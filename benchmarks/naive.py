@@ -16,9 +16,11 @@ from pathlib import Path
 
 import numpy as np
 
+from kneerisk.compile.open import open_network
+from kneerisk.method.calibration import Calibration
 from kneerisk.method.diffusion import draw_noise
 from kneerisk.method.exposure import equalise
-from kneerisk.method.risk import risk_of_rise
+from kneerisk.method.risk import hazards_of
 from kneerisk.method.views import mean_posterior, zoomed
 from kneerisk.radiograph.decode.read import read
 from kneerisk.radiograph.locate.localise import KneeLocaliser
@@ -36,7 +38,7 @@ class Naive:
     knees: int
     knees_per_second: float
     risks: dict[str, float]
-    """Raw risk by the image's path, for the agreement with what is measured against it."""
+    """``risk_12m_image`` by the image's path, for the agreement with what is measured against it."""
 
 
 def ddim(unet, current: np.ndarray, noise: np.ndarray, steps: int) -> np.ndarray:
@@ -58,7 +60,8 @@ def run_naive(manifest: Path, stack: Stack) -> Naive:
     risks: dict[str, float] = {}
     knees = 0
     with ExitStack() as kept:
-        run = {name: kept.enter_context(stack.open(name, "torch", "fp32")).run for name in names}
+        run = {name: kept.enter_context(open_network(stack, name, "torch", "fp32")).run for name in names}
+        calibration = Calibration.from_mapping(stack.calibration())
         size = stack.component("localiser").spec.inputs[0].shape[-1]
         localise = partial(KneeLocaliser(run["localiser"], size=size).localise, invert="auto")
         start = time.perf_counter()
@@ -70,17 +73,17 @@ def run_naive(manifest: Path, stack: Stack) -> Naive:
                 continue
             for crop in localise(radiograph):
                 if isinstance(crop, KneeCrop):
-                    risks[item.source_path] = score_one(run, crop, stack.description.grade_zooms)
+                    risks[item.source_path] = score_one(run, crop, stack.description.grade_zooms, calibration)
                     knees += 1
         seconds = time.perf_counter() - start
     return Naive(knees, knees / seconds, risks)
 
 
-def score_one(run, crop: KneeCrop, zooms: Sequence[float]) -> float:
-    """The raw risk of one knee, its grade now read at the stack's zooms."""
+def score_one(run, crop: KneeCrop, zooms: Sequence[float], calibration: Calibration) -> float:
+    """The risk of one knee from its image, its grade now read at the stack's zooms."""
     pixels = equalise(crop.pixels)
     latents = [run["encoder"]({"radiograph": zoomed(pixels, zoom)[None, None]})["latent"] for zoom in zooms]
     future = ddim(run["unet"], latents[0], draw_noise(0, 1, latents[0].shape[1:]), STEPS)
     now = mean_posterior([run["classifier_now"]({"latent": latent})["kl"] for latent in latents])[0]
-    later = run["classifier_12m"]({"latent": future})["kl"][0]
-    return float(risk_of_rise(now, later))
+    moves = run["classifier_12m"]({"latent": future})["transition"][0]
+    return float(calibration.from_image(hazards_of(moves), now))

@@ -16,6 +16,7 @@ import numpy as np
 from kneerisk_engines.openvino_backend import import_openvino
 from kneerisk_engines.runner import Runner
 
+from kneerisk.compile.open import open_network
 from kneerisk.stack.stack import Stack
 
 SECONDS = 1.5
@@ -67,10 +68,8 @@ def peak_gflops(precision: str, threads: int, size: int = 2048) -> float:
 
 def calls_a_knee(stack: Stack, steps: int) -> dict[str, int]:
     """Network → items a knee: two looks of the localiser, every zoom, every step."""
-    description = stack.description
-    zooms = len(description.grade_zooms)
-    encoder, unet, now, later = description.networks(steps)
-    return {"localiser": 2, encoder: zooms, unet: steps, now: zooms, later: 1}
+    zooms = len(stack.description.grade_zooms)
+    return {"localiser": 2, "encoder": zooms, "unet": steps, "classifier_now": zooms, "classifier_12m": 1}
 
 
 def measure_networks(stack: Stack, threads: int, steps: int) -> Iterator[Network]:
@@ -79,7 +78,9 @@ def measure_networks(stack: Stack, threads: int, steps: int) -> Iterator[Network
     for backend, asked in RUNS:
         for name, calls in calls_a_knee(stack, steps).items():
             batch = 2 if name == "localiser" else stack.description.micro_batch
-            with stack.open(name, backend, asked, threads=threads, parallel=min(2, threads)) as runner:
+            with open_network(
+                stack, name, backend, asked, threads=threads, parallel=min(2, threads)
+            ) as runner:
                 ms = calls * ms_an_item(runner, batch)
                 precision = runner.precision
             if precision not in peaks:

@@ -17,7 +17,7 @@ def main(folder: Path = COHORT, table: Path = Path("risks.parquet")) -> None:
     """Score, write the table, and show a few of its columns."""
     # PNG files carry no PatientID, so the participant is the folder that a radiograph lies in.
     rows = kneerisk.score(folder, table, id_from="folder", overwrite=True)
-    print(rows.select("participant_id", "side", "status", "kl_now", "risk_12m_calibrated", "reason"))
+    print(rows.select("participant_id", "side", "status", "kl_now", "risk_12m", "reason"))
 
 
 if __name__ == "__main__":

@@ -24,14 +24,14 @@ def main(table: Path = Path("risks.parquet")) -> None:
     people = knees.group_by("participant_id").agg(
         pl.len().alias("knees"),
         pl.col("kl_now").max().alias("worst_kl_now"),
-        pl.col("risk_12m_calibrated").max().alias("highest_risk"),
+        pl.col("risk_12m").max().alias("highest_risk"),
     )
     print(people.sort("highest_risk", descending=True))
 
-    # The file says what its columns mean, and whose rates the calibrated risk was fitted to.
+    # The file says what its columns mean, and whose rates the risk was calibrated to.
     metadata = pl.read_parquet_metadata(table)
     dictionary = json.loads(metadata["kneerisk.data_dictionary"])
-    print("risk_12m_calibrated:", dictionary["risk_12m_calibrated"]["meaning"])
+    print("risk_12m:", dictionary["risk_12m"]["meaning"])
     print("population:", json.loads(metadata["kneerisk.calibration"])["population"])
 
 

@@ -2,8 +2,8 @@
 
 Usage: python examples/03_use_a_readers_grades.py [MANIFEST.csv] [TABLE.parquet]
 
-A reader's current grade (``kl_0m``) is worth having: ``risk_12m_given_grade`` is the probability that the
-grade at 12 months is higher than that one.  Other columns are carried through (here: ``origin``).
+A reader's current grade (``kl_0m``) is worth having: given it, ``risk_12m`` is the probability that the grade
+at 12 months is higher than that one.  Other columns are carried through (here: ``origin``).
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ def main(manifest: Path = MANIFEST, table: Path = Path("risks-given-grades.parqu
     by_grade = knees.group_by("origin", "kl_0m").agg(
         pl.len().alias("knees"),
         pl.col("kl_now").mean().alias("mean_kl_now"),
-        pl.col("risk_12m_calibrated").mean(),
-        pl.col("risk_12m_given_grade").mean(),
+        pl.col("risk_12m").mean(),
+        pl.col("risk_12m_image").mean(),
     )
     print(by_grade.sort("origin", "kl_0m"))
 

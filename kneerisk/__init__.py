@@ -5,8 +5,9 @@ Research software, no medical device.
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
+
+from kneerisk.version import __version__
 
 if TYPE_CHECKING:
     import os
@@ -14,10 +15,7 @@ if TYPE_CHECKING:
 
     import polars as pl
 
-try:
-    __version__ = version("kneerisk")
-except PackageNotFoundError:  # a checkout that was never installed
-    __version__ = "0+unknown"
+__all__ = ["__version__", "score"]
 
 
 def score(

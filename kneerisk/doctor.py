@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from kneerisk.errors import KneeriskError, StackError
-from kneerisk.scoring.outputs.run_report import machine, versions
+from kneerisk.machine import machine, usable_cpus, versions
 
 if TYPE_CHECKING:
     from kneerisk.stack.stack import Stack
@@ -40,10 +39,6 @@ class Findings:
         """Whether ``kneerisk score`` can work here."""
         return all(check.ok for check in self.checks if check.needed)
 
-    def plain(self) -> list[dict[str, Any]]:
-        """For JSON."""
-        return [asdict(check) for check in self.checks]
-
 
 def examine() -> Findings:
     """Look at the machine; starts nothing, writes nothing, asks no network."""
@@ -53,20 +48,16 @@ def examine() -> Findings:
 def _machine() -> Iterator[Check]:
     found = machine()
     yield Check("machine", True, False, f"{found['system']} {found['architecture']}, {found['processor']}")
-    yield Check("CPUs", True, False, f"{_usable_cpus()} usable of {found['cpus']}")
+    yield Check("CPUs", True, False, f"{usable_cpus()} usable of {found['cpus']}")
     free = shutil.disk_usage(".").free / 2**30
     yield Check(
         "disk", free > 1, False, f"{free:.0f} GiB free here", "free some space, or write --out elsewhere"
     )
 
 
-def _usable_cpus() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _packages() -> Iterator[Check]:
     found = versions()
-    yield Check("kneerisk", True, True, f"{found['kneerisk'] or 'a checkout'}, Python {found['python']}")
+    yield Check("kneerisk", True, True, f"{found['kneerisk']}, Python {found['python']}")
     for package, job in (
         ("openvino", "runs the networks on the CPU"),
         ("pydicom", "reads DICOM"),
@@ -114,7 +105,8 @@ def _gpu() -> Iterator[Check]:
 
 
 def _stacks() -> Iterator[Check]:
-    from kneerisk.stack.stack import Stack, available_stacks
+    from kneerisk.stack.find import available_stacks
+    from kneerisk.stack.stack import Stack
 
     names = available_stacks()
     if not names:
@@ -133,8 +125,9 @@ def _stacks() -> Iterator[Check]:
 def _chosen(name: str, stack: Stack) -> Check:
     """What ``--backend auto`` takes for a stack, and why."""
     from kneerisk.compile.choice import choose
+    from kneerisk.stack.components import PREDICTING
 
-    choice = choose(stack, ("localiser", *stack.description.networks(stack.description.usual_steps())))
+    choice = choose(stack, ("localiser", *PREDICTING))
     return Check(f"--backend auto for {name}", True, False, f"{choice.backend}: {choice.why}")
 
 
@@ -142,10 +135,9 @@ def _tensorrt() -> Iterator[Check]:
     """The flavours that can build or run engines here, and the engines that are kept."""
     from kneerisk_engines.errors import BackendUnavailableError
     from kneerisk_engines.tensorrt.cache import EngineCache
-    from kneerisk_engines.tensorrt.flavour import Flavour, open_flavour
+    from kneerisk_engines.tensorrt.flavour import FLAVOURS, open_flavour
 
-    flavours: tuple[Flavour, ...] = ("tensorrt", "tensorrt-rtx")
-    for flavour in flavours:
+    for flavour in FLAVOURS:
         try:
             found = f"{open_flavour(flavour).version} (compiles engines)"
         except BackendUnavailableError:
@@ -159,8 +151,10 @@ def _tensorrt() -> Iterator[Check]:
 
 def _runs(name: str, stack: Stack) -> Check:
     """Open the network that takes most of the time: what it runs in is what the rows will be."""
+    from kneerisk.compile.open import open_network
+
     try:
-        with stack.open(stack.description.forecaster(stack.description.usual_steps())) as runner:
+        with open_network(stack, "unet") as runner:
             found = f"runs on {runner.backend} in {runner.precision}"
     except KneeriskError as error:
         return Check(f"networks of {name}", False, True, "cannot run", str(error))

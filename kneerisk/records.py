@@ -106,12 +106,16 @@ class KneePrediction:
     crop: KneeCrop
     p_now: FloatArray
     """[5], sums to one: P(KL grade now)."""
+    moves: FloatArray
+    """[N, 5, 5]: P(KL j at 12 months | KL i now) of each sampled future; 0 below the diagonal."""
     p_12m: FloatArray
-    """[N, 5]: P(KL grade at 12 months) of each sampled future."""
+    """[N, 5]: P(KL grade at 12 months) of each: ``p_now`` moved so."""
     landmarks_now: FloatArray
     """[16, 2] (x, y) in crop pixels."""
     landmarks_12m: FloatArray
     """[16, 2] (x, y) in crop pixels, mean over the sampled futures."""
+    novelty: float = 0.0
+    """How unlike the training radiographs the encoder finds it; about 1 for one like them."""
     latent_now: FloatArray | None = None
     """[C, h, w], kept only where futures or previews are asked for."""
     latent_12m: FloatArray | None = None
@@ -124,10 +128,15 @@ class KneeScore:
 
     prediction: KneePrediction
     risk_12m: float
-    risk_12m_calibrated: float
+    """P(a reader's grade rises within 12 months), calibrated."""
+    risk_12m_basis: Literal["grade", "image"]
+    """What it is given: the reader's grade, or the image alone."""
     risk_12m_lo: float | None
     risk_12m_hi: float | None
-    risk_12m_given_grade: float | None
+    risk_12m_image: float
+    """The same from the image alone."""
+    risk_12m_sum: float
+    """The paper's sum, raw."""
     qc_flags: tuple[str, ...] = ()
 
 

@@ -50,20 +50,21 @@ def test_the_reference_scores_the_examples(tmp_path: Path, monkeypatch: pytest.M
 
 def test_networks_are_counted_as_often_as_scoring_calls_them() -> None:
     from benchmarks.networks import calls_a_knee
+    from kneerisk.compile.open import open_network
     from kneerisk.method.predict import ForecastSettings, ForwardPass, StackPredictor
+    from kneerisk.radiograph.knees import find_knees
     from kneerisk.radiograph.settings import InputSettings
-    from kneerisk.scoring.cohort import knee_crops
-    from kneerisk.scoring.settings import StackSettings
+    from kneerisk.stack.components import PREDICTING
     from kneerisk.stack.stack import Stack
 
     stack = Stack.load("compact")
     description = stack.description
-    steps = description.distilled_steps or description.steps
+    steps = description.steps
     called: Counter[str] = Counter()
     with ExitStack() as kept:
 
         def counted(name: str) -> Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]:
-            runner = kept.enter_context(stack.open(name))
+            runner = kept.enter_context(open_network(stack, name))
 
             def run(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
                 called[name] += len(next(iter(arrays.values())))
@@ -72,15 +73,14 @@ def test_networks_are_counted_as_often_as_scoring_calls_them() -> None:
             return run
 
         forward = ForwardPass(
-            {name: counted(name) for name in description.networks(steps)},
-            forecaster=description.forecaster(steps),
+            {name: counted(name) for name in PREDICTING},
             micro_batch=1,
             grade_zooms=description.grade_zooms,
         )
         predictor = StackPredictor(forward, ForecastSettings(steps))
-        (crop,) = knee_crops(
-            InputSettings((ROOT / "examples" / "cohort",), id_from="folder"), StackSettings(), limit=1
-        )
+        localiser = kept.enter_context(open_network(stack, "localiser"))
+        cohort = InputSettings((ROOT / "examples" / "cohort",), id_from="folder")
+        (crop,) = find_knees(cohort, localiser, most=1)
         predictor.predict([crop], [predictor.views(crop)])
     assert called == {
         name: calls for name, calls in calls_a_knee(stack, steps).items() if name != "localiser"

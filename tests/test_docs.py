@@ -4,6 +4,7 @@ import re
 import runpy
 import shlex
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 import typer
 import yaml
 
+from kneerisk.cli import plugins
 from kneerisk.cli.app import app
 from kneerisk.stack.stack import Stack
 
@@ -37,10 +39,10 @@ def prose(page: Path) -> str:
 
 
 def blocks(page: Path) -> Iterator[str]:
-    """The lines of a page's console blocks."""
+    """The lines of a page's console blocks, those that a backslash carries on joined."""
     found = re.findall(r"^```console\n(.*?)^```$", page.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
     for block in found:
-        yield from block.splitlines()
+        yield from block.replace("\\\n", " ").splitlines()
 
 
 def spans(page: Path) -> Iterator[str]:
@@ -56,8 +58,14 @@ def heading_links(page: Path) -> set[str]:
 
 
 def below(command: Any) -> dict[str, Any]:
-    """A group's commands by name; of another command none."""
-    return getattr(command, "commands", {})
+    """A group's commands by name, other packages' too; of another command none."""
+    own: dict[str, Any] = getattr(command, "commands", {})
+    return own | _plugged_in() if command is CLI else own
+
+
+@cache
+def _plugged_in() -> dict[str, Any]:
+    return {name: plugins.loaded(entry) for name, entry in plugins.found().items()}
 
 
 def command_of(words: list[str]) -> tuple[Any, str, list[str]]:

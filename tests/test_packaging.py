@@ -6,6 +6,7 @@ import subprocess
 import sys
 import venv
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,32 @@ def test_installed_command_knows_its_version_and_its_machine(environment: Path, 
     assert version in run(environment / "kneerisk", "--version", cwd=environment)
     machine = json.loads(run(environment / "kneerisk", "doctor", "--json", cwd=environment))
     assert "compact" in json.dumps(machine)
+
+
+@pytest.fixture(params=["working directory", "site-packages"])
+def strangers(request: pytest.FixtureRequest, environment: Path, tmp_path: Path) -> Iterator[Path]:
+    """A folder to work in, with a research project's own ``train.py`` and ``engines.py`` in the way."""
+    (site,) = (environment.parent / "lib").glob("python*/site-packages")
+    place = tmp_path if request.param == "working directory" else site
+    files = [place / f"{name}.py" for name in ("train", "engines", "benchmarks", "prepare")]
+    for file in files:
+        file.write_text("raise SystemExit('the wrong file was imported')\n")
+    yield tmp_path
+    for file in files:
+        file.unlink()
+
+
+@pytest.mark.parametrize("command", [("train",), ("train", "vqvae"), ("prepare",), ("score",)])
+def test_no_file_of_a_strangers_project_is_taken_for_ours(
+    command: tuple[str, ...], environment: Path, strangers: Path
+) -> None:
+    printed = run(environment / "python", "-m", "kneerisk", *command, "--help", cwd=strangers)
+    assert f"kneerisk {' '.join(command)} [OPTIONS]" in " ".join(printed.split())
+
+
+def test_all_packages_import_beside_a_strangers_project(environment: Path, strangers: Path) -> None:
+    code = "import kneerisk.scoring.cohort, kneerisk_engines.backends, kneerisk_train.prepare.prepare"
+    run(environment / "python", "-c", code, cwd=strangers)
 
 
 def test_installed_command_scores_a_radiograph(environment: Path, tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from kneerisk_train.films.films import Film, warp
 from kneerisk_train.films.simulated import EVALUATION_SEEDS, as_film
 
 from benchmarks.accuracy.val import val_knees, val_rows
+from kneerisk.compile.open import open_network
 from kneerisk.errors import Reason
 from kneerisk.radiograph.flags import CROPPED_INPUT, INVERSION_DETECTED
 from kneerisk.radiograph.locate.crop import CROP_SIZE, JOINT_IN_CROP, JOINT_WIDTH_MM, WIDTH_IN_CROP
@@ -232,7 +233,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="where the table goes as JSON too")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[logging.StreamHandler()])
-    with Stack.load(arguments.stack).open("localiser") as runner:
+    with open_network(Stack.load(arguments.stack), "localiser") as runner:
         localiser = KneeLocaliser(runner.run, size=SIZE)
         table = {}
         log.info(

@@ -2,65 +2,60 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kneerisk_engines.errors import BackendUnavailableError, EngineError
-from kneerisk_engines.runner import AskedPrecision, Runner
-from kneerisk_engines.spec import ComponentSpec
-from kneerisk_engines.weights import WEIGHTS_NAME
 
 if TYPE_CHECKING:
     from torch import nn
 
-BACKENDS = ("cpu", "torch")
-"""``cpu`` is OpenVINO; ``torch`` runs the module itself with the same weights.  Compiled engines are opened
-from their cache, by :class:`kneerisk_engines.tensorrt.runner.TensorRtRunner`."""
+    from kneerisk_engines.runner import AskedPrecision, Runner
+    from kneerisk_engines.spec import ComponentSpec
+
+BACKENDS = {
+    "cpu": "kneerisk_engines.openvino_backend",
+    "torch": "kneerisk_engines.torch_backend",
+    "tensorrt": "kneerisk_engines.tensorrt.open",
+}
+"""Name → module, whose ``open_runner`` takes a :class:`Request`: a further backend is a file and a line."""
 
 
-def open_runner(
-    graph: Path,
-    spec: ComponentSpec,
-    *,
-    backend: str = "cpu",
-    precision: AskedPrecision = "auto",
-    threads: int | None = None,
-    parallel: int = 1,
-    module: Callable[[], nn.Module] | None = None,
-    device: str = "cpu",
-) -> Runner:
-    """Open a component that :func:`.export.export_components` wrote; close it, or use a ``with``.
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A component that :func:`.export.export_components` wrote, and how it should run."""
 
-    ``auto`` precision is bf16 where the chip has it and fp32 elsewhere; the runner says which.  ``threads``
-    defaults to the backend's own choice; ``parallel`` calls share them where the backend can (``cpu``), and
-    wait for each other where it cannot.  The torch backend needs ``module``, which builds the network
-    without its weights, and may take another ``device``.  BackendUnavailableError where the backend or
-    precision cannot run here; EngineError where the files are missing or do not fit.
+    graph: Path
+    """Beside its weights."""
+    spec: ComponentSpec
+    precision: AskedPrecision = "auto"
+    """``auto`` is the fastest that the backend trusts here; the runner says which."""
+    threads: int | None = None
+    """``None``: the backend's own choice."""
+    parallel: int = 1
+    """Calls that share the threads, where the backend can; elsewhere they wait for each other."""
+    device: str = "cpu"
+    """Of the backends that have several, such as ``cuda:0``."""
+    module: Callable[[], nn.Module] | None = None
+    """Builds the network without its weights; for the torch backend."""
+
+
+def open_runner(request: Request, backend: str = "cpu") -> Runner:
+    """Open a component; close it, or use a ``with``.
+
+    Raises:
+        BackendUnavailableError: the backend or precision cannot run here.
+        EngineError: the files are missing or do not fit.
     """
-    if backend == "tensorrt":
-        raise BackendUnavailableError(
-            "a graph is not run by TensorRT as it is, only an engine compiled from it: choose one of "
-            + ", ".join(BACKENDS)
-        )
+    from kneerisk_engines.weights import WEIGHTS_NAME
+
     if backend not in BACKENDS:
-        raise BackendUnavailableError(f"unknown backend {backend!r}: choose one of " + ", ".join(BACKENDS))
-    if precision == "fp16":
-        raise BackendUnavailableError(
-            f"the backend {backend} does not run in fp16, TensorRT engines do: ask for bf16, fp32 or auto"
-        )
-    weights = graph.with_name(WEIGHTS_NAME)
-    for path in (graph, weights):
+        raise BackendUnavailableError(f"unknown backend {backend!r}: choose one of {', '.join(BACKENDS)}")
+    for path in (request.graph, request.graph.with_name(WEIGHTS_NAME)):
         if not path.is_file():
-            raise EngineError(f"{spec.name}: {path} is missing: fetch or export the stack again")
-    if backend == "cpu":
-        from kneerisk_engines.openvino_backend import OpenVINORunner
-
-        return OpenVINORunner(graph, spec, precision=precision, threads=threads, parallel=parallel)
-    from kneerisk_engines.torch_backend import TorchRunner
-
-    if module is None:
-        raise EngineError(
-            f"{spec.name}: the torch backend runs a module: pass module=, a function that builds it"
-        )
-    return TorchRunner(module, weights, spec, precision=precision, threads=threads, device=device)
+            raise EngineError(f"{request.spec.name}: {path} is missing: fetch or export the stack again")
+    opened: Runner = importlib.import_module(BACKENDS[backend]).open_runner(request)
+    return opened

@@ -15,8 +15,16 @@ class BackendUnavailableError(EngineError):
     """The backend or precision asked for cannot run here; the message says how to get one that can."""
 
 
+class NoEngineFoundError(BackendUnavailableError):
+    """No verified engine of a network is here for this GPU; the message has how the nearest differs."""
+
+
 class ExportError(EngineError):
     """A module cannot become a weightless graph that shares the weights file."""
+
+
+class BusyError(EngineError):
+    """Another process holds a lock."""
 
 
 class EngineMismatchError(EngineError):

@@ -17,7 +17,7 @@ import numpy as np
 
 from kneerisk_engines.errors import ExportError
 from kneerisk_engines.spec import Array, ComponentSpec
-from kneerisk_engines.weights import WEIGHTS_NAME, StoredTensor, stored_form, write_weights
+from kneerisk_engines.weights import WEIGHTS_NAME, StoredTensor, graph_file, stored_form, write_weights
 
 if TYPE_CHECKING:
     import onnx
@@ -27,11 +27,6 @@ if TYPE_CHECKING:
 OPSET = 20
 INLINE_LIMIT = 64 * 1024
 """Bytes of a constant that may lie in a graph itself; anything larger belongs among the weights."""
-
-
-def graph_name(component: str) -> str:
-    """Name a component's graph file, which lies beside the weights."""
-    return f"{component}.onnx"
 
 
 def export_components(folder: Path, components: Mapping[str, tuple[nn.Module, ComponentSpec]]) -> list[Path]:
@@ -66,7 +61,7 @@ def export_components(folder: Path, components: Mapping[str, tuple[nn.Module, Co
     paths = [folder / WEIGHTS_NAME]
     for name, graph in graphs.items():
         _point_at_weights(graph, name, places)
-        paths.append(folder / graph_name(name))
+        paths.append(folder / graph_file(name))
         paths[-1].write_bytes(graph.SerializeToString(deterministic=True))
     return paths
 

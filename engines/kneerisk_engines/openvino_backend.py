@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from kneerisk_engines.backends import Request
 from kneerisk_engines.errors import BackendUnavailableError, EngineError
 from kneerisk_engines.runner import Precision, Runner
 from kneerisk_engines.spec import Array, ComponentSpec
@@ -29,6 +30,21 @@ def import_openvino() -> Any:
     import openvino
 
     return openvino
+
+
+def open_runner(request: Request) -> Runner:
+    """Open a graph on the CPU; BackendUnavailableError where the precision is none of a CPU's."""
+    if request.precision == "fp16":
+        raise BackendUnavailableError(
+            "the backend cpu does not run in fp16, TensorRT engines do: ask for bf16, fp32 or auto"
+        )
+    return OpenVINORunner(
+        request.graph,
+        request.spec,
+        precision=request.precision,
+        threads=request.threads,
+        parallel=request.parallel,
+    )
 
 
 class OpenVINORunner(Runner):

@@ -36,24 +36,6 @@ class Parity:
     candidate: str
     outputs: Mapping[str, OutputParity]
 
-    def failures(self, tolerances: Mapping[str, float]) -> list[str]:
-        """Say, a line each, which outputs exceed their tolerance (on ``max_abs``) or are not finite.
-
-        ``tolerances`` names every output; EngineError where it does not.
-        """
-        if set(tolerances) != set(self.outputs):
-            raise EngineError(
-                f"{self.component}: tolerances {sorted(tolerances)} are not for {sorted(self.outputs)}"
-            )
-        lines = []
-        for name, output in self.outputs.items():
-            where = f"{self.component}.{name} ({self.candidate} against {self.reference})"
-            if output.not_finite:
-                lines.append(f"{where}: {output.not_finite} values are not finite")
-            if not output.max_abs <= tolerances[name]:
-                lines.append(f"{where}: differs by {output.max_abs:.3g}, more than {tolerances[name]:.3g}")
-        return lines
-
 
 def compare(reference: Runner, candidate: Runner, arrays: Mapping[str, Array]) -> Parity:
     """Run both on the same arrays and measure how far the candidate is from the reference."""

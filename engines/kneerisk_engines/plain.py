@@ -12,7 +12,8 @@ from dataclasses import is_dataclass
 from enum import Enum, StrEnum
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin
+from types import NoneType, UnionType
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_origin
 
 if TYPE_CHECKING:
     from cattrs import Converter
@@ -61,7 +62,7 @@ def _converter() -> Converter:
     converter.register_structure_hook(Path, lambda value, _: Path(converter.structure(value, str)))
     converter.register_unstructure_hook(Path, str)
     converter.register_unstructure_hook(StrEnum, lambda value: value.value)
-    converter.register_structure_hook_func(_origin_is(Literal), _one_of)
+    converter.register_structure_hook_func(_is_choice, _one_of)
 
     def structure_tuple(value: Any, kind: Any) -> Any:
         parts = get_args(kind)
@@ -97,9 +98,18 @@ def _exactly(words: str, *kinds: type) -> Callable[[Any, Any], Any]:
     return read
 
 
+def _is_choice(kind: Any) -> bool:
+    """Whether a type is a Literal, or a union of several and perhaps ``None``."""
+    if get_origin(kind) in (Union, UnionType):
+        return all(part is NoneType or get_origin(part) is Literal for part in get_args(kind))
+    return get_origin(kind) is Literal
+
+
 def _one_of(value: Any, kind: Any) -> Any:
-    if value not in get_args(kind):
-        raise ValueError(f"{value!r} is not one of {', '.join(map(repr, get_args(kind)))}")
+    parts = get_args(kind) if get_origin(kind) is not Literal else (kind,)
+    allowed = [choice for part in parts for choice in (get_args(part) or (None,))]
+    if value not in allowed:
+        raise ValueError(f"{value!r} is not one of {', '.join(map(repr, allowed))}")
     return value
 
 

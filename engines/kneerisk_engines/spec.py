@@ -49,6 +49,18 @@ class ArraySpec:
 
 
 @dataclass(frozen=True, slots=True)
+class ArrayForm:
+    """An array of a file, below its name: an :class:`ArraySpec` without it."""
+
+    dtype: DType
+    shape: tuple[int, ...]
+
+
+Arrays = Mapping[str, ArrayForm]
+"""By their names, in their order."""
+
+
+@dataclass(frozen=True, slots=True)
 class ComponentSpec:
     """A network's name and its inputs and outputs, in the order of its module's arguments and results."""
 
@@ -94,22 +106,18 @@ class ComponentSpec:
             raise ArrayMismatchError(f"{self.name}: the {kind}s differ in batch size: {batches}")
         return next(iter(batches.values()))
 
-    def to_dict(self) -> dict[str, Any]:
-        """Give the inputs and outputs as plain values for YAML or JSON."""
-
-        def plain(specs: tuple[ArraySpec, ...]) -> dict[str, Any]:
-            return {spec.name: {"dtype": spec.dtype, "shape": list(spec.shape)} for spec in specs}
-
-        return {"inputs": plain(self.inputs), "outputs": plain(self.outputs)}
+    def to_arrays(self) -> dict[str, Arrays]:
+        """Its inputs and outputs by their names."""
+        return {
+            "inputs": {array.name: ArrayForm(array.dtype, array.shape) for array in self.inputs},
+            "outputs": {array.name: ArrayForm(array.dtype, array.shape) for array in self.outputs},
+        }
 
     @classmethod
-    def from_dict(cls, name: str, values: Mapping[str, Any]) -> Self:
-        """Read what :meth:`to_dict` wrote; ValueError, KeyError or TypeError where it is not that."""
-
-        def specs(kind: str) -> tuple[ArraySpec, ...]:
-            return tuple(
-                ArraySpec(array, tuple(fields["shape"]), fields["dtype"])
-                for array, fields in values[kind].items()
-            )
-
-        return cls(name, specs("inputs"), specs("outputs"))
+    def from_arrays(cls, name: str, inputs: Arrays, outputs: Arrays) -> Self:
+        """Join what :meth:`to_arrays` took apart; ValueError where the names do not go together."""
+        taken, given = (
+            tuple(ArraySpec(array, form.shape, form.dtype) for array, form in arrays.items())
+            for arrays in (inputs, outputs)
+        )
+        return cls(name, taken, given)

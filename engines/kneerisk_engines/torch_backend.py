@@ -7,13 +7,34 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
+from kneerisk_engines.backends import Request
 from kneerisk_engines.errors import BackendUnavailableError, EngineError
 from kneerisk_engines.runner import Precision, Runner
 from kneerisk_engines.spec import Array, ComponentSpec
-from kneerisk_engines.weights import read_weights
+from kneerisk_engines.weights import WEIGHTS_NAME, read_weights
 
 if TYPE_CHECKING:
     from torch import nn
+
+
+def open_runner(request: Request) -> Runner:
+    """Open a module; BackendUnavailableError where torch is missing or does not run in the precision."""
+    if request.module is None:
+        raise EngineError(
+            f"{request.spec.name}: the torch backend runs a module: pass module=, a function that builds it"
+        )
+    if request.precision == "fp16":
+        raise BackendUnavailableError(
+            "the backend torch does not run in fp16, TensorRT engines do: ask for bf16, fp32 or auto"
+        )
+    return TorchRunner(
+        request.module,
+        request.graph.with_name(WEIGHTS_NAME),
+        request.spec,
+        precision=request.precision,
+        threads=request.threads,
+        device=request.device,
+    )
 
 
 class TorchRunner(Runner):

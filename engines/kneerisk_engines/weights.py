@@ -23,6 +23,11 @@ WEIGHTS_NAME = "weights.safetensors"
 STORED: dict[str, np.dtype[Any]] = {"F16": np.dtype(np.float16), "F32": np.dtype(np.float32)}
 
 
+def graph_file(component: str) -> str:
+    """Name a component's graph file, which lies beside the weights."""
+    return f"{component}.onnx"
+
+
 @dataclass(frozen=True, slots=True)
 class StoredTensor:
     """Where one tensor lies in the weights file, in bytes from the file's start."""

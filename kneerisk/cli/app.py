@@ -1,4 +1,4 @@
-"""The commands, one file each."""
+"""The commands, one file each; those of other packages come by :mod:`kneerisk.cli.plugins`."""
 
 from __future__ import annotations
 
@@ -6,10 +6,22 @@ from typing import Annotated
 
 import typer
 
+from kneerisk.cli import (
+    columns,
+    doctor,
+    engines,
+    merge,
+    score,
+    simulate,
+    stack,
+    validate,
+)
 from kneerisk.cli import compile as compile_command
-from kneerisk.cli import doctor, engines, merge, prepare, score, simulate, stack, train, validate
+from kneerisk.cli.plugins import CommandGroup
+from kneerisk.cli.study import calibrate, derive, enrich, evaluate, report
 
 app = typer.Typer(
+    cls=CommandGroup,
     help="Score cohorts of knee radiographs for the risk that knee osteoarthritis progresses within "
     "12 months. Research software, no medical device.",
     no_args_is_help=True,
@@ -21,7 +33,7 @@ app = typer.Typer(
 
 def _version(asked: bool) -> None:
     if asked:
-        from kneerisk import __version__
+        from kneerisk.version import __version__
 
         typer.echo(f"kneerisk {__version__}")
         raise typer.Exit
@@ -39,10 +51,14 @@ def _root(
 app.command("score")(score.score)
 app.command("validate")(validate.validate)
 app.command("merge")(merge.merge)
+app.command("derive")(derive.derive)
+app.command("evaluate")(evaluate.evaluate)
+app.command("calibrate")(calibrate.calibrate)
+app.command("enrich")(enrich.enrich)
+app.command("report")(report.report)
 app.command("simulate")(simulate.simulate)
-app.command("prepare")(prepare.prepare)
+app.command("columns")(columns.columns)
 app.command("compile")(compile_command.compile_)
 app.command("doctor")(doctor.doctor)
-app.add_typer(train.app, name="train")
 app.add_typer(stack.app, name="stack")
 app.add_typer(engines.app, name="engines")

@@ -2,39 +2,12 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from kneerisk.cli import options as o
-
-
-class FlavourChoice(StrEnum):
-    """``--flavour``."""
-
-    TENSORRT = "tensorrt"
-    RTX = "tensorrt-rtx"
-
-
-class EnginePrecision(StrEnum):
-    """``--precision`` of an engine."""
-
-    FP32 = "fp32"
-    FP16 = "fp16"
-    BF16 = "bf16"
-    FP8 = "fp8"
-    INT8 = "int8"
-
-
-class HardwareCompatibility(StrEnum):
-    """``--hw-compat``."""
-
-    NONE = "none"
-    SAME_CC = "same-cc"
-    AMPERE_PLUS = "ampere-plus"
-
 
 _BUILD, _CHECK = "Build", "Verification"
 
@@ -42,12 +15,13 @@ _BUILD, _CHECK = "Build", "Verification"
 def compile_(
     stack: o.StackName = "compact",
     flavour: Annotated[
-        FlavourChoice, typer.Option(help="TensorRT, or TensorRT-RTX, which builds without a GPU.")
-    ] = FlavourChoice.TENSORRT,
+        Literal["tensorrt", "tensorrt-rtx"],
+        typer.Option(help="TensorRT, or TensorRT-RTX, which builds without a GPU."),
+    ] = "tensorrt",
     precision: Annotated[
-        EnginePrecision,
+        Literal["fp32", "fp16", "bf16"],
         typer.Option(help="Of the large operations; softmax, norms and the codebook stay in float32."),
-    ] = EnginePrecision.FP16,
+    ] = "fp16",
     min_batch: Annotated[int, typer.Option(min=1, rich_help_panel=_BUILD)] = 1,
     opt_batch: Annotated[
         int | None,
@@ -68,9 +42,9 @@ def compile_(
         ),
     ] = "current",
     hw_compat: Annotated[
-        HardwareCompatibility,
+        Literal["none", "same-cc", "ampere-plus"],
         typer.Option(help="TensorRT only: run on more chips, slower.", rich_help_panel=_BUILD),
-    ] = HardwareCompatibility.NONE,
+    ] = "none",
     timing_cache: Annotated[
         bool,
         typer.Option(
@@ -114,18 +88,20 @@ def compile_(
     An engine is built once for its weights, shapes, precision, TensorRT version and GPU. One that was built
     without a GPU is verified by the same command on the machine that will run it.
     """
+    from kneerisk_engines.plain import to_plain
+
     from kneerisk.cli import show
     from kneerisk.compile.build import CompileSettings, compile_stack
 
     settings = CompileSettings(
         stack=stack,
-        flavour=flavour.value,
-        precision=precision.value,
+        flavour=flavour,
+        precision=precision,
         min_batch=min_batch,
         opt_batch=opt_batch,
         max_batch=max_batch,
         gpu=gpu,
-        hardware_compatibility=hw_compat.value,
+        hardware_compatibility=hw_compat,
         timing_cache=timing_cache,
         deterministic=deterministic,
         with_decoder=with_decoder,
@@ -139,4 +115,4 @@ def compile_(
         if not json:
             typer.echo(outcome.in_words())
     if json:
-        show.print_json([outcome.plain() for outcome in outcomes])
+        show.print_json([to_plain(outcome) for outcome in outcomes])

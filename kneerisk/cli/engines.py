@@ -25,6 +25,7 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would go, and 
 @app.command("list")
 def list_engines(json: o.Json = False) -> None:
     """Every engine in the cache: what it was built from and for, and whether its answers were verified."""
+    from kneerisk_engines.plain import to_plain
     from kneerisk_engines.tensorrt.cache import EngineCache
 
     from kneerisk.cli import show
@@ -36,7 +37,7 @@ def list_engines(json: o.Json = False) -> None:
             [
                 {
                     "name": engine.folder.name,
-                    "key": engine.key.plain(),
+                    "key": to_plain(engine.key),
                     "bytes": engine.plan_bytes,
                     "built": engine.built,
                     "verified": engine.verified,

@@ -30,6 +30,13 @@ def complain(message: str) -> None:
     )
 
 
+def warn(message: str) -> None:
+    """What may mislead, on stderr."""
+    _console(stderr=True).print(
+        "[bold yellow]warning:[/] ", _escaped(message), sep="", soft_wrap=True, highlight=False
+    )
+
+
 def print_json(data: Any) -> None:
     """A document on stdout."""
     typer.echo(json.dumps(data, indent=2, ensure_ascii=False, default=str))
@@ -99,6 +106,8 @@ def summary(result: Summary, *, as_json: bool, quiet: bool) -> None:
             "Give a folder with DICOM, PNG, JPEG or TIFF files, or a manifest with a column called path."
         )
         return
+    for alarm in result.alarms:
+        out.print(f"[bold red]alarm:[/] {_escaped(alarm.message)}", soft_wrap=True, highlight=False)
     head = f"[bold]{result.ok} knees scored[/] of {result.images} images"
     if result.seconds and not result.reused:
         head += f" in {_duration(result.seconds)} ({result.ok / result.seconds:.1f} knees/s)"
@@ -111,8 +120,6 @@ def summary(result: Summary, *, as_json: bool, quiet: bool) -> None:
     _counts(out, "passed over", result.skipped)
     if result.ok:
         _risks(out, result)
-    for alarm in result.alarms:
-        out.print(f"[bold red]alarm:[/] {_escaped(alarm)}", soft_wrap=True)
     out.print(f"\n[bold]{_escaped(result.out)}[/]: {result.rows} rows", highlight=False, soft_wrap=True)
     for hint in _next_steps(result):
         out.print(f"  {_escaped(hint)}", highlight=False, soft_wrap=True)
@@ -171,6 +178,23 @@ def pairs(entries: Sequence[tuple[str, str]]) -> None:
     _console().print(table)
 
 
+def dictionary(entries: Mapping[str, Mapping[str, Any]]) -> None:
+    """A table's columns; below each the codes that it may hold."""
+    from rich.table import Table
+
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    table.add_column("column", style="bold", no_wrap=True)
+    table.add_column("unit", style="dim", no_wrap=True)
+    table.add_column("meaning", overflow="fold")
+    table.add_column("null", style="dim", overflow="fold")
+    for name, entry in entries.items():
+        row = (name, entry["unit"] or entry["kind"], entry["meaning"], entry["null"])
+        table.add_row(*map(_escaped, row))
+        for value, meaning in entry.get("values", {}).items():
+            table.add_row("", "", f"[bold]{_escaped(value)}[/]: {_escaped(meaning)}", "")
+    _console().print(table)
+
+
 def checks(findings: Findings) -> None:
     """What a doctor found."""
     out = _console()
@@ -205,7 +229,7 @@ def _risks(out: Console, result: Summary) -> None:
     table = Table(
         title="Highest risks", title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0)
     )
-    for name in ("participant", "side", "KL now", "risk", "image"):
+    for name in ("participant", "side", "KL now", "reader's", "risk", "image"):
         table.add_column(
             name, justify="right" if name == "risk" else "left", header_style="dim", overflow="fold"
         )
@@ -215,7 +239,8 @@ def _risks(out: Console, result: Summary) -> None:
             participant,
             top.side,
             str(top.kl_now),
-            _percent(top.risk_12m_calibrated),
+            "-" if top.kl_0m is None else str(top.kl_0m),
+            _percent(top.risk_12m),
             _escaped(top.source_path),
         )
     out.print(table)

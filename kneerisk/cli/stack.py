@@ -10,7 +10,7 @@ import typer
 from kneerisk.cli import options as o
 
 if TYPE_CHECKING:
-    from kneerisk.stack.stack import StackDescription
+    from kneerisk.stack.description import StackDescription
 
 app = typer.Typer(help="The stacks of networks that are here.", no_args_is_help=True)
 
@@ -20,7 +20,8 @@ def list_stacks(json: o.Json = False) -> None:
     """Every stack that can be named with --stack."""
     from kneerisk.cli import show
     from kneerisk.errors import StackError
-    from kneerisk.stack.stack import Stack, available_stacks
+    from kneerisk.stack.find import available_stacks
+    from kneerisk.stack.stack import Stack
 
     entries: list[dict[str, str | None]] = []
     for name, folder in available_stacks().items():
@@ -62,7 +63,7 @@ def info(
             {
                 "stack": stack.name,
                 "sha256": stack.sha256,
-                **description.to_dict(),
+                **description.to_plain(),
                 "calibration": stack.calibration(),
                 "model_card": stack.model_card(),
             }
@@ -82,13 +83,7 @@ def info(
 
 
 def _defaults(description: StackDescription) -> str:
-    futures = f"{description.samples} sampled futures"
-    if description.distilled_steps is None:
-        return f"{description.steps} steps, {futures}"
-    quick, full = description.distilled_steps, description.steps
-    if description.usual_steps() == full:
-        return f"{full} steps ({quick} where asked for, by a distilled U-Net), {futures}"
-    return f"{quick} steps, distilled ({full} for other seeds, more samples or --upscale), {futures}"
+    return f"{description.steps} steps, {description.samples} sampled futures"
 
 
 @app.command("import")
@@ -100,7 +95,7 @@ def import_(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace one of that name.")] = False,
 ) -> None:
     """Verify a stack and copy it among your own, so that --stack NAME finds it."""
-    from kneerisk.stack.stack import own_root
+    from kneerisk.stack.find import own_root
     from kneerisk.stack.write import import_stack
 
     place = import_stack(folder, own_root(), name=name, overwrite=overwrite)

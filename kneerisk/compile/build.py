@@ -8,20 +8,24 @@ import logging
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from kneerisk_engines.errors import BackendUnavailableError, EngineError, EngineMismatchError
+from kneerisk_engines.files import written_whole
+from kneerisk_engines.plain import to_plain
 from kneerisk_engines.tensorrt.build import BuildSettings, HardwareCompatibility, build_engine
 from kneerisk_engines.tensorrt.cache import CachedEngine, EngineCache
 from kneerisk_engines.tensorrt.flavour import Flavour, open_flavour
 from kneerisk_engines.tensorrt.gpu import Gpu, find_gpu
 from kneerisk_engines.tensorrt.key import EngineKey
+from kneerisk_engines.tensorrt.runner import TensorRtRunner
 from kneerisk_engines.tensorrt.typed_graph import typed_graph
 
+from kneerisk.compile.verification import verify_against_torch
 from kneerisk.errors import EngineUnverifiedError, NoEngineError, StackError, UsageError
-from kneerisk.stack.stack import Stack, graph_file
+from kneerisk.stack.stack import Stack
 
 if TYPE_CHECKING:
     from kneerisk_engines.runner import Precision, Runner
@@ -75,10 +79,6 @@ class Outcome:
             f"{self.component} ({self.precision}): {self.state} in {self.seconds:.1f} s, "
             f"{self.size / 1e6:.1f} MB{told}: {self.place}"
         )
-
-    def plain(self) -> dict[str, Any]:
-        """For JSON."""
-        return {**asdict(self), "place": str(self.place)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +158,9 @@ def _typed(
     key = EngineKey(
         component=name,
         onnx_sha256=hashlib.sha256(model).hexdigest(),
-        spec_sha256=hashlib.sha256(json.dumps(spec.to_dict(), sort_keys=True).encode()).hexdigest(),
+        spec_sha256=hashlib.sha256(
+            json.dumps(to_plain(spec.to_arrays()), sort_keys=True).encode()
+        ).hexdigest(),
         batches=(build.min_batch, build.opt_batch, build.max_batch),
         flavour=build.flavour,
         version=version,
@@ -176,7 +178,7 @@ def _typed(
 def _model(stack: Stack, name: str, precision: str) -> tuple[ComponentSpec, Precision, bytes]:
     entry = stack.component(name)
     kept = cast("Precision", "fp32" if entry.float32_only else precision)
-    model = typed_graph(stack.folder / graph_file(name), kept)
+    model = typed_graph(stack.graph(name), kept)
     return entry.spec, kept, model.SerializeToString(deterministic=True)
 
 
@@ -188,9 +190,8 @@ def _write_graphs(
         began = time.monotonic()
         _, kept, model = _model(stack, name, settings.precision)
         place = folder / f"{name}.{kept}.onnx"
-        aside = place.with_suffix(".writing")
-        aside.write_bytes(model)
-        aside.replace(place)
+        with written_whole(place) as aside:
+            aside.write_bytes(model)
         yield Outcome(name, kept, "typed", place, len(model), time.monotonic() - began)
 
 
@@ -253,10 +254,6 @@ def _verify_and_publish(
     cache: EngineCache,
     gpu: Gpu,
 ) -> Iterator[Outcome]:
-    from kneerisk_engines.tensorrt.runner import TensorRtRunner
-
-    from kneerisk.compile.verification import verify_against_torch
-
     began = time.monotonic()
     with ExitStack() as kept:
         runners: dict[str, Runner] = {}
@@ -274,7 +271,7 @@ def _verify_and_publish(
             )
         batches = (settings.min_batch, stack.description.micro_batch, settings.max_batch)
         report = verify_against_torch(stack, runners, settings.verify_data, batches)
-    plain = report.plain()
+    plain = to_plain(report)
     for graph in graphs:
         if graph.component not in plans:
             continue

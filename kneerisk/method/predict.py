@@ -1,7 +1,8 @@
 """Knee crops → grade posteriors and landmarks, now and at twelve months, with a stack's networks.
 
 crop → encoder → z0 ─┬→ classifier_now → P(KL now), averaged over the stack's zooms; landmarks now
-                     └→ diffusion (the seed's noise) → ẑ12 of each future → classifier_12m → P(KL 12 m)
+                     └→ diffusion (the seed's noise) → ẑ12 of each future → classifier_12m
+                                                               → P(KL at 12 months | KL now)
 
 The same knee gives the same prediction whatever stands beside it: the noise is the seed's, and every
 network always runs on micro-batches of one fixed size, the last one padded by repeating its last item.
@@ -21,7 +22,7 @@ from kneerisk.errors import Reason, UsageError
 from kneerisk.method.diffusion import draw_noise, sample
 from kneerisk.method.exposure import equalise
 from kneerisk.method.views import UPSCALE, mean_posterior, resized, upscaled, zoomed
-from kneerisk.records import FloatArray, KneeCrop, KneePrediction, Refusal
+from kneerisk.records import FloatArray, KneeCrop, KneePrediction, Refusal, refuse
 
 Stage = Callable[[str], AbstractContextManager[object]]
 
@@ -74,8 +75,10 @@ class Forecast:
     """[N, S, C, h, w]: the sampled ẑ12."""
     p_now: FloatArray
     """[N, 5]: P(KL now)."""
+    moves: FloatArray
+    """[N, S, 5, 5]: P(KL j at 12 months | KL i now) of each future."""
     p_12m: FloatArray
-    """[N, S, 5]: P(KL at 12 months) of each future."""
+    """[N, S, 5]: P(KL at 12 months) of each: ``p_now`` moved so."""
     landmarks_now: FloatArray
     """[N, 16, 2] (x, y), pixels of what the encoder saw."""
     landmarks_12m: FloatArray
@@ -86,8 +89,7 @@ class ForwardPass:
     """The forward pass of a stack, whoever asks: scoring, publishing, measuring, verification.
 
     Args:
-        components: ``encoder``, a U-Net, ``classifier_now``, ``classifier_12m`` and, to decode, ``decoder``.
-        forecaster: the U-Net's name among the components.
+        components: ``encoder``, ``unet``, ``classifier_now``, ``classifier_12m`` and, to decode, ``decoder``.
         micro_batch: items a network call holds, always; a property of the stack, not of the machine.
         grade_zooms: of the crop, at which the grade now is read; a property of the stack too.
         stage: a clock for each named stage, entered around its work.
@@ -97,13 +99,11 @@ class ForwardPass:
         self,
         components: Mapping[str, Run],
         *,
-        forecaster: str = "unet",
         micro_batch: int = 8,
         grade_zooms: Sequence[float] = (1.0,),
         stage: Stage = lambda name: nullcontext(),
     ) -> None:
         self._components = components
-        self._forecaster = forecaster
         self._micro_batch = micro_batch
         self._closer_looks = tuple(zoom for zoom in grade_zooms if zoom != 1)
         self._stage = stage
@@ -132,7 +132,8 @@ class ForwardPass:
             novelty=encoded[0]["novelty"],
             future=future,
             p_now=now["kl"],
-            p_12m=later["kl"],
+            moves=later["transition"],
+            p_12m=np.einsum("ni,nsij->nsj", now["kl"], later["transition"]),
             landmarks_now=now["landmarks"],
             landmarks_12m=later["landmarks"].mean(axis=1),
         )
@@ -154,13 +155,13 @@ class ForwardPass:
 
         def velocity(noisy: FloatArray, condition: FloatArray, time: FloatArray) -> FloatArray:
             arrays = {"noisy": noisy, "current": condition, "time": time}
-            return np.asarray(self._run(self._forecaster, arrays)["velocity"], dtype=np.float32)
+            return np.asarray(self._run("unet", arrays)["velocity"], dtype=np.float32)
 
         future = sample(velocity, current, np.tile(drawn, (count, 1, 1, 1)), settings.steps)
         return future.reshape(count, samples, *latent.shape[1:])
 
     def grade_futures(self, futures: FloatArray) -> dict[str, FloatArray]:
-        """ẑ12 [N, samples, C, h, w] → ``kl`` [N, samples, 5] and ``landmarks`` [N, samples, 16, 2]."""
+        """ẑ12 [N, S, C, h, w] → ``transition`` [N, S, 5, 5] and ``landmarks`` [N, S, 16, 2]."""
         count, samples = futures.shape[:2]
         later = self._run("classifier_12m", {"latent": futures.reshape(-1, *futures.shape[2:])})
         return {name: values.reshape(count, samples, *values.shape[1:]) for name, values in later.items()}
@@ -221,9 +222,11 @@ class StackPredictor:
             prediction = KneePrediction(
                 crop=self._flagged(crop, float(forecast.novelty[i])),
                 p_now=forecast.p_now[i],
+                moves=forecast.moves[i],
                 p_12m=_distribution(forecast.p_12m[i]),
                 landmarks_now=self._to_crop(forecast.landmarks_now[i], crop),
                 landmarks_12m=self._to_crop(forecast.landmarks_12m[i], crop),
+                novelty=float(forecast.novelty[i]),
                 latent_now=forecast.latent[i] if self._keep_latents else None,
                 latent_12m=forecast.future[i] if self._keep_latents else None,
             )
@@ -254,18 +257,10 @@ def _distribution(p: FloatArray) -> FloatArray:
 
 
 def _is_finite(prediction: KneePrediction) -> bool:
-    arrays = (prediction.p_now, prediction.p_12m, prediction.landmarks_now, prediction.landmarks_12m)
+    arrays = (prediction.p_now, prediction.moves, prediction.landmarks_now, prediction.landmarks_12m)
     return all(np.isfinite(array).all() for array in arrays)
 
 
 def _not_finite(crop: KneeCrop) -> Refusal:
-    return Refusal(
-        ref=crop.ref,
-        reason=Reason.INTERNAL_ERROR,
-        message="the networks gave a value that is not a number; try --precision fp32, and report the file",
-        side=crop.side,
-        input_sha256=crop.input_sha256,
-        sop_instance_uid=crop.sop_instance_uid,
-        participant_id=crop.participant_id,
-        qc_flags=crop.qc_flags,
-    )
+    message = "the networks gave a value that is not a number; try --precision fp32, and report the file"
+    return refuse(crop, Reason.INTERNAL_ERROR, message)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import nn
 
-COMPONENTS = ("encoder", "unet", "unet_distilled", "classifier_now", "classifier_12m", "decoder", "localiser")
+COMPONENTS = ("encoder", "unet", "classifier_now", "classifier_12m", "decoder", "localiser")
 
 
 def build(component: str, config: Mapping[str, Any]) -> nn.Module:
@@ -28,14 +28,15 @@ def build(component: str, config: Mapping[str, Any]) -> nn.Module:
         from kneerisk.models.vqvae import Decoder, DecoderConfig
 
         return Decoder(DecoderConfig(**values))
-    if component in ("unet", "unet_distilled"):
+    if component == "unet":
         from kneerisk.models.unet import UNet, UNetConfig
 
         return UNet(UNetConfig(**values))
     if component in ("classifier_now", "classifier_12m"):
-        from kneerisk.models.classifier import Classifier, ClassifierConfig
+        from kneerisk.models.classifier import Classifier, ClassifierConfig, LaterClassifier
 
-        return Classifier(ClassifierConfig(**values))
+        made = Classifier if component == "classifier_now" else LaterClassifier
+        return made(ClassifierConfig(**values))
     if component == "localiser":
         from kneerisk.models.localiser import Localiser, LocaliserConfig
 

@@ -1,4 +1,4 @@
-"""The multi-task classifier: one trunk over a latent reads the KL grade and the 16 landmarks.
+"""The multi-task classifiers: one trunk over a latent reads the KL grade, or its change, and 16 landmarks.
 
 Shared trunk, KL head, and deconvolutions ending in a 2D soft-argmax are the paper's (arXiv 2506.14560); the
 trunk's make and the skips of the landmark branch are ours.
@@ -12,6 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from kneerisk.models.trunk import ResidualBlock, SamePadConv, Stage, norm, stages
+
+_HIDDEN = 64
+_NEVER = -1e4
 
 
 @dataclass(frozen=True)
@@ -75,16 +78,21 @@ class Classifier(nn.Module):
 
     def logits(self, latent: Tensor) -> tuple[Tensor, Tensor]:
         """Latent [B, C, h, w] → (grade logits [B, 5], landmarks [B, 16, 2] in crop pixels), float32."""
+        summary, landmarks = self.read(latent)
+        grade: Tensor = self.grade(summary)
+        return grade.float(), landmarks
+
+    def read(self, latent: Tensor) -> tuple[Tensor, Tensor]:
+        """Latent [B, C, h, w] → (what grades are told by [B, E], landmarks [B, 16, 2] in crop pixels)."""
         shallow, middle, deep = self._features(latent)
         rising = torch.cat([self.rise1(deep), middle], dim=1)
         rising = self.rise3(torch.cat([self.rise2(rising), shallow], dim=1))
         landmarks = soft_argmax(self.heatmaps(rising).float(), self.config.crop_size)
-        return self._grade(deep), landmarks
+        return self._summary(deep), landmarks
 
-    def posterior(self, latent: Tensor) -> Tensor:
-        """Latent [B, C, h, w] → P(KL) float32 [B, 5], without the work of finding landmarks."""
-        _, _, deep = self._features(latent)
-        return (self._grade(deep) / self.temperature).softmax(dim=1)
+    def summary(self, latent: Tensor) -> Tensor:
+        """Latent [B, C, h, w] → what grades are told by, [B, E], without the work of finding landmarks."""
+        return self._summary(self._features(latent)[2])
 
     def _features(self, latent: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The trunk at the latent's size, at half and at a quarter of it."""
@@ -92,14 +100,58 @@ class Classifier(nn.Module):
         middle = self.stages[1](self.stages[0](shallow))
         return shallow, middle, self.stages[3](self.stages[2](middle))
 
-    def _grade(self, deep: Tensor) -> Tensor:
-        grade: Tensor = self.grade(self.head(deep).mean(dim=(2, 3)))
-        return grade.float()
+    def _summary(self, deep: Tensor) -> Tensor:
+        summary: Tensor = self.head(deep).mean(dim=(2, 3))
+        return summary
 
     def forward(self, latent: Tensor) -> tuple[Tensor, Tensor]:
         """Latent [B, C, h, w] → (P(KL) float32 [B, 5], landmarks float32 [B, 16, 2] in crop pixels)."""
         grade, landmarks = self.logits(latent)
         return (grade / self.temperature).softmax(dim=1), landmarks
+
+
+class LaterClassifier(nn.Module):
+    """Forecast latent → P(grade at twelve months | grade now), and landmarks.
+
+    Ours, not the paper's, whose later classifier answers a second, independent posterior.  This one reads the
+    forecast alone and answers the change: row i is P(KL j at twelve months | KL i now), j ≥ i.  The triangle
+    says that knees do not heal; it is a model of the outcome, no clamp on an answer.  It reads by the
+    classifier of the grade now, unchanged, so that a grade or a landmark moves only where the latent did.
+    """
+
+    allowed: Tensor
+
+    def __init__(self, config: ClassifierConfig):
+        super().__init__()
+        self.config = config
+        self.reader = Classifier(config)
+        self.reader.grade = nn.Sequential()  # its own answer is not asked for
+        self.transition = nn.Sequential(
+            nn.Linear(config.head_channels, _HIDDEN), nn.ReLU(), nn.Linear(_HIDDEN, 25)
+        )
+        self.register_buffer("allowed", torch.ones(5, 5).triu())
+
+    def start_from(self, reader: Classifier, moves: Tensor) -> None:
+        """Take over a trained classifier, and answer a population's P(later | now) [5, 5] at first."""
+        known = {name: v for name, v in reader.state_dict().items() if not name.startswith("grade.")}
+        self.reader.load_state_dict(known)
+        last = self.transition[2]
+        assert isinstance(last, nn.Linear)
+        with torch.no_grad():
+            last.weight.zero_()
+            last.bias.copy_(moves.clamp(min=1e-4).log().flatten())
+
+    def moves(self, summary: Tensor) -> Tensor:
+        """What the classifier tells grades by [B, E] → log P(later | now) float32 [B, 5, 5]."""
+        logits = self.transition(summary).float().reshape(-1, 5, 5)
+        # Within float16's range: engines run in it.
+        moves: Tensor = (logits + _NEVER * (1 - self.allowed)).log_softmax(dim=2)
+        return moves
+
+    def forward(self, latent: Tensor) -> tuple[Tensor, Tensor]:
+        """Forecast latent [B, C, h, w] → (P(later | now) float32 [B, 5, 5], landmarks [B, 16, 2])."""
+        summary, landmarks = self.reader.read(latent)
+        return self.moves(summary).exp() * self.allowed, landmarks
 
 
 def _deconvolution(channels_in: int, channels_out: int) -> nn.Sequential:

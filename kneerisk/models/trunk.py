@@ -38,10 +38,37 @@ class SamePadConv(nn.Conv2d):
                 return super().forward(input.float()).to(input.dtype)
         return super().forward(input)
 
+    def folded(self, input: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+        """The convolution, then a scale and a shift of every channel, [C'] each, in one."""
+        if self._pad is not None:
+            input = F.pad(input, (*self._pad, *self._pad))
+        weight = self.weight * scale[:, None, None, None]
+        return F.conv2d(input, weight, shift, self.stride, self.padding, self.dilation, self.groups)
+
 
 def norm(channels: int) -> nn.BatchNorm2d:
     """Batch normalisation with the constants the ImageNet weights were trained with."""
     return nn.BatchNorm2d(channels, eps=1e-3, momentum=0.01)
+
+
+def norms_are_frozen(layers: nn.Sequential) -> bool:
+    """Whether gradients flow while the layers' batch norms keep their statistics and scales."""
+    return torch.is_grad_enabled() and all(
+        not (m.training or m.weight.requires_grad) for m in layers if isinstance(m, nn.BatchNorm2d)
+    )
+
+
+def run_frozen(layers: nn.Sequential, features: Tensor) -> Tensor:
+    """The layers, each convolution with the frozen norm behind it in one: a pass over the features less."""
+    for layer, following in zip(layers, [*list(layers)[1:], nn.Identity()], strict=True):
+        if isinstance(layer, SamePadConv):
+            assert isinstance(following, nn.BatchNorm2d)
+            assert following.running_mean is not None and following.running_var is not None
+            scale = following.weight * (following.running_var + following.eps).rsqrt()
+            features = layer.folded(features, scale, following.bias - following.running_mean * scale)
+        elif not isinstance(layer, nn.BatchNorm2d):
+            features = layer(features)
+    return features
 
 
 class InvertedResidual(nn.Module):
@@ -60,7 +87,8 @@ class InvertedResidual(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """[B, C, H, W] → [B, C', H / stride, W / stride]."""
-        filtered: Tensor = self.layers(features)
+        run = run_frozen if norms_are_frozen(self.layers) else nn.Sequential.forward
+        filtered: Tensor = run(self.layers, features)
         return features + filtered if self._skip else filtered
 
 

@@ -1,7 +1,21 @@
 """The forecasting U-Net: from a noised future latent and the current latent to the velocity v.
 
-Conditioning is by concatenation along channels, as in the paper (arXiv 2506.14560).  Residual blocks
-modulated by the time embedding follow arXiv 2105.05233; widths are the recipe's.
+Conditioning is by concatenation along channels, as in the paper (arXiv 2506.14560).  Ours: a knee a year on
+is mostly the knee of today, so the network learns the change alone.  It is preconditioned, as arXiv
+2206.00364 does for pictures around zero, around the current latent z0: a share p of knees changes, by s (root
+mean square), the others stay as they are.
+
+    prior   ẑ12 = z0 with 1 - p, else N(z0, s²);   z_t = alpha ẑ12 + sigma eps
+    r       = z_t - alpha z0,  of N elements;      D = alpha² s² + sigma²
+    w       = P(it changes | r) = sigmoid(logit p + (N log(sigma² / D) + |r|² (1 / sigma² - 1 / D)) / 2)
+    x̂       = z0 + w (alpha s² / D) r + √w (s sigma / √D) F(r / √D, z0, t)
+    v       = (alpha z_t - x̂) / sigma
+            = ((1 - w) alpha / sigma + w alpha sigma (1 - s²) / D) r - sigma z0 - √w (s / √D) F
+
+F's target has unit variance at every t, whatever r.  F = 0 forecasts the current latent in any number of
+steps: a knee that stays is copied exactly.
+The blocks have no norms and ReLU alone, which runtimes fuse into their convolutions; the time enters as a
+shift of each channel (arXiv 2006.11239).  Widths are the recipe's.
 """
 
 from __future__ import annotations
@@ -13,6 +27,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+_LEAST_SIGMA = 1e-3
+_SURE = 30.0
+"""Log odds beyond which nothing is told apart."""
+
 
 @dataclass(frozen=True)
 class UNetConfig:
@@ -23,32 +41,23 @@ class UNetConfig:
     multipliers: tuple[int, ...] = (1, 2, 3)
     blocks: int = 1
     conditioned: bool = True
-    """Whether it sees the current latent; an ablation sees zeros in its place."""
-
-    def __post_init__(self) -> None:
-        if self.channels % 8:
-            raise ValueError(f"channels must be a multiple of 8, not {self.channels}")
+    """Whether it sees the current latent; an ablation sees zeros in its place, and knows no change."""
 
 
 class TimeBlock(nn.Module):
-    """Two 3x3 convolutions; the time embedding scales and shifts between them."""
+    """Two 3x3 convolutions on a skip; the time shifts the channels between them."""
 
     def __init__(self, channels_in: int, channels_out: int, embedding: int):
         super().__init__()
-        self.norm1 = nn.GroupNorm(8, channels_in)
         self.conv1 = nn.Conv2d(channels_in, channels_out, 3, padding=1)
-        self.modulate = nn.Linear(embedding, 2 * channels_out)
-        self.norm2 = nn.GroupNorm(8, channels_out)
+        self.shift = nn.Linear(embedding, channels_out)
         self.conv2 = nn.Conv2d(channels_out, channels_out, 3, padding=1)
-        nn.init.zeros_(self.conv2.weight)
         self.skip = nn.Conv2d(channels_in, channels_out, 1) if channels_in != channels_out else nn.Identity()
 
     def forward(self, features: Tensor, embedding: Tensor) -> Tensor:
         """[B, C, h, w] and [B, E] → [B, C', h, w]."""
-        scale, shift = self.modulate(embedding)[:, :, None, None].chunk(2, dim=1)
-        hidden = self.conv1(F.silu(self.norm1(features)))
-        hidden = self.norm2(hidden) * (1 + scale) + shift
-        updated: Tensor = self.skip(features) + self.conv2(F.silu(hidden))
+        hidden = self.conv1(F.relu(features)) + self.shift(embedding)[:, :, None, None]
+        updated: Tensor = self.skip(features) + self.conv2(F.relu(hidden))
         return updated
 
 
@@ -56,6 +65,8 @@ class UNet(nn.Module):
     """Predicts v (arXiv 2202.00512) from [z_t, z_0] and the time."""
 
     frequencies: Tensor
+    change: Tensor
+    share: Tensor
 
     def __init__(self, config: UNetConfig):
         super().__init__()
@@ -63,8 +74,10 @@ class UNet(nn.Module):
         widths = [config.channels * m for m in config.multipliers]
         embedding = 4 * config.channels
         self.register_buffer("frequencies", torch.exp(torch.linspace(0, math.log(1000), 32)))
+        self.register_buffer("change", torch.ones(()))
+        self.register_buffer("share", torch.ones(()))
         self.embed = nn.Sequential(
-            nn.Linear(64, embedding), nn.SiLU(), nn.Linear(embedding, embedding), nn.SiLU()
+            nn.Linear(64, embedding), nn.ReLU(), nn.Linear(embedding, embedding), nn.ReLU()
         )
         self.enter = nn.Conv2d(2 * config.latent_channels, widths[0], 3, padding=1)
         self.down = nn.ModuleList()
@@ -85,16 +98,68 @@ class UNet(nn.Module):
                 width = wide
             if level:
                 self.grow.append(nn.ConvTranspose2d(width, width, 2, stride=2))
-        self.leave = nn.Sequential(
-            nn.GroupNorm(8, width), nn.SiLU(), nn.Conv2d(width, config.latent_channels, 3, padding=1)
-        )
+        last = nn.Conv2d(width, config.latent_channels, 3, padding=1)
+        self.leave = nn.Sequential(nn.ReLU(), last)
+        self._initialise()
+
+    def _initialise(self) -> None:
+        """Keep the signal's size through the network, without norms; forecast the present at first."""
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+                taps = 1 if isinstance(module, nn.ConvTranspose2d) else math.prod(module.kernel_size)
+                nn.init.normal_(module.weight, 0, (module.in_channels * taps) ** -0.5)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        for module in self.modules():
+            if isinstance(module, TimeBlock):
+                nn.init.normal_(module.conv2.weight, 0, 0.3 * (9 * module.conv2.in_channels) ** -0.5)
+        last = self.leave[1]
+        assert isinstance(last, nn.Conv2d)
+        nn.init.zeros_(last.weight)
+
+    def expect_change(self, size: float, share: float = 1.0) -> None:
+        """Set s and p: how many latents change within a year, and the root mean square by which those do.
+
+        Raises:
+            ValueError: where the size is not above 0, or the share not in 0..1 or 0.
+        """
+        if not size > 0 or not 0 < share <= 1:
+            raise ValueError(f"futures must differ from the present: {share} of them do, by {size}")
+        if self.config.conditioned:
+            self.change.fill_(size)
+            self.share.fill_(share)
+
+    def loss_weight(self, time: Tensor) -> Tensor:
+        """D / s² at times [B], [B, 1, 1, 1]: a squared error of v times this is one of F."""
+        alpha, sigma = _alpha_sigma(time)
+        return alpha.square() + (sigma / self.change).square()
 
     def forward(self, noisy: Tensor, current: Tensor, time: Tensor) -> Tensor:
         """z_t [B, C, h, w], z_0 [B, C, h, w], time [B] in 0..1 → v float32 [B, C, h, w]."""
+        seen = current if self.config.conditioned else current * 0.0
+        alpha, sigma = _alpha_sigma(time)
+        s, noise = self.change, sigma.clamp(min=_LEAST_SIGMA)
+        spread = (alpha * s).square() + noise.square()
+        residual = noisy - alpha * seen
+        changes = self._changes(residual, noise, spread)
+        kept = (1 - changes) * alpha / noise + changes * alpha * sigma * (1 - s.square()) / spread
+        change = self._change(residual * spread.rsqrt(), seen, time).float()
+        velocity: Tensor = kept * residual - sigma * seen - changes.sqrt() * s * spread.rsqrt() * change
+        return velocity
+
+    def _changes(self, residual: Tensor, noise: Tensor, spread: Tensor) -> Tensor:
+        """w: P(this knee changes | its residual), [B, 1, 1, 1]."""
+        energy = residual.square().mean(dim=(1, 2, 3), keepdim=True)
+        each = (noise.square() / spread).log() + energy * (noise.square().reciprocal() - spread.reciprocal())
+        count = residual.shape[1] * residual.shape[2] * residual.shape[3]
+        prior = (self.share / (1 - self.share).clamp(min=1e-12)).log()
+        return (prior + (0.5 * count * each).clamp(-_SURE, _SURE)).sigmoid()
+
+    def _change(self, residual: Tensor, seen: Tensor, time: Tensor) -> Tensor:
+        """F: the change that the residual does not tell, in units of its own spread."""
         angles = time[:, None] * self.frequencies[None]
         embedding = self.embed(torch.cat([angles.sin(), angles.cos()], dim=1))
-        seen = current if self.config.conditioned else current * 0.0
-        features = self.enter(torch.cat([noisy, seen], dim=1))
+        features = self.enter(torch.cat([residual, seen], dim=1))
         skips = []
         blocks = self.config.blocks
         for index, block in enumerate(self.down):
@@ -108,5 +173,11 @@ class UNet(nn.Module):
             features = block(torch.cat([features, skips.pop()], dim=1), embedding)
             if (index + 1) % blocks == 0 and index // blocks < len(self.grow):
                 features = self.grow[index // blocks](features)
-        velocity: Tensor = self.leave(features)
-        return velocity.float()
+        answer: Tensor = self.leave(features)
+        return answer
+
+
+def _alpha_sigma(time: Tensor) -> tuple[Tensor, Tensor]:
+    """Signal and noise at times [B], each [B, 1, 1, 1]; see :mod:`kneerisk.method.diffusion`."""
+    angle = (0.5 * math.pi * time)[:, None, None, None]
+    return angle.cos(), angle.sin()

@@ -51,6 +51,8 @@ class DecoderConfig:
     latent_channels: int = 8
     width: int = 64
     blocks: int = 2
+    fine_blocks: int = 1
+    """Residual blocks at twice the latent's size."""
 
 
 class Quantised(NamedTuple):
@@ -200,7 +202,7 @@ class Decoder(nn.Module):
             *[ResidualBlock(config.width) for _ in range(config.blocks)],
             nn.Conv2d(config.width, half * 4, 1),
             nn.PixelShuffle(2),
-            ResidualBlock(half),
+            *[ResidualBlock(half) for _ in range(config.fine_blocks)],
             nn.Conv2d(half, 16, 3, padding=1),
             nn.PixelShuffle(4),
         )

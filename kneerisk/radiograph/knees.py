@@ -51,6 +51,26 @@ def localiser(network: Runner, invert: Invert = "auto") -> Localise:
     return partial(KneeLocaliser(network.run, size=radiograph.shape[-1]).localise, invert=invert)
 
 
+def find_knees(settings: InputSettings, network: Runner, most: int) -> list[KneeCrop]:
+    """The first ``most`` knees among the inputs, cut out; files without one are passed over.
+
+    Args:
+        settings: which files.
+        network: an open localiser.
+        most: knees.
+    """
+    read_one, localise = reader(settings), localiser(network, settings.invert)
+    crops: list[KneeCrop] = []
+    images, _ = list_images(settings)
+    for image in images:
+        radiograph = image if isinstance(image, Refusal) else read_one(image)
+        if not isinstance(radiograph, Refusal):
+            crops += [knee for knee in localise(radiograph) if isinstance(knee, KneeCrop)]
+        if len(crops) >= most:
+            break
+    return crops[:most]
+
+
 def as_one_knee(radiograph: Radiograph) -> list[KneeCrop | Refusal]:
     """An image that is one knee's crop already, taken as it is: no network looks at it."""
     side = radiograph.ref.side or radiograph.side or side_from_name(radiograph.ref.source_path)

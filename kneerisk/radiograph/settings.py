@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from kneerisk.errors import UsageError
-from kneerisk.records import Side
+
+if TYPE_CHECKING:
+    from kneerisk.records import Side
 
 Invert = Literal["auto", "yes", "no"]
 """``yes`` turns the grey scale once more than the header says, ``no`` never; ``auto`` looks at the bones."""

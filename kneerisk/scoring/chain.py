@@ -8,19 +8,19 @@ Nothing here knows a file format or a network: the rooms come as functions, and 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+from kneerisk_engines.files import sha256_file
 
 from kneerisk.errors import Reason
 from kneerisk.method.calibration import Calibration
 from kneerisk.method.predict import Predictor
 from kneerisk.method.score import score
-from kneerisk.records import FloatArray, KneeCrop, KneeScore, Radiograph, RadiographRef, Refusal
+from kneerisk.records import FloatArray, KneeCrop, KneeScore, Radiograph, RadiographRef, Refusal, refuse
 from kneerisk.scoring.clock import Clock
 from kneerisk.scoring.journal import FileState, Record
 from kneerisk.scoring.outputs.rows import Row, row_of_refusal, row_of_score
@@ -62,8 +62,8 @@ class Walk:
     """How the images are walked."""
 
     workers: int
-    timeout: float | None = None
-    batch_size: int = 16
+    timeout: float | None
+    batch_size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,7 +226,7 @@ def _scores(knees: list[Knee], rooms: Rooms) -> list[KneeScore | Refusal]:
         return [p if isinstance(p, Refusal) else score(p, rooms.calibration) for p in predictions]
     except Exception as error:
         if len(knees) == 1:
-            return [_broken(knees[0].crop, error)]
+            return [refuse(knees[0].crop, Reason.INTERNAL_ERROR, _words(error))]
         return [outcome for knee in knees for outcome in _scores([knee], rooms)]
 
 
@@ -268,8 +268,7 @@ def _unread(ref: RadiographRef, error: Exception) -> Refusal:
 def _sha256(path: Path) -> str | None:
     """``None`` where the file cannot be read."""
     try:
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
+        return sha256_file(path)
     except OSError:
         return None
 
@@ -278,16 +277,7 @@ def _localised(radiograph: Radiograph, localise: Localise) -> Sequence[KneeCrop 
     try:
         return localise(radiograph)
     except Exception as error:
-        return [
-            Refusal(
-                radiograph.ref,
-                Reason.INTERNAL_ERROR,
-                _words(error),
-                input_sha256=radiograph.input_sha256,
-                sop_instance_uid=radiograph.sop_instance_uid,
-                qc_flags=radiograph.qc_flags,
-            )
-        ]
+        return [refuse(radiograph, Reason.INTERNAL_ERROR, _words(error))]
 
 
 def _ready(knee: KneeCrop | Refusal, views: Views | None) -> Knee | Refusal:
@@ -296,20 +286,7 @@ def _ready(knee: KneeCrop | Refusal, views: Views | None) -> Knee | Refusal:
     try:
         return Knee(knee, None if views is None else views(knee))
     except Exception as error:
-        return _broken(knee, error)
-
-
-def _broken(crop: KneeCrop, error: Exception) -> Refusal:
-    return Refusal(
-        crop.ref,
-        Reason.INTERNAL_ERROR,
-        _words(error),
-        side=crop.side,
-        input_sha256=crop.input_sha256,
-        sop_instance_uid=crop.sop_instance_uid,
-        participant_id=crop.participant_id,
-        qc_flags=crop.qc_flags,
-    )
+        return refuse(knee, Reason.INTERNAL_ERROR, _words(error))
 
 
 def _words(error: Exception) -> str:

@@ -7,15 +7,17 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kneerisk import __version__
-from kneerisk.errors import ExitCode
+from kneerisk.compile.choice import resolve
+from kneerisk.compile.open import forward_pass, open_network, open_networks
+from kneerisk.errors import ExitCode, UsageError
 from kneerisk.method.calibration import Calibration
-from kneerisk.method.predict import ForecastSettings, ForwardPass, StackPredictor
-from kneerisk.radiograph.settings import InputSettings, Invert
+from kneerisk.method.predict import ForecastSettings, StackPredictor
+from kneerisk.radiograph import knees
+from kneerisk.radiograph.settings import InputSettings
 from kneerisk.records import KneeCrop, Radiograph, RadiographRef, Refusal
 from kneerisk.scoring.chain import Item, Knee, Known, Localise, Rooms, Walk, locate
 from kneerisk.scoring.clock import Clock
@@ -24,12 +26,14 @@ from kneerisk.scoring.outputs.run_report import write_run_report
 from kneerisk.scoring.outputs.summary import Summary
 from kneerisk.scoring.run import Progress, score_images
 from kneerisk.scoring.settings import RunSettings, StackSettings, fingerprint
+from kneerisk.stack.components import PREDICTING
+from kneerisk.stack.stack import Stack
+from kneerisk.version import __version__
 
 if TYPE_CHECKING:
     import polars as pl
-    from kneerisk_engines.runner import Runner
 
-    from kneerisk.stack.stack import Stack, StackDescription
+    from kneerisk.stack.description import StackDescription
 
 log = logging.getLogger(__name__)
 
@@ -47,14 +51,12 @@ def score_cohort(
         UsageError, StackError, NoEngineError: before anything is scored.
         StoppedOnErrorError: see :func:`kneerisk.scoring.run.score_images`.
     """
-    from kneerisk.radiograph.knees import list_images
-
     clock = Clock()
-    images, skipped = list_images(inputs)
+    images, skipped = knees.list_images(inputs)
     with ExitStack() as resources:
         with clock.stage("load"):
             rooms = resources.enter_context(open_rooms(inputs, networks, run, clock))
-        marks = fingerprint(inputs, networks, run, rooms.provenance)
+        marks = fingerprint(inputs, run, rooms.provenance)
         for step in score_images(images, skipped.counts, rooms, run, marks, clock):
             if isinstance(step, Summary) and run.run_report is not None:
                 write_run_report(run.run_report, marks, step)
@@ -96,36 +98,32 @@ def open_rooms(
     inputs: InputSettings, networks: StackSettings, run: RunSettings, clock: Clock
 ) -> Iterator[Rooms]:
     """Everything the chain needs, its networks open."""
-    from kneerisk.radiograph.knees import reader
-    from kneerisk.stack.stack import Stack
-
     stack = Stack.load(networks.stack)
     settings = _forecast_settings(stack.description, networks)
-    forecaster = stack.description.forecaster(settings.steps)
     wants_pictures = run.previews is not None or run.futures is not None
-    names = (*stack.description.networks(settings.steps), *(("decoder",) if wants_pictures else ()))
-    networks = _resolved(stack, names, networks)
+    names = ("localiser", *PREDICTING, *["decoder"] * wants_pictures)
+    choice = resolve(
+        *(stack, names, networks.backend, networks.precision),
+        device=networks.device,
+        policy=networks.engine_policy,
+    )
+    log.info("--backend %s: %s, because %s", networks.backend, choice.backend, choice.why)
     calibration = Calibration.from_mapping(stack.calibration())
-    with ExitStack() as resources:
-        runners = {name: resources.enter_context(_open(stack, name, networks)) for name in names}
-        forward = ForwardPass(
-            {name: runner.run for name, runner in runners.items()},
-            forecaster=forecaster,
-            micro_batch=stack.description.micro_batch,
-            grade_zooms=stack.description.grade_zooms,
-            stage=clock.stage,
-        )
+    parallel = min(_PARALLEL, os.cpu_count() or 1)
+    with open_networks(
+        *(stack, names, choice.backend, networks.precision), device=choice.device, parallel=parallel
+    ) as runners:
         predictor = StackPredictor(
-            forward,
+            forward_pass(stack.description, runners, clock.stage),
             settings,
             novelty_threshold=calibration.novelty_threshold,
             crop_size=stack.description.crop_size,
             keep_latents=wants_pictures,
         )
-        unet = runners[forecaster]  # the encoder may keep to fp32 whatever is asked
+        unet = runners["unet"]  # the encoder may keep to fp32 whatever is asked
         yield Rooms(
-            read=reader(inputs),
-            localise=resources.enter_context(_open_localiser(stack, networks, inputs.invert)),
+            read=knees.reader(inputs),
+            localise=knees.localiser(runners["localiser"], inputs.invert),
             predictor=predictor,
             parallel=min(runner.parallel for runner in runners.values()),
             calibration=calibration,
@@ -145,10 +143,16 @@ def open_rooms(
 
 
 def _forecast_settings(description: StackDescription, networks: StackSettings) -> ForecastSettings:
-    samples = networks.samples or description.samples
-    usual = description.usual_steps(samples=samples, seed=networks.seed, upscale=networks.upscale)
+    if networks.upscale and not description.upscales:
+        raise UsageError(
+            f"--upscale: the stack {description.name} was not trained on upscaled crops, and grades them "
+            "wrongly (compact's accuracy on val falls from 0.69 to 0.40): leave it out, or take one that was"
+        )
     return ForecastSettings(
-        steps=networks.steps or usual, samples=samples, seed=networks.seed, upscale=networks.upscale
+        steps=networks.steps or description.steps,
+        samples=networks.samples or description.samples,
+        seed=networks.seed,
+        upscale=networks.upscale,
     )
 
 
@@ -187,12 +191,12 @@ class Validation:
 
 def validate_cohort(inputs: InputSettings, networks: StackSettings, run: RunSettings) -> Iterator[Validation]:
     """Walk a cohort as ``score`` would, up to its knees; yields the count as it grows. Nothing is written."""
-    from kneerisk.radiograph.knees import list_images, reader
-    from kneerisk.stack.stack import Stack
-
-    images, skipped = list_images(inputs)
-    with _open_localiser(Stack.load(networks.stack), networks, inputs.invert) as localise:
-        yield from validate_images(images, skipped.counts, reader(inputs), localise, run)
+    images, skipped = knees.list_images(inputs)
+    backend = "cpu" if networks.backend == "auto" else networks.backend
+    stack = Stack.load(networks.stack)
+    with open_network(stack, "localiser", backend, networks.precision, device=networks.device) as network:
+        localise = knees.localiser(network, inputs.invert)
+        yield from validate_images(images, skipped.counts, knees.reader(inputs), localise, run)
 
 
 def validate_images(
@@ -206,7 +210,7 @@ def validate_images(
     found = Validation(skipped=skipped)
     ours = ((i, item) for i, item in enumerate(images) if run.shard.holds(i))
     limited = (pair for pair, _ in zip(ours, range(run.limit), strict=False)) if run.limit else ours
-    walk = Walk(run.workers, run.timeout)
+    walk = Walk(run.workers, run.timeout, run.batch_size)
     for image in locate(limited, read, localise, walk, Clock()):
         if isinstance(image, Known):
             continue
@@ -215,53 +219,3 @@ def validate_images(
             found.add(knee.crop if isinstance(knee, Knee) else knee)
         yield found
     yield found
-
-
-def knee_crops(inputs: InputSettings, networks: StackSettings, limit: int = 64) -> list[KneeCrop]:
-    """The first knees that a scoring run would find, cut out and not scored."""
-    from kneerisk.radiograph.knees import list_images, reader
-    from kneerisk.stack.stack import Stack
-
-    crops: list[KneeCrop] = []
-    with _open_localiser(Stack.load(networks.stack), networks, inputs.invert) as localise:
-        images, _ = list_images(inputs)
-        for image in locate(enumerate(images), reader(inputs), localise, Walk(workers=1), Clock()):
-            if not isinstance(image, Known):
-                crops += [knee.crop for knee in image.knees if isinstance(knee, Knee)]
-            if len(crops) >= limit:
-                break
-    return crops[:limit]
-
-
-@contextmanager
-def _open_localiser(stack: Stack, networks: StackSettings, invert: Invert) -> Iterator[Localise]:
-    from kneerisk.radiograph.knees import localiser
-
-    with _open(stack, "localiser", networks) as runner:
-        yield localiser(runner, invert)
-
-
-def _resolved(stack: Stack, names: Iterable[str], networks: StackSettings) -> StackSettings:
-    """The backend that ``auto`` means here; engines are built first where the policy says so."""
-    if networks.backend not in ("auto", "tensorrt"):
-        return networks
-    from kneerisk.compile.choice import choose
-
-    policy = networks.engine_policy
-    if policy is None:
-        policy = "fallback" if networks.backend == "auto" else "require"
-    if networks.backend == "tensorrt" and policy == "require":
-        return networks
-    choice = choose(stack, ("localiser", *names), networks.precision, policy)
-    log.info("--backend %s: %s, because %s", networks.backend, choice.backend, choice.why)
-    return replace(networks, backend=choice.backend, device=choice.device)
-
-
-def _open(stack: Stack, component: str, networks: StackSettings) -> Runner:
-    if networks.backend == "tensorrt":
-        from kneerisk.compile.choice import open_engine
-
-        return open_engine(stack, component, networks.precision, networks.device)
-    backend = "cpu" if networks.backend == "auto" else networks.backend
-    parallel = min(_PARALLEL, os.cpu_count() or 1)
-    return stack.open(component, backend, networks.precision, parallel=parallel, device=networks.device)

@@ -18,21 +18,24 @@ import os
 import shutil
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import IO, Any
 
-from kneerisk.errors import KneeriskError, Reason, UsageError
-from kneerisk.locks import locked
+from kneerisk_engines.errors import BusyError
+from kneerisk_engines.files import flush, locked
+from kneerisk_engines.plain import from_plain, to_plain
+
+from kneerisk.errors import KneeriskError, UsageError
 from kneerisk.records import RUN_SUFFIX, RadiographRef, Refusal
 from kneerisk.scoring.outputs.rows import Row
-from kneerisk.scoring.outputs.table import replace_with, sync
+from kneerisk.scoring.outputs.table import replace_with
+
+_LOCK = "lock"
 
 Fingerprint = Mapping[str, Any]
 """Setting → value, plain JSON: everything but the images that a row depends on."""
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +84,28 @@ class Listing:
     """Files that the scan passed over, by why."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What ``run.json`` holds."""
+
+    fingerprint: Mapping[str, Any]
+    listing: Listing
+
+
+@dataclass(frozen=True, slots=True)
+class _Item:
+    """A line of ``listing.jsonl``: what the scan found, or refused."""
+
+    ref: RadiographRef | None = None
+    refusal: Refusal | None = None
+
+    @property
+    def item(self) -> RadiographRef | Refusal:
+        found = self.ref or self.refusal
+        assert found is not None
+        return found
+
+
 class Journal:
     """The journal of one output file.  Use :func:`open_journal`."""
 
@@ -96,7 +121,7 @@ class Journal:
         """The listing in order, one image at a time, each with its index."""
         with (self.folder / "listing.jsonl").open(encoding="utf-8") as lines:
             for index, line in enumerate(lines):
-                yield index, _item_of(json.loads(line))
+                yield index, from_plain(_Item, json.loads(line), f"image {index}").item
 
     def get(self, index: int) -> Record | None:
         """The last record of an image."""
@@ -188,8 +213,13 @@ def open_journal(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"{folder} cannot be made ({error.strerror}); choose another --out") from error
-    busy = f"another kneerisk is at work in {folder.name}: wait for it, or choose another --out"
-    with locked(folder, busy):
+    with ExitStack() as held:
+        try:
+            held.enter_context(locked(folder / _LOCK, wait=False))
+        except BusyError:
+            raise UsageError(
+                f"another kneerisk is at work in {folder.name}: wait for it, or choose another --out"
+            ) from None
         if overwrite:
             _empty(folder)
         listing = _stored_listing(folder, fingerprint)
@@ -209,13 +239,11 @@ def _stored_listing(folder: Path, fingerprint: Fingerprint) -> Listing | None:
     if not path.exists():
         return None
     try:
-        run = json.loads(path.read_text("utf-8"))
-        before, listed = dict(run["fingerprint"]), run["listing"]
-        listing = Listing(listed["images"], listed["sha256"], tuple(listed["extra"]), listed["skipped"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"{path} cannot be read ({error!r}); start again with --overwrite") from error
-    refuse_difference(before, json.loads(json.dumps(fingerprint)), "the unfinished run")
-    return listing
+        asked = from_plain(_Asked, json.loads(path.read_text("utf-8")), path.name)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path} cannot be read ({error}); start again with --overwrite") from error
+    refuse_difference(asked.fingerprint, json.loads(json.dumps(fingerprint)), "the unfinished run")
+    return asked.listing
 
 
 def refuse_difference(before: Mapping[str, Any], now: Mapping[str, Any], what: str) -> None:
@@ -250,20 +278,20 @@ def _list_images(
             ref = item if isinstance(item, RadiographRef) else item.ref
             digest.update(ref.source_path.encode("utf-8", "surrogateescape") + b"\n")
             extra.update(dict.fromkeys(ref.extra))
-            stream.write(json.dumps(_plain_item(item)) + "\n")
+            kind = "refusal" if isinstance(item, Refusal) else "ref"
+            stream.write(json.dumps({kind: to_plain(item)}) + "\n")
             count += 1
-    sync(path)
+    flush(path)
     listing = Listing(count, digest.hexdigest(), tuple(extra), dict(skipped))
-    run = {"fingerprint": fingerprint, "listing": {f.name: getattr(listing, f.name) for f in fields(listing)}}
     aside = folder / "run.json.new"
-    aside.write_text(json.dumps(run, indent=2), "utf-8")
+    aside.write_text(json.dumps(to_plain(_Asked(fingerprint, listing)), indent=2), "utf-8")
     replace_with(aside, folder / "run.json")
     return listing
 
 
 def _empty(folder: Path) -> None:
     for entry in folder.iterdir():
-        if entry.name == "lock":
+        if entry.name == _LOCK:
             continue
         if entry.is_dir():
             shutil.rmtree(entry)
@@ -286,29 +314,3 @@ def _parse(line: bytes) -> Record | None:
         return None
     index, sha256, state, rows = json.loads(body)
     return Record(index, sha256, None if state is None else FileState(*state), rows)
-
-
-def _plain_item(item: RadiographRef | Refusal) -> dict[str, Any]:
-    plain = {f.name: getattr(item, f.name) for f in fields(item)}
-    if isinstance(item, Refusal):
-        return {"refusal": {**plain, "ref": _plain_ref(item.ref)}}
-    return {"ref": _plain_ref(item)}
-
-
-def _plain_ref(ref: RadiographRef) -> dict[str, Any]:
-    plain = {f.name: getattr(ref, f.name) for f in fields(ref)}
-    return {**plain, "path": os.fspath(ref.path), "extra": dict(ref.extra)}
-
-
-def _item_of(plain: dict[str, Any]) -> RadiographRef | Refusal:
-    if "ref" in plain:
-        return _restored(RadiographRef, plain["ref"], path=Path(plain["ref"]["path"]))
-    refusal = plain["refusal"]
-    ref = _restored(RadiographRef, refusal["ref"], path=Path(refusal["ref"]["path"]))
-    return _restored(Refusal, refusal, ref=ref, reason=Reason(refusal["reason"]))
-
-
-def _restored(kind: type[T], plain: dict[str, Any], **converted: Any) -> T:
-    """JSON has lists where the records have tuples."""
-    values = {key: tuple(value) if isinstance(value, list) else value for key, value in plain.items()}
-    return kind(**{**values, **converted})

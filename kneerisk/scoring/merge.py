@@ -5,10 +5,12 @@ from __future__ import annotations
 import heapq
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from kneerisk.errors import UsageError
+from kneerisk.method.calibration import Calibration
 from kneerisk.scoring.journal import folder_of
 from kneerisk.scoring.outputs import table
 from kneerisk.scoring.outputs.rows import Row
@@ -43,16 +45,17 @@ def merge_tables(parts: Sequence[Path], out: Path, *, overwrite: bool = False) -
     _refuse_gaps(runs)
     first = documents[parts[0]]
     run, extra = runs[parts[0]], tuple(runs[parts[0]]["carried_columns"])
-    population = first["calibration"]["population"]
+    calibration = Calibration.from_mapping(first["calibration"])
     tally = Tally()
 
     def merged() -> table.Metadata:
-        result = tally.summary(str(out), population)
+        result = tally.summary(str(out), calibration)
         manifest = {
             **run,
             "fingerprint": {**run["fingerprint"], "shard": "1/1"},
             "shard": "1/1",
             "merged_from": len(parts),
+            "alarms": [asdict(alarm) for alarm in result.alarms],
             "rows": {"ok": result.ok, "refused": result.refused, "failed": result.failed},
             "started": min(r["started"] for r in runs.values()),
             "finished": max(r["finished"] for r in runs.values()),
@@ -72,7 +75,7 @@ def merge_tables(parts: Sequence[Path], out: Path, *, overwrite: bool = False) -
         for leftover in workspace.iterdir():
             leftover.unlink()
         workspace.rmdir()
-    return tally.summary(str(out), population)
+    return tally.summary(str(out), calibration)
 
 
 def _refuse_same_file(parts: Sequence[Path]) -> None:

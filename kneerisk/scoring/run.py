@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
@@ -137,7 +138,7 @@ def _score(
     def documents() -> table.Metadata:
         return table.metadata(
             run_manifest(fingerprint, listing, run, started, summarise()),
-            asdict(rooms.calibration),
+            json.loads(rooms.calibration.to_json()),
             listing.extra,
         )
 
@@ -164,6 +165,7 @@ def run_manifest(
         "shard": str(run.shard),
         "limit": run.limit,
         "carried_columns": list(listing.extra),
+        "alarms": [asdict(alarm) for alarm in summary.alarms],
         "rows": {"ok": summary.ok, "refused": summary.refused, "failed": summary.failed},
         "started": started.isoformat(timespec="seconds"),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -226,7 +228,7 @@ def _summariser(
 ) -> Callable[[], Summary]:
     return lambda: tally.summary(
         str(run.out),
-        rooms.calibration.population,
+        rooms.calibration,
         skipped=listing.skipped,
         reused=reused,
         seconds=clock.elapsed(),

@@ -8,9 +8,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from kneerisk_engines.files import sha256_file
+
 from kneerisk.errors import UsageError
 from kneerisk.radiograph.settings import InputSettings
-from kneerisk.scoring.outputs.table import format_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +25,7 @@ class StackSettings:
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     device: str = "cpu"
     steps: int | None = None
-    """``None``: the stack's own (:meth:`kneerisk.stack.stack.StackDescription.usual_steps`)."""
+    """``None``: the stack's own (``stack.yaml``)."""
     samples: int | None = None
     seed: int = 0
     upscale: bool = False
@@ -72,7 +73,7 @@ def default_workers() -> int:
 class RunSettings:
     """How the run goes, and what it writes."""
 
-    out: Path
+    out: Path = Path("risks.parquet")
     resume: bool = False
     overwrite: bool = False
     retry_failed: bool = False
@@ -92,6 +93,8 @@ class RunSettings:
     run_report: Path | None = None
 
     def __post_init__(self) -> None:
+        from kneerisk.scoring.outputs.table import format_of
+
         format_of(self.out)
         if self.resume and self.overwrite:
             raise UsageError(
@@ -118,14 +121,12 @@ class RunSettings:
         return self.resume or self.retry_failed
 
 
-def fingerprint(
-    inputs: InputSettings, networks: StackSettings, run: RunSettings, provenance: Mapping[str, Any]
-) -> dict[str, Any]:
+def fingerprint(inputs: InputSettings, run: RunSettings, provenance: Mapping[str, Any]) -> dict[str, Any]:
     """Everything but the images that rows depend on, as plain JSON: runs resume only where it is the same."""
     return {
         **{key: value for key, value in asdict(inputs).items() if key != "inputs"},
         "inputs": [str(path.absolute()) for path in inputs.inputs],
-        "manifests": {str(p.absolute()): _content(p) for p in inputs.inputs if _is_table(p)},
+        "manifests": {str(p.absolute()): sha256_file(p) for p in inputs.inputs if _is_table(p)},
         **provenance,
         "shard": str(run.shard),
         "previews": run.previews is not None,
@@ -135,10 +136,3 @@ def fingerprint(
 
 def _is_table(path: Path) -> bool:
     return path.suffix.lower() in (".csv", ".tsv", ".parquet", ".pq") and path.is_file()
-
-
-def _content(path: Path) -> str:
-    import hashlib
-
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

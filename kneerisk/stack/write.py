@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import secrets
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,17 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
+from kneerisk_engines.files import folder_whole, sha256_file
 
 from kneerisk.errors import StackError
-from kneerisk.stack.stack import (
-    CALIBRATION_FILE,
-    FORMAT,
-    MODEL_CARD_FILE,
-    RECIPE_FILE,
-    Stack,
-    StackDescription,
-    sha256_file,
-)
+from kneerisk.stack.description import StackDescription
+from kneerisk.stack.find import STACK_FILE
+from kneerisk.stack.stack import CALIBRATION_FILE, FORMAT, MODEL_CARD_FILE, OUTCOMES_FILE, Stack
 
 if TYPE_CHECKING:
     from torch import nn
@@ -63,7 +56,7 @@ def write_stack(
         _write_texts(aside, calibration, model_card)
         if training is not None:
             (aside / TRAINING_FILE).write_bytes(training.encode())
-        _write_recipe(aside, description)
+        _write_description(aside, description)
     return Stack.load(folder)
 
 
@@ -77,7 +70,7 @@ def import_stack(source: Path, root: Path, *, name: str | None = None, overwrite
     if place.absolute() == stack.folder.absolute():
         raise StackError(f"{source} is in {root} already: score --stack {place.name} finds it")
     with _published(place, overwrite=overwrite) as aside:
-        for file in [*stack.files, RECIPE_FILE]:
+        for file in [*stack.files, STACK_FILE]:
             shutil.copyfile(stack.folder / file, aside / file)
     Stack.load(place)
     return place
@@ -88,10 +81,12 @@ def revise_stack(
     *,
     calibration: Mapping[str, Any] | None = None,
     model_card: str | None = None,
+    outcomes: Mapping[str, Any] | None = None,
     **changes: Any,
 ) -> Stack:
     """Publish a stack again in its place: same networks, another calibration, model card or description.
 
+    ``outcomes`` are the equations of further outcomes (``Equations.to_json`` of studies).
     ``changes`` are fields of :class:`StackDescription`, such as ``version="0.2.0"`` or ``steps=12``.
     """
     if "components" in changes:
@@ -104,7 +99,10 @@ def revise_stack(
             stack.calibration() if calibration is None else calibration,
             stack.model_card() if model_card is None else model_card,
         )
-        _write_recipe(aside, replace(stack.description, **changes))
+        if outcomes is not None:
+            text = json.dumps(outcomes, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+            (aside / OUTCOMES_FILE).write_bytes(text.encode())
+        _write_description(aside, replace(stack.description, **changes))
     return Stack.load(stack.folder)
 
 
@@ -114,48 +112,20 @@ def _write_texts(folder: Path, calibration: Mapping[str, Any], model_card: str) 
     (folder / MODEL_CARD_FILE).write_bytes(model_card.encode())
 
 
-def _write_recipe(folder: Path, description: StackDescription) -> None:
+def _write_description(folder: Path, description: StackDescription) -> None:
     """Hash all that lies in the folder into its ``stack.yaml``."""
-    files = {path.name: sha256_file(path) for path in sorted(folder.iterdir()) if path.name != RECIPE_FILE}
-    values = {"format": FORMAT, **description.to_dict(), "files": files}
+    files = {path.name: sha256_file(path) for path in sorted(folder.iterdir()) if path.name != STACK_FILE}
+    values = {"format": FORMAT, **description.to_plain(), "files": files}
     text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=110)
-    (folder / RECIPE_FILE).write_bytes(text.encode())
+    (folder / STACK_FILE).write_bytes(text.encode())
 
 
 @contextmanager
 def _published(folder: Path, *, overwrite: bool) -> Iterator[Path]:
-    """Give a folder aside to fill; on success it is flushed and renamed into place, on failure removed.
-
-    A folder that is there already is moved away just before, and deleted just after, so at no time is a
-    half-written stack found at ``folder``.
-    """
+    """Give a folder aside to fill, which becomes ``folder`` whole or not at all."""
     folder = folder.absolute()
     if folder.exists() and not overwrite:
         raise StackError(f"{folder} exists: choose another folder, or ask to overwrite it")
     folder.parent.mkdir(parents=True, exist_ok=True)
-    mark = secrets.token_hex(4)
-    aside = folder.with_name(f".{folder.name}-{mark}.new")
-    old = folder.with_name(f".{folder.name}-{mark}.old")
-    aside.mkdir()
-    try:
+    with folder_whole(folder) as aside:
         yield aside
-        for path in [*aside.iterdir(), aside]:
-            _flush(path)
-        if folder.exists():
-            folder.rename(old)
-        aside.rename(folder)
-        _flush(folder.parent)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
-
-
-def _flush(path: Path) -> None:
-    """Force a file or a folder's entries to disk; Windows cannot open folders, so there they are skipped."""
-    if path.is_dir() and os.name == "nt":
-        return
-    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -81,6 +80,26 @@ def test_all_rows_ok_is_0(cli: Cli, knees: Path, tmp_path: Path, capsys: pytest.
     assert "not a diagnosis" in printed.out
     assert printed.err == ""
     assert len(table.read(out)) == 5
+
+
+@pytest.mark.usefixtures("fake_rooms")
+def test_score_writes_a_report_or_refuses_before_it_scores(
+    cli: Cli, knees: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, page = tmp_path / "r.parquet", tmp_path / "page.html"
+    assert cli("score", knees, "--out", out, "--report", page, "--no-progress") == ExitCode.OK
+    assert "page.html: 5 knees" in capsys.readouterr().out.replace("\n", "")
+    assert "a made-up population" in page.read_text("utf-8")
+    assert cli("score", knees, "--out", tmp_path / "s.parquet", "--report", page) == ExitCode.USAGE
+    assert "--overwrite" in capsys.readouterr().err
+    assert not (tmp_path / "s.parquet").exists()
+    for file in knees.iterdir():
+        file.write_text("empty")
+    none = tmp_path / "none.html"
+    again = ("--out", out, "--overwrite", "--report", none, "--quiet")
+    assert cli("score", knees, *again) == ExitCode.NOTHING_SCORABLE
+    assert "no knee was scored" in capsys.readouterr().err
+    assert not none.exists()
 
 
 @pytest.mark.usefixtures("fake_rooms")
@@ -209,10 +228,7 @@ def test_an_interrupt_is_130_and_the_run_goes_on_with_resume(
     )
     out = tmp_path / "r.parquet"
     arguments = ["score", str(knees), "--out", str(out), "--workers", "1", "--batch-size", "1"]
-    environment = {**os.environ, "PYTHONPATH": str(Path(kneerisk.__file__).parents[1])}
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, *arguments], env=environment, stderr=subprocess.PIPE, text=True
-    )
+    process = subprocess.Popen([sys.executable, "-c", code, *arguments], stderr=subprocess.PIPE, text=True)
     rows = tmp_path / "r.parquet.kneerisk" / "rows.jsonl"
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and not (rows.exists() and rows.stat().st_size):

@@ -34,6 +34,14 @@ def error_of(*arguments: object) -> tuple[int, str]:
     return getattr(error, "exit_code", None), str(error)
 
 
+@pytest.mark.parametrize("precision", ["int8", "fp8"])
+def test_precisions_that_no_engine_is_built_in_are_not_offered(precision: str) -> None:
+    result = CliRunner().invoke(app, [*RTX, "--precision", precision])
+    assert result.exit_code == ExitCode.USAGE
+    assert precision in result.output
+    assert "fp16" in result.output
+
+
 def test_compile_without_onnx_names_the_extra(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -86,7 +94,6 @@ def test_typed_graphs_are_written_where_asked(root: Path, tmp_path: Path) -> Non
         (("compile",), 5, "no NVIDIA GPU here"),
         (("compile", "--gpu", "portable"), 2, "--gpu portable is for --flavour tensorrt-rtx"),
         (("compile", "--flavour", "tensorrt-rtx", "--gpu", "sm90"), 2, "cannot be told to build for sm90"),
-        ((*RTX, "--precision", "int8"), 5, "builds fp32, fp16 and bf16"),
         ((*RTX, "--max-batch", "4", "--opt-batch", "8"), 2, "1 ≤ min ≤ opt ≤ max"),
         ((*RTX, "--stack", "nonesuch"), 1, "no stack 'nonesuch'"),
         (("engines", "prune"), 2, "--all, --damaged or --failures"),

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from kneerisk_engines import Array, ArraySpec, ComponentSpec
 from kneerisk_engines.export import export_components
+from kneerisk_engines.spec import Array, ArraySpec, ComponentSpec
 from torch import nn
 
 

@@ -4,8 +4,9 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from kneerisk_engines import ArraySpec, ComponentSpec, EngineError, ExportError
+from kneerisk_engines.errors import EngineError, ExportError
 from kneerisk_engines.export import export_components
+from kneerisk_engines.spec import ArraySpec, ComponentSpec
 from kneerisk_engines.weights import locate_weights, read_weights, stored_form
 from torch import nn
 

@@ -1,6 +1,10 @@
+import json
+
 import numpy as np
 import pytest
-from kneerisk_engines import ArrayMismatchError, ArraySpec, ComponentSpec
+from kneerisk_engines.errors import ArrayMismatchError
+from kneerisk_engines.plain import from_plain, to_plain
+from kneerisk_engines.spec import Arrays, ArraySpec, ComponentSpec
 
 SPEC = ComponentSpec(
     "unet", (ArraySpec("noisy", (2, 4, 4)), ArraySpec("time")), (ArraySpec("velocity", (2, 4, 4)),)
@@ -46,7 +50,10 @@ def test_outputs_must_have_as_many_items_as_the_inputs() -> None:
 
 
 def test_plain_values_bring_the_spec_back() -> None:
-    assert ComponentSpec.from_dict("unet", SPEC.to_dict()) == SPEC
+    arrays = SPEC.to_arrays()
+    plain = json.loads(json.dumps(to_plain(arrays)))
+    assert from_plain(dict[str, Arrays], plain, "unet") == arrays
+    assert ComponentSpec.from_arrays("unet", **arrays) == SPEC
 
 
 @pytest.mark.parametrize(

@@ -39,8 +39,7 @@ PROVENANCE = {
 CALIBRATION = Calibration(
     population="a made-up population",
     rates=(0.04, 0.1, 0.07, 0.08, 0.0),
-    image=Logistic(0.5, (-2.0, -2.0, -2.0, -2.0), 0.6),
-    given_grade=Logistic(0.5, (-2.0, -2.0, -2.0, -2.0), 0.68),
+    hazard=Logistic(0.5, (-2.0, -2.0, -2.0, -2.0), 0.5, "a guess"),
 )
 
 
@@ -70,6 +69,12 @@ def classifier(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {"kl": _softmax(4 * flat @ weights), "landmarks": points.astype(np.float32)}
 
 
+def later_classifier(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    read = classifier(arrays)
+    rows = np.triu(np.ones((5, 5), np.float32)) * read["kl"][:, None]
+    return {"transition": rows / rows.sum(axis=2, keepdims=True), "landmarks": read["landmarks"] + 1}
+
+
 def decoder(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {"radiograph": np.repeat(np.repeat(arrays["latent"][:, :1], S // 2, axis=2), S // 2, axis=3)}
 
@@ -78,7 +83,7 @@ COMPONENTS = {
     "encoder": encoder,
     "unet": unet,
     "classifier_now": classifier,
-    "classifier_12m": classifier,
+    "classifier_12m": later_classifier,
     "decoder": decoder,
 }
 

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -10,12 +9,11 @@ from pathlib import Path
 from types import ModuleType
 
 import h5py
-import numpy as np
 import polars as pl
 import pytest
 
-import kneerisk
 from kneerisk.errors import ExitCode, UsageError
+from kneerisk.method.grade import median_grade
 from kneerisk.scoring.journal import folder_of
 from kneerisk.scoring.merge import merge_tables
 from kneerisk.scoring.outputs import table
@@ -59,13 +57,15 @@ def test_a_row_holds_what_its_columns_promise(reference: pl.DataFrame) -> None:
     for row in reference.filter(status="ok").iter_rows(named=True):
         now, later = ([row[f"{name}_p{g}"] for g in range(5)] for name in ("kl_now", "kl_12m"))
         assert sum(now) == pytest.approx(1, abs=1e-5)
-        assert row["kl_now"] == int(np.argmax(now))
+        assert row["kl_now"] == int(median_grade(now))
         assert row["at_ceiling"] == (row["kl_now"] == 4)
         raw = sum(now[i] * later[j] for i in range(5) for j in range(i + 1, 5))
-        assert row["risk_12m"] == pytest.approx(raw, abs=1e-5)
-        assert row["risk_12m_lo"] <= row["risk_12m"] <= row["risk_12m_hi"]
-        assert 0 <= row["risk_12m_calibrated"] <= 1
-        assert row["risk_12m_given_grade"] is None
+        assert row["risk_12m_sum"] == pytest.approx(raw, abs=1e-5)
+        assert sum(later[1:]) >= sum(now[1:]) - 1e-6  # knees do not heal
+        assert 0 <= row["risk_12m_lo"] <= row["risk_12m"] <= row["risk_12m_hi"] <= 1
+        assert row["risk_12m_basis"] == "image"
+        assert row["risk_12m_image"] == row["risk_12m"]
+        assert row["novelty"] > 0
         # the fake's last landmark sits near (S-1, S-1) of a crop that doubles and shifts into its source
         assert row["lm_now_F6_x"] == pytest.approx(2 * 15 + 10, abs=2.5)
         assert row["lm_now_F6_y"] == pytest.approx(2 * 15 + 20, abs=2.5)
@@ -149,12 +149,11 @@ def test_a_killed_run_resumes_into_the_very_table(
 ) -> None:
     out = tmp_path / "killed.parquet"
     script = str(Path(fake.__file__ or ""))
-    environment = {**os.environ, "PYTHONPATH": str(Path(kneerisk.__file__).parents[1])}
     rows = folder_of(out) / "rows.jsonl"
     kills = 0
     while not out.exists() and kills < 4:
         before = rows.stat().st_size if rows.exists() else 0
-        process = subprocess.Popen([sys.executable, script, str(cohort), str(out), "0.25"], env=environment)
+        process = subprocess.Popen([sys.executable, script, str(cohort), str(out), "0.25"])
         deadline = time.monotonic() + 60
         while process.poll() is None and time.monotonic() < deadline:
             if rows.exists() and rows.stat().st_size > before:
@@ -262,17 +261,26 @@ def test_the_summary_counts_and_warns_when_all_risks_are_one(
     assert (summary.images, summary.rows, summary.ok, summary.refused, summary.failed) == (14, 15, 9, 2, 4)
     assert summary.exit_code is ExitCode.PARTIAL
     assert summary.alarms == ()
-    assert [top.risk_12m_calibrated for top in summary.top] == sorted(
-        (top.risk_12m_calibrated for top in summary.top), reverse=True
+    assert [top.risk_12m for top in summary.top] == sorted(
+        (top.risk_12m for top in summary.top), reverse=True
     )
     assert json.loads(json.dumps(summary.to_json()))["exit_code"] == 3
     assert {"scan", "read", "localise", "networks", "journal", "table"} <= set(summary.stages)
-    rows = table.read(tmp_path / "r.parquet").with_columns(pl.col("risk_12m") * 0)
+    rows = table.read(tmp_path / "r.parquet").with_columns(pl.col("risk_12m_image") * 0)
     tally = Tally()
     for row in rows.iter_rows(named=True):
         tally.add(row)
-    (alarm,) = tally.summary("r", "nobody").alarms
-    assert "same risk" in alarm
+    (alarm,) = tally.summary("r", fake.CALIBRATION).alarms
+    assert alarm.code == "same-risk"
+    assert "same risk" in alarm.message
+
+
+def test_a_knee_that_a_reader_gave_kl_4_tops_no_list(fake: ModuleType, reference: pl.DataFrame) -> None:
+    rows = list(reference.filter(status="ok").iter_rows(named=True))
+    tally = Tally()
+    for number, row in enumerate(rows):
+        tally.add(row | {"kl_0m": 4 if number == 0 else 1, "risk_12m": 0.9 if number == 0 else 0.1})
+    assert [top.kl_0m for top in tally.summary("r", fake.CALIBRATION).top] == [1] * 5
 
 
 def test_futures_and_previews_have_one_entry_a_scored_knee(

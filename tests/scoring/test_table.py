@@ -55,8 +55,8 @@ def test_the_columns_stand_in_the_order_of_the_interface() -> None:
     in_order = [
         "participant_id", "visit", "side", "source_path", "sop_instance_uid", "input_sha256", "status",
         "reason", "message", "qc_flags", "kl_now", "kl_now_p0", "kl_now_p4", "kl_12m", "kl_12m_p0",
-        "kl_12m_p4", "at_ceiling", "risk_12m",
-        "risk_12m_calibrated", "risk_12m_lo", "risk_12m_hi", "risk_12m_given_grade",
+        "kl_12m_p4", "at_ceiling", "risk_12m", "risk_12m_basis", "risk_12m_lo", "risk_12m_hi",
+        "risk_12m_image", "risk_12m_sum", "novelty",
         "lm_now_T0_x", "lm_now_T0_y", "lm_now_F6_y", "lm_12m_T0_x", "lm_12m_F6_y",
         "jsw_medial_mm", "jsw_lateral_mm", "jsw_medial_mm_12m", "jsw_lateral_mm_12m",
         "px_spacing_mm", "spacing_source", "stack",

@@ -12,12 +12,13 @@ from typing import Any
 import polars as pl
 import pydicom
 import pytest
-from kneerisk_train.prepare.release import KneeKey, Release
+from kneerisk_train.prepare.release import Release
 from kneerisk_train.prepare.releases.folder import open_folder
 from kneerisk_train.prepare.releases.most import open_most
 from kneerisk_train.prepare.releases.oai import open_oai
 
 from kneerisk.errors import ExitCode, KneeriskError, UsageError
+from kneerisk.releases.records import KneeKey
 from kneerisk.simulate import cohort as written
 from kneerisk.simulate.cohort import CohortSettings, Written, auc, simulate_cohort
 from kneerisk.simulate.radiograph import SimulatedRadiograph, simulate_radiograph

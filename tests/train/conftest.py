@@ -8,8 +8,9 @@ import numpy as np
 import polars as pl
 import pytest
 from kneerisk_train.prepare.pairs import visit_pairs
-from kneerisk_train.prepare.release import KneeKey
 from kneerisk_train.prepare.write import FORMAT, schema
+
+from kneerisk.releases.records import KneeKey
 
 SIZE = 96
 

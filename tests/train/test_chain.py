@@ -32,13 +32,15 @@ def trained(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def published(cohort: Path, trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     stack = tmp_path_factory.mktemp("stacks") / "tiny"
-    said = run("train", "publish", "--data", cohort, "--out", trained, "--stack", stack, "--steps", 2)
+    said = run(
+        "train", "publish", "--data", cohort, "--out", trained, "--stack", stack, "--steps", 2, "--force"
+    )
     assert f"kneerisk stack import {stack}" in said
     return stack
 
 
 def test_every_stage_leaves_weights_losses_and_pictures(trained: Path) -> None:
-    for name in ("vqvae", "diffusion", "classifier_now", "classifier_12m"):
+    for name in ("teacher1", "teacher2", "vqvae", "decoder", "diffusion", "classifier_now", "classifier_12m"):
         assert (trained / f"{name}.pt").is_file()
         assert len((trained / f"{name}.csv").read_text().splitlines()) in (7, 13)
     assert list((trained / "pictures" / "vqvae").glob("reconstructions-*.png"))
@@ -50,7 +52,8 @@ def test_the_stack_says_what_it_was_trained_on(published: Path) -> None:
     stack = Stack.load(published)
     training = yaml.safe_load((published / "training.yaml").read_text())
     assert training["recipe"]["name"] == "debug"
-    assert training["futures"] == "real second visits"
+    assert training["futures"].startswith("real second visits: the training split's")
+    assert training["pairs"]["train"]["rises"] > 20
     assert len(training["splits_sha256"]) == 64
     card = stack.model_card()
     assert training["splits_sha256"] in card

@@ -41,5 +41,5 @@ def test_a_release_becomes_a_stack_that_scores_another_release(tmp_path: Path) -
     )
     assert len(scored) >= 0.8 * len(knees) > 0
     assert set(scored["stack"]) == {Stack.load(stack).name}
-    assert scored["risk_12m_calibrated"].is_between(0, 1).all()
+    assert scored["risk_12m"].is_between(0, 1).all()
     assert rows.filter(pl.col("status") != "ok")["reason"].null_count() == 0

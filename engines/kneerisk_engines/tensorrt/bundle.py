@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
-import os
 import tarfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
 from kneerisk_engines.errors import EngineError, EngineMismatchError
+from kneerisk_engines.files import written_whole
+from kneerisk_engines.plain import from_plain
 from kneerisk_engines.tensorrt.cache import LOG, MANIFEST, PLAN, CachedEngine, EngineCache
 from kneerisk_engines.tensorrt.key import EngineKey
 
@@ -25,9 +27,8 @@ def export_engines(cache: EngineCache, engines: Iterable[CachedEngine], file: Pa
         EngineMismatchError: an engine is damaged.
         EngineError: there is none.
     """
-    aside = file.with_name(f".{file.name}.writing")
     names = []
-    try:
+    with written_whole(file) as aside:
         with tarfile.open(aside, "w") as tar:
             for engine in engines:
                 cache.plan(engine)
@@ -39,11 +40,6 @@ def export_engines(cache: EngineCache, engines: Iterable[CachedEngine], file: Pa
                 names.append(engine.folder.name)
         if not names:
             raise EngineError("there is no engine to export: kneerisk engines list shows what is here")
-        with aside.open("rb") as written:
-            os.fsync(written.fileno())
-        aside.replace(file)
-    finally:
-        aside.unlink(missing_ok=True)
     return names
 
 
@@ -88,11 +84,9 @@ def _content(tar: tarfile.TarFile, entry: tarfile.TarInfo) -> bytes:
 
 
 def _checked(folder: str, content: dict[str, bytes], file: Path) -> tuple[EngineKey, bytes, str]:
-    import hashlib
-
     try:
         manifest = json.loads(content[MANIFEST])
-        key = EngineKey.from_plain(manifest["key"])
+        key = from_plain(EngineKey, manifest["key"], "key")
         expected = manifest["plan_sha256"]
     except (ValueError, KeyError, TypeError) as error:
         raise EngineMismatchError(f"{file}: {folder} has no readable manifest ({error})") from error

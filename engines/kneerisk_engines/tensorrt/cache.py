@@ -13,8 +13,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import secrets
-import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -23,6 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from kneerisk_engines.errors import EngineError, EngineMismatchError
+from kneerisk_engines.files import folder_whole, locked, remove_folder
+from kneerisk_engines.plain import from_plain, to_plain
 from kneerisk_engines.tensorrt.key import EngineKey
 
 FORMAT = 1
@@ -84,13 +84,6 @@ class EngineCache:
                 f"({'; '.join(engine.key.differences(key))}): {_AGAIN}"
             )
         return engine
-
-    def nearest(self, key: EngineKey) -> list[str] | None:
-        """How the most similar engine of the component differs from the one wanted; ``None`` without any."""
-        others = [
-            engine.key.differences(key) for engine in self.entries() if engine.key.component == key.component
-        ]
-        return min(others, key=len, default=None)
 
     def plan(self, engine: CachedEngine) -> bytes:
         """The plan's bytes, which are those that were published.
@@ -167,9 +160,7 @@ class EngineCache:
         """Take a folder of this cache away: renamed first, so that nobody finds half of it."""
         if folder.parent not in (self.root / "engines", self.root / "failures"):
             raise EngineError(f"{folder} is not of the cache {self.root}")
-        away = folder.with_name(f".{folder.name}-{secrets.token_hex(4)}.old")
-        folder.rename(away)
-        shutil.rmtree(away)
+        remove_folder(folder)
 
     def failures(self) -> list[Path]:
         """The folders of reports that :meth:`keep_failure` wrote."""
@@ -178,11 +169,9 @@ class EngineCache:
     @contextmanager
     def lock(self, key: EngineKey) -> Iterator[None]:
         """Hold a key's lock: another process that wants to build the same waits, and then finds it built."""
-        from filelock import FileLock
-
         folder = self.root / "locks"
         self._make(folder)
-        with FileLock(folder / f"{key.digest[:32]}.lock"):
+        with locked(folder / f"{key.digest[:32]}.lock", wait=True):
             yield
 
     def timing_cache(self, version: str, gpu: str) -> Path:
@@ -207,27 +196,20 @@ class EngineCache:
         machine: Mapping[str, Any] | None,
     ) -> None:
         self._make(folder.parent)
-        aside = folder.with_name(f".{folder.name}-{secrets.token_hex(4)}.new")
-        aside.mkdir(mode=0o700)
         manifest = {
             "format": FORMAT,
-            "key": key.plain(),
+            "key": to_plain(key),
             "plan_sha256": None if plan is None else hashlib.sha256(plan).hexdigest(),
             "plan_bytes": None if plan is None else len(plan),
             "built": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "machine": machine,
             "verification": verification,
         }
-        try:
+        with folder_whole(folder, mode=0o700) as aside:
             if plan is not None:
                 _write(aside / PLAN, plan)
             _write(aside / LOG, log.encode())
             _write(aside / MANIFEST, json.dumps(manifest, indent=1).encode())
-            if folder.exists():
-                self.remove(folder)
-            aside.rename(folder)
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)
 
     def _read(self, folder: Path) -> CachedEngine:
         self._check_owner(folder)
@@ -240,7 +222,7 @@ class EngineCache:
                 )
             return CachedEngine(
                 folder,
-                EngineKey.from_plain(values["key"]),
+                from_plain(EngineKey, values["key"], "key"),
                 str(values["plan_sha256"]),
                 int(values["plan_bytes"]),
                 str(values["built"]),
@@ -272,7 +254,6 @@ def _visible(folder: Path) -> list[Path]:
 
 
 def _write(path: Path, content: bytes) -> None:
+    """A file for its user alone."""
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:
         stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())

@@ -26,6 +26,23 @@ class OpenFlavour:
     module: Any
 
 
+FLAVOURS: tuple[Flavour, ...] = ("tensorrt", "tensorrt-rtx")
+
+
+def installed_flavours() -> list[OpenFlavour]:
+    """Those that can be imported; BackendUnavailableError, with how to get one, where none can."""
+    found: list[OpenFlavour] = []
+    missing: list[BackendUnavailableError] = []
+    for name in FLAVOURS:
+        try:
+            found.append(open_flavour(name))
+        except BackendUnavailableError as error:
+            missing.append(error)
+    if not found:
+        raise missing[0]
+    return found
+
+
 def open_flavour(name: Flavour) -> OpenFlavour:
     """Import a flavour; BackendUnavailableError says how to get one that is missing or broken."""
     problem: Exception | None = None

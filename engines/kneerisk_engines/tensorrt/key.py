@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Self
 
 _WORDS = {
     "onnx_sha256": "weights and graph",
@@ -36,14 +34,14 @@ class EngineKey:
     version: str
     """The flavour's, in full."""
     precision: str
-    targets: tuple[str, ...] = ()
+    targets: tuple[str, ...]
     """Chips that tensorrt-rtx was told to build for, in order of their names."""
-    hardware_compatibility: str = "none"
-    deterministic: bool = False
-    compute_capability: str | None = None
+    hardware_compatibility: str
+    deterministic: bool
+    compute_capability: str | None
     """``sm90``; ``None`` where the engine was built without a GPU, as are the next two."""
-    gpu: str | None = None
-    multiprocessors: int | None = None
+    gpu: str | None
+    multiprocessors: int | None
     """A slice of a GPU has fewer than the whole."""
 
     @property
@@ -66,19 +64,6 @@ class EngineKey:
                 word = _WORDS.get(field.name, field.name)
                 lines.append(f"{word}: built for {_shown(built)}, here {_shown(wanted)}")
         return lines
-
-    def plain(self) -> dict[str, Any]:
-        """For JSON."""
-        return {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(self).items()}
-
-    @classmethod
-    def from_plain(cls, values: Mapping[str, Any]) -> Self:
-        """Read what :meth:`plain` gave; TypeError, KeyError or ValueError where it is not that."""
-        known = {field.name for field in fields(cls)}
-        if set(values) != known:
-            raise ValueError(f"a key has the fields {sorted(known)}, found {sorted(values)}")
-        least, usual, most = values["batches"]
-        return cls(**{**values, "batches": (least, usual, most), "targets": tuple(values["targets"])})
 
 
 def _shown(value: object) -> str:

@@ -76,19 +76,6 @@ def typed_graph(graph: Path, precision: Precision) -> onnx.ModelProto:
     return model
 
 
-def low_operations(model: onnx.ModelProto) -> dict[str, str]:
-    """Name of each node that computes in low precision → its operation, by the types of a typed graph."""
-    import onnx
-
-    low = {onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16}
-    types = _element_types(model)
-    return {
-        node.name: node.op_type
-        for node in model.graph.node
-        if node.op_type != "Cast" and any(types.get(name) in low for name in (*node.input, *node.output))
-    }
-
-
 def _hold_constants(model: onnx.ModelProto) -> None:
     """Turn the casts of stored weights, and nodes that hold a constant, into float32 initialisers."""
     from onnx import TensorProto, numpy_helper

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
 
+from kneerisk.method.predict import UNUSUAL_APPEARANCE
+from kneerisk.radiograph.flags import MEANINGS
 from kneerisk.records import KL_GRADES, LANDMARKS
 
 Kind = Literal["text", "integer", "real", "boolean", "texts"]
@@ -22,8 +24,11 @@ class Column:
     meaning: str
     null: str
     """When the value is null."""
+    values: Mapping[str, str] = field(default_factory=dict)
+    """What each value means, where the values are codes."""
 
 
+_FLAGS = {**MEANINGS, UNUSUAL_APPEARANCE: "unlike what the networks were trained on: trust the row less"}
 _NEVER = "never"
 _NOT_OK = "where status is not ok"
 
@@ -55,7 +60,12 @@ def _status() -> Iterator[Column]:
     yield Column("reason", "text", "", "code of the refusal or failure", "where status is ok")
     yield Column("message", "text", "", "what happened and what to do, in words", "where status is ok")
     yield Column(
-        "qc_flags", "texts", "", "quality flags, by name; an empty list where nothing is to be said", _NEVER
+        "qc_flags",
+        "texts",
+        "",
+        "quality flags, by name; an empty list where nothing is to be said",
+        _NEVER,
+        _FLAGS,
     )
 
 
@@ -70,7 +80,8 @@ def _grades() -> Iterator[Column]:
     for prefix, when in (("kl_now", "now"), ("kl_12m", "at 12 months")):
         note = "" if prefix == "kl_now" else ", mean over the sampled futures"
         whose = "the image's" if prefix == "kl_now" else "the forecast's"
-        yield Column(prefix, "integer", "KL grade", f"{whose} most probable grade {when}", _NOT_OK)
+        middle = f"the middle of {whose} probabilities {when}: with a chance of one half it is this or lower"
+        yield Column(prefix, "integer", "KL grade", middle, _NOT_OK)
         for grade in KL_GRADES:
             yield Column(f"{prefix}_p{grade}", "real", "probability", f"P(KL {grade} {when}){note}", _NOT_OK)
     yield Column("at_ceiling", "boolean", "", "kl_now is 4, which cannot rise", _NOT_OK)
@@ -80,37 +91,41 @@ def _risks() -> Iterator[Column]:
     yield Column(
         "risk_12m",
         "real",
-        "score",
-        "P(grade at 12 months > grade now), the sum of arXiv 2506.14560 Eq. 3-4; a score, no probability yet",
+        "probability",
+        "P(a reader's KL grade rises within 12 months), calibrated to the population named in the file's "
+        "metadata; given kl_0m where the manifest brings one, else from the image",
+        _NOT_OK,
+    )
+    yield Column("risk_12m_basis", "text", "", "what risk_12m is given: grade (kl_0m) or image", _NOT_OK)
+    for name, place in (("lo", "2.5th"), ("hi", "97.5th")):
+        yield Column(
+            f"risk_12m_{name}",
+            "real",
+            "probability",
+            f"{place} percentile of risk_12m over the sampled futures: the forecast's spread alone",
+            f"{_NOT_OK}, or with one sample",
+        )
+    yield Column(
+        "risk_12m_image",
+        "real",
+        "probability",
+        "risk_12m as it is from the image alone, for every knee",
         _NOT_OK,
     )
     yield Column(
-        "risk_12m_calibrated",
+        "risk_12m_sum",
         "real",
-        "probability",
-        "risk_12m calibrated to the population named in the file's metadata",
+        "score",
+        "the raw sum of arXiv 2506.14560, Eq. 3-4, which takes the grades now and at 12 months as "
+        "independent: a score to compare with the paper's, no probability",
         _NOT_OK,
     )
     yield Column(
-        "risk_12m_lo",
+        "novelty",
         "real",
-        "score",
-        "2.5th percentile of risk_12m over the sampled futures",
-        f"{_NOT_OK}, or with one sample",
-    )
-    yield Column(
-        "risk_12m_hi",
-        "real",
-        "score",
-        "97.5th percentile of risk_12m over the sampled futures",
-        f"{_NOT_OK}, or with one sample",
-    )
-    yield Column(
-        "risk_12m_given_grade",
-        "real",
-        "probability",
-        "P(grade at 12 months > kl_0m), calibrated to the same population",
-        f"{_NOT_OK}, or where kl_0m is null",
+        "",
+        "how unlike the training radiographs the encoder finds the knee; about 1 for one like them",
+        _NOT_OK,
     )
 
 
@@ -175,3 +190,19 @@ NAMES = frozenset(column.name for column in COLUMNS)
 def carried(name: str) -> Column:
     """The entry of a manifest's own column."""
     return Column(name, "text", "", "carried through from the manifest", "where the manifest has no value")
+
+
+def columns(extra: Sequence[str] = ()) -> tuple[Column, ...]:
+    """The table's columns with a manifest's own behind them."""
+    return (*COLUMNS, *(carried(name) for name in extra))
+
+
+def dictionary(extra: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
+    """Column → kind, unit, meaning, null rule and, of codes, their values: the table's data dictionary."""
+    found: dict[str, dict[str, Any]] = {}
+    for column in columns(extra):
+        entry = asdict(column)
+        found[entry.pop("name")] = entry
+        if not column.values:
+            del entry["values"]
+    return found

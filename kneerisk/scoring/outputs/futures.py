@@ -35,7 +35,9 @@ class FuturesKeeper:
             "input_sha256": crop.input_sha256,
             "image_index": index,
             "risk_12m": score.risk_12m,
-            "risk_12m_calibrated": score.risk_12m_calibrated,
+            "risk_12m_basis": score.risk_12m_basis,
+            "risk_12m_image": score.risk_12m_image,
+            "risk_12m_sum": score.risk_12m_sum,
         }
         path = self._folder / f"{index:09d}_{crop.side}.npz"
         aside = path.with_suffix(".new")

@@ -181,14 +181,17 @@ def _panel(pen: _Pen, score: KneeScore, left: int) -> None:
     pen.box(left, _TOP, _SIDE_PANEL, height, _PANEL, radius=10)
     x, width = left + 22, _SIDE_PANEL - 44
     pen.text(x, _TOP + 20, "12-month risk of progression", 15, _MUTED)
-    pen.text(x, _TOP + 42, f"{100 * score.risk_12m_calibrated:.1f} %", 44, _TEXT)
-    details = f"calibrated; raw score {score.risk_12m:.3f}"
-    if score.risk_12m_lo is not None and score.risk_12m_hi is not None:
-        details += f" ({score.risk_12m_lo:.3f}-{score.risk_12m_hi:.3f})"
+    pen.text(x, _TOP + 42, f"{100 * score.risk_12m:.1f} %", 44, _TEXT)
+    details = "calibrated, from the image"
+    if score.risk_12m_basis == "grade":
+        details = f"calibrated, given the reader's KL {prediction.crop.ref.kl_0m}"
     pen.text(x, _TOP + 100, details, 13, _MUTED)
-    if score.risk_12m_given_grade is not None:
-        given = f"given the reader's KL {prediction.crop.ref.kl_0m}: {100 * score.risk_12m_given_grade:.1f} %"
-        pen.text(x, _TOP + 120, given, 13, _MUTED)
+    also = []
+    if score.risk_12m_lo is not None and score.risk_12m_hi is not None:
+        also.append(f"futures {100 * score.risk_12m_lo:.1f}-{100 * score.risk_12m_hi:.1f} %")
+    if score.risk_12m_basis == "grade":
+        also.append(f"from the image {100 * score.risk_12m_image:.1f} %")
+    pen.text(x, _TOP + 120, "; ".join(also), 13, _MUTED)
 
     base, tallest = _TOP + 352, 168
     pen.text(x, _TOP + 152, "Kellgren-Lawrence grade", 15, _MUTED)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from kneerisk.errors import UsageError
+from kneerisk.method.grade import median_grade
 from kneerisk.method.joint_space import joint_space
 from kneerisk.records import KL_GRADES, LANDMARKS, FloatArray, KneeCrop, KneeScore, RadiographRef, Refusal
 from kneerisk.scoring.outputs.columns import COLUMNS, NAMES
@@ -18,6 +19,7 @@ Row = dict[str, Any]
 _PROBABILITY_DIGITS = 6
 _PIXEL_DIGITS = 2
 _MM_DIGITS = 2
+_NOVELTY_DIGITS = 4
 
 
 def row_of_score(score: KneeScore, provenance: Mapping[str, Any]) -> Row:
@@ -37,15 +39,17 @@ def row_of_score(score: KneeScore, provenance: Mapping[str, Any]) -> Row:
         status="ok",
         qc_flags=_flags(crop.ref.qc_flags, crop.qc_flags, score.qc_flags),
         risk_12m=_probability(score.risk_12m),
-        risk_12m_calibrated=_probability(score.risk_12m_calibrated),
+        risk_12m_basis=score.risk_12m_basis,
         risk_12m_lo=_probability(score.risk_12m_lo),
         risk_12m_hi=_probability(score.risk_12m_hi),
-        risk_12m_given_grade=_probability(score.risk_12m_given_grade),
+        risk_12m_image=_probability(score.risk_12m_image),
+        risk_12m_sum=_probability(score.risk_12m_sum),
+        novelty=round(prediction.novelty, _NOVELTY_DIGITS),
         px_spacing_mm=None if crop.spacing_mm is None else round(float(np.mean(crop.spacing_mm)), 6),
         spacing_source=crop.spacing_source,
     )
     for prefix, p in (("kl_now", prediction.p_now), ("kl_12m", prediction.p_12m.mean(axis=0))):
-        row[prefix] = int(np.argmax(p))
+        row[prefix] = int(median_grade(p))
         row.update({f"{prefix}_p{g}": _probability(float(p[g])) for g in KL_GRADES})
     row["at_ceiling"] = row["kl_now"] == KL_GRADES[-1]
     row.update(_landmark_values("lm_now", "", prediction.landmarks_now, crop))

@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 
 from kneerisk.errors import ExitCode
+from kneerisk.method.calibration import Calibration
+from kneerisk.records import KL_GRADES
+from kneerisk.scoring.outputs.alarms import Alarm, Looks
 from kneerisk.scoring.outputs.rows import Row
 
 QUANTILES = (0, 5, 25, 50, 75, 95, 100)
 _TOP = 5
-_SAME = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +28,9 @@ class TopRisk:
     side: str
     source_path: str
     kl_now: int
-    risk_12m_calibrated: float
+    kl_0m: int | None
+    """The reader's grade, where the manifest brings one."""
+    risk_12m: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +49,13 @@ class Summary:
     kl_now: Mapping[int, int]
     """Scored knees by the image's grade."""
     risk_quantiles: Mapping[int, float]
-    """Percentile → calibrated 12-month risk; empty without scored knees."""
+    """Percentile → ``risk_12m``; empty without scored knees."""
     mean_risk: float | None
     top: tuple[TopRisk, ...]
+    """Knees that a reader gave KL 4, which cannot rise, are not among them."""
     population: str
-    alarms: tuple[str, ...] = ()
+    alarms: tuple[Alarm, ...] = ()
+    """What puts the table in doubt; to be said before any number."""
     skipped: Mapping[str, int] = field(default_factory=dict)
     """Files of the folders that were no images, by why."""
     reused: int = 0
@@ -76,11 +82,9 @@ class Tally:
         self._status: Counter[str] = Counter()
         self._reasons: Counter[str] = Counter()
         self._flags: Counter[str] = Counter()
-        self._grades: Counter[int] = Counter()
         self._images: set[int] = set()
         self._risks: list[float] = []
-        self._raw: list[float] = []
-        self._inputs: set[str] = set()
+        self._looks = Looks()
         self._top: list[tuple[float, int, TopRisk]] = []
 
     def add(self, row: Row) -> None:
@@ -91,17 +95,19 @@ class Tally:
         if row["status"] != "ok":
             self._reasons[row["reason"]] += 1
             return
-        self._grades[row["kl_now"]] += 1
-        risk = row["risk_12m_calibrated"]
+        self._looks.add(row)
+        risk = row["risk_12m"]
         self._risks.append(risk)
-        self._raw.append(row["risk_12m"])
-        self._inputs.add(f"{row['input_sha256']}{row['side']}")
-        entry = TopRisk(row["participant_id"], row["side"], row["source_path"], row["kl_now"], risk)
+        if row["kl_0m"] == KL_GRADES[-1]:
+            return
+        entry = TopRisk(
+            row["participant_id"], row["side"], row["source_path"], row["kl_now"], row["kl_0m"], risk
+        )
         heapq.heappush(self._top, (risk, -len(self._risks), entry))
         if len(self._top) > _TOP:
             heapq.heappop(self._top)
 
-    def summary(self, out: str, population: str, **rest: Any) -> Summary:
+    def summary(self, out: str, calibration: Calibration, **rest: Any) -> Summary:
         """The counts so far, with what the run knows beside them."""
         risks = np.asarray(self._risks)
         quantiles = (
@@ -118,19 +124,11 @@ class Tally:
             failed=self._status["failed"],
             reasons=dict(self._reasons.most_common()),
             qc_flags=dict(self._flags.most_common()),
-            kl_now={grade: self._grades[grade] for grade in sorted(self._grades)},
+            kl_now={grade: n for grade, n in enumerate(self._looks.grades) if n},
             risk_quantiles=quantiles,
             mean_risk=float(risks.mean()) if len(risks) else None,
             top=tuple(entry for _, _, entry in sorted(self._top, reverse=True, key=lambda e: e[:2])),
-            population=population,
-            alarms=self._alarms(),
+            population=calibration.population,
+            alarms=self._looks.alarms(calibration),
             **rest,
         )
-
-    def _alarms(self) -> tuple[str, ...]:
-        if len(self._inputs) > 2 and max(self._raw) - min(self._raw) < _SAME:
-            return (
-                f"all {len(self._inputs)} different knees got the same risk: the networks do not see these "
-                "images. Look at a few with --previews; do not use the table",
-            )
-        return ()

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from kneerisk_engines.files import put_in_place
+
 from kneerisk.errors import KneeriskError, UsageError
-from kneerisk.scoring.outputs.columns import COLUMNS, NAMES, Column, carried
+from kneerisk.scoring.outputs.columns import COLUMNS, NAMES, columns, dictionary
 from kneerisk.scoring.outputs.rows import Row
 
 if TYPE_CHECKING:
@@ -49,11 +49,6 @@ def schema(extra: Sequence[str] = ()) -> dict[str, pl.DataType | type[pl.DataTyp
     return {column.name: types[column.kind] for column in columns(extra)}
 
 
-def columns(extra: Sequence[str] = ()) -> tuple[Column, ...]:
-    """The table's columns with a manifest's own behind them."""
-    return (*COLUMNS, *(carried(name) for name in extra))
-
-
 def frame(rows: Sequence[Row], extra: Sequence[str] = ()) -> pl.DataFrame:
     """Rows → a frame of the table's schema."""
     import polars as pl
@@ -64,8 +59,7 @@ def frame(rows: Sequence[Row], extra: Sequence[str] = ()) -> pl.DataFrame:
 
 def metadata(run: Mapping[str, Any], calibration: Mapping[str, Any], extra: Sequence[str] = ()) -> Metadata:
     """What travels with the rows: data dictionary, run manifest, calibration and its population."""
-    dictionary = {c.name: {k: v for k, v in asdict(c).items() if k != "name"} for c in columns(extra)}
-    documents = {"data_dictionary": dictionary, "run": run, "calibration": calibration}
+    documents = {"data_dictionary": dictionary(extra), "run": run, "calibration": calibration}
     return {_KEY_PREFIX + key: json.dumps(value, ensure_ascii=False) for key, value in documents.items()}
 
 
@@ -164,24 +158,11 @@ def metadata_beside(out: Path) -> Path:
 
 
 def replace_with(aside: Path, out: Path) -> None:
-    """Move a finished file into place: flushed to disk, then renamed, then the folder flushed."""
+    """Move a finished file into place; KneeriskError where the disk does not take it."""
     try:
-        sync(aside)
-        aside.replace(out)
-        sync(out.parent)
+        put_in_place(aside, out)
     except OSError as error:
         raise KneeriskError(f"{out} cannot be written: {error.strerror}") from error
-
-
-def sync(path: Path) -> None:
-    """Flush a file, or a folder's entries, to disk."""
-    if os.name == "nt" and path.is_dir():
-        return
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _write_parquet(

@@ -1,5 +1,9 @@
 """Augmentation of crops that stays in the right-knee frame: no mirroring, small rotations, other exposures.
 
+An augmented crop is moved (:func:`draw_affine`), then exposed anew (:func:`expose`): what another film,
+detector or processing of the same knee would have made of it.  :func:`augment_twice` gives the moved crop
+both as it was exposed and exposed anew, for losses that ask a knee to stay the same knee.
+
 Every draw comes from the generator that is passed in, so that a resumed training sees the same crops.
 """
 
@@ -31,6 +35,22 @@ class AugmentConfig:
     """Standard deviation of pixel noise after equalisation, at most."""
     erase: float = 0.25
     """Probability that a random rectangle is replaced by its mean."""
+    looks: float = 0.0
+    """Probability of another system's look: each of the changes below, every second time."""
+    resolution: float = 1.6
+    """Coarsest pixels, in pixels of the crop, that a look may have."""
+    sharpen: float = 1.2
+    """Largest amount of unsharp masking, with a radius of 0.7 to 6 pixels."""
+    flatten: float = 0.5
+    """Largest share of the slow variation (a quarter of the crop) taken out: latitude compression."""
+    grain: float = 0.05
+    """Standard deviation, at most, of noise before equalisation, in units of four times the crop's own."""
+    clip: float = 0.06
+    """Largest share of the pixels that the window cuts off, at the dark and at the bright end each."""
+    curve: float = 0.35
+    """Largest log of the exponent of a contrast curve after equalisation: other surroundings, other ranks."""
+    collimation: float = 0.12
+    """Widest border, as a share of the crop, that a collimator covers, at one or two sides."""
 
 
 def augment(
@@ -44,30 +64,111 @@ def augment(
     Returns:
         float32 [S, S] in 0..1, and landmarks in its pixels.
     """
-    size = pixels.shape[0]
-    matrix = draw_affine(size, config, rng)
-    levels = pixels.astype(np.uint16) * 255
-    changed = cv2.warpAffine(
-        levels, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-    )
+    matrix = draw_affine(pixels.shape[0], config, rng)
+    standard = expose(_moved(pixels, matrix), config, rng)
+    _erase(standard[None], config, rng)
+    return standard, move(landmarks, matrix)
+
+
+def augment_twice(
+    pixels: npt.NDArray[np.uint8],
+    landmarks: npt.NDArray[np.float32],
+    config: AugmentConfig,
+    rng: np.random.Generator,
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """As :func:`augment`, of one and the same moved crop as it was exposed and as it might have been.
+
+    Returns:
+        float32 [2, S, S] in 0..1, the crop's own exposure first, and landmarks [16, 2] that hold for both.
+    """
+    matrix = draw_affine(pixels.shape[0], config, rng)
+    moved = _moved(pixels, matrix)
+    standard = np.stack([equalise(moved), expose(moved, config, rng)])
+    _erase(standard, config, rng)
+    return standard, move(landmarks, matrix)
+
+
+def expose(
+    levels: npt.NDArray[np.uint16], config: AugmentConfig, rng: np.random.Generator
+) -> npt.NDArray[np.float32]:
+    """Grey levels [S, S] in 0..65025 → a re-exposed and equalised copy, float32 [S, S] in about 0..1."""
+    size = levels.shape[0]
+    changed = levels
+    looks = bool(config.looks) and rng.random() < config.looks
+    if looks:
+        changed = _processed(changed, config, rng)
     if config.blur_px and rng.random() < 0.3:
-        changed = cv2.GaussianBlur(
-            changed, (0, 0), max(config.blur_px * float(rng.random()) * size / _SIDE, 0.1)
-        )
+        sigma = max(config.blur_px * float(rng.random()) * size / _SIDE, 0.1)
+        changed = np.asarray(cv2.GaussianBlur(changed, (0, 0), sigma), np.uint16)
     if config.field and rng.random() < 0.5:
         coarse = rng.normal(0.0, config.field, (3, 3)).astype(np.float32)
         field = np.exp(cv2.resize(coarse, (size, size), interpolation=cv2.INTER_CUBIC))
-        changed = np.clip(changed * field, 0, 65535).astype(np.uint16)
+        # Scaled to fit, not cut off: a field dims, and only a window saturates.
+        dimmed = changed * field
+        changed = (dimmed * min(1.0, 65535 / max(float(dimmed.max()), 1.0))).astype(np.uint16)
     standard = equalise(changed.astype(np.uint16))
+    if looks and rng.random() < 0.5:
+        standard **= np.float32(np.exp(rng.uniform(-1, 1) * config.curve))
     if config.noise:
         strength = np.float32(config.noise * rng.random())
         standard = standard + strength * rng.standard_normal(standard.shape, dtype=np.float32)
-    if config.erase and rng.random() < config.erase:
-        height, width = rng.integers(size // 12, size // 4, 2)
-        top, left = rng.integers(0, size - height), rng.integers(0, size - width)
-        patch = standard[top : top + height, left : left + width]
-        patch[...] = patch.mean()
-    return standard, move(landmarks, matrix)
+    return standard
+
+
+def _processed(
+    levels: npt.NDArray[np.uint16], config: AugmentConfig, rng: np.random.Generator
+) -> npt.NDArray[np.uint16]:
+    """Another system's resolution, grain, latitude, sharpness, window, collimator, each every second time."""
+    size = levels.shape[0]
+    image = levels.astype(np.float32)
+    spread = float(image.std()) + 1.0
+    if rng.random() < 0.5:
+        small = max(8, round(size / rng.uniform(1.0, max(config.resolution, 1.0))))
+        coarse = cv2.resize(image, (small, small), interpolation=cv2.INTER_AREA)
+        image = np.asarray(cv2.resize(coarse, (size, size), interpolation=cv2.INTER_CUBIC), np.float32)
+    if rng.random() < 0.5:
+        grain = rng.standard_normal(image.shape, dtype=np.float32)
+        if rng.random() < 0.5:
+            grain = np.asarray(2 * cv2.GaussianBlur(grain, (0, 0), 0.8), np.float32)
+        image += np.float32(4 * spread * config.grain * rng.random()) * grain
+    if rng.random() < 0.5:
+        little = cv2.resize(image, (size // 8, size // 8), interpolation=cv2.INTER_AREA)
+        slow = cv2.resize(cv2.GaussianBlur(little, (0, 0), size / 32), (size, size))
+        image -= np.float32(config.flatten * rng.random()) * (slow - slow.mean())
+    if rng.random() < 0.5:
+        radius = float(np.exp(rng.uniform(np.log(0.7), np.log(6.0)))) * size / _SIDE
+        image += np.float32(config.sharpen * rng.random()) * (image - cv2.GaussianBlur(image, (0, 0), radius))
+    low, high = np.float32(image.min()), np.float32(image.max())
+    if rng.random() < 0.5:
+        low, high = np.quantile(
+            image[::4, ::4], (config.clip * rng.random(), 1 - config.clip * rng.random())
+        ).astype(np.float32)
+    scaled = (image.clip(low, high) - low) * np.float32(65535 / max(float(high - low), 1.0))
+    if rng.random() < 0.5:
+        level = 65535.0 if rng.random() < 0.3 else 0.0
+        for side in rng.choice(4, int(rng.integers(1, 3)), replace=False):
+            # A view onto the picture turned so that the side in question is its first rows.
+            np.rot90(scaled, side)[: int(config.collimation * rng.random() * size)] = level
+    return np.asarray(scaled, np.uint16)
+
+
+def _moved(pixels: npt.NDArray[np.uint8], matrix: npt.NDArray[np.float64]) -> npt.NDArray[np.uint16]:
+    size = pixels.shape[0]
+    levels = pixels.astype(np.uint16) * 255
+    return cv2.warpAffine(  # type: ignore[return-value]
+        levels, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    )
+
+
+def _erase(standard: npt.NDArray[np.float32], config: AugmentConfig, rng: np.random.Generator) -> None:
+    """One rectangle of the crops [V, S, S], the same in all, to each one's mean there; in place."""
+    if not config.erase or rng.random() >= config.erase:
+        return
+    size = standard.shape[-1]
+    height, width = rng.integers(size // 12, size // 4, 2)
+    top, left = rng.integers(0, size - height), rng.integers(0, size - width)
+    patch = standard[:, top : top + height, left : left + width]
+    patch[...] = patch.mean(axis=(1, 2), keepdims=True)
 
 
 def move(landmarks: npt.NDArray[np.float32], matrix: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:

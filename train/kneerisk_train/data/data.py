@@ -38,6 +38,8 @@ class Rates:
     """[5, 5]: P(KL at 12 months | KL now), rows summing to one."""
     population: str
     """In words."""
+    borrowed: bool = False
+    """Whether they are another population's, because the cohort has too few pairs of visits of its own."""
 
 
 @dataclass(frozen=True)
@@ -101,11 +103,12 @@ def open_data(
         raise UsageError(
             f"{folder}: only {graded} knees of the training split have a grade; nothing to learn"
         )
+    name = str(provenance.get("name") or provenance.get("kind") or folder.name)
     data = TrainingData(
-        name=str(provenance.get("name") or provenance.get("kind") or folder.name),
+        name=name,
         knees=knees,
         pairs=split_pairs,
-        rates=_rates(rates, knees, split_pairs),
+        rates=_rates(name, rates, knees, split_pairs),
         splits_sha256=sha256,
         provenance=provenance,
     )
@@ -146,13 +149,13 @@ def counted_rates(now: npt.NDArray[np.int64], later: npt.NDArray[np.int64]) -> n
     return np.asarray(counts / counts.sum(axis=1, keepdims=True))
 
 
-def _rates(path: Path | None, knees: dict[str, Knees], pairs: dict[str, VisitPairs]) -> Rates:
+def _rates(name: str, path: Path | None, knees: dict[str, Knees], pairs: dict[str, VisitPairs]) -> Rates:
     if path is not None:
-        return Rates(transition_rates(path), f"rates of {path.name}")
+        return Rates(transition_rates(path), f"{name}: rates of {path.name}")
     chosen = [split for split in ("train", "val") if split in pairs]
     now = np.concatenate([knees[s].grade[pairs[s].current] for s in chosen])
     later = np.concatenate([knees[s].grade[pairs[s].future] for s in chosen])
     own = counted_rates(now, later)
     if own is None:
-        return Rates(np.array(KL_TRANSITIONS[HORIZON]), OAI_RATES)
-    return Rates(own, f"this cohort's train and val participants, {len(now)} pairs of visits a year apart")
+        return Rates(np.array(KL_TRANSITIONS[HORIZON]), OAI_RATES, borrowed=True)
+    return Rates(own, f"{name}: its train and val participants, {len(now)} pairs of visits a year apart")

@@ -80,9 +80,9 @@ def _first_three(findings: Findings, base: Outcome, without_z0: Outcome, delta_0
         "|---|---|---|---|",
     )
     for words, paper, key in (
-        ("AUC of the risk sum for a rise", "0.71 with", "risk_auc"),
+        ("AUC of the risk sum for a rise", "0.71 with", "risk_sum_auc"),
         ("AUC of the forecast above the reader's grade", "not said", "forecast_auc"),
-        ("AUC of the calibrated risk", "not said", "risk_calibrated_auc"),
+        ("AUC of the risk from the image", "not said", "risk_image_auc"),
         ("AUC of the risk given the reader's grade", "not said", "risk_given_grade_auc"),
     ):
         yield f"| {words} | {paper} | {_risk(base, key)} | {_risk(without_z0, key)} |"
@@ -90,7 +90,7 @@ def _first_three(findings: Findings, base: Outcome, without_z0: Outcome, delta_0
     yield "Stage 3 alone; the VQ-VAE, whose auxiliary head learns landmarks, is shared."
     yield from ("", "| figure | the paper, with / without | delta 0.5 | delta 0 |", "|---|---|---|---|")
     for words, paper, key in (
-        ("AUC of the risk sum for a rise", "0.65 / 0.63", "risk_auc"),
+        ("AUC of the risk sum for a rise", "0.65 / 0.63", "risk_sum_auc"),
         ("KL accuracy", "not said", "kl_accuracy"),
         ("quadratic kappa", "not said", "kl_quadratic_kappa"),
         ("landmarks, median error in mm", "not said", "landmark_median_mm"),
@@ -170,7 +170,7 @@ def _answers(
     pairs = findings.pairs
     later = None
     if len(pairs.current):
-        later = (forecast.p_12m[pairs.current], grade[pairs.future])
+        later = (forecast.p_12m[pairs.current].mean(axis=1), grade[pairs.future])
     return (forecast.p_now[graded], grade[graded]), later
 
 

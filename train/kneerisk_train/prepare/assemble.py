@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from kneerisk.releases.records import KneeKey
 from kneerisk_train.prepare.crops import Cropped
 from kneerisk_train.prepare.pairs import VisitPairs, visit_pairs
-from kneerisk_train.prepare.release import KneeKey, Release
+from kneerisk_train.prepare.release import Release
 from kneerisk_train.prepare.staging import Staging
 
 _IMAGES, _KNEES, _READ, _ROWS = (

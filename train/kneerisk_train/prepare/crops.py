@@ -61,6 +61,7 @@ class CropSetup:
         """The localiser, open on one thread: processes, not threads, keep the cores busy."""
         import cv2
 
+        from kneerisk.compile.open import open_network
         from kneerisk.radiograph.knees import as_one_knee, localiser
         from kneerisk.stack.stack import Stack
 
@@ -68,7 +69,7 @@ class CropSetup:
         if self.cropped:
             yield lambda image: crop(self.root, image, as_one_knee)
             return
-        with Stack.load(self.stack).open("localiser", threads=1) as runner:
+        with open_network(Stack.load(self.stack), "localiser", threads=1) as runner:
             localise = localiser(runner)
             yield lambda image: crop(self.root, image, localise)
 

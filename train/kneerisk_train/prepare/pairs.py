@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from kneerisk_train.prepare.release import KneeKey
+from kneerisk.releases.records import KneeKey
 
 HORIZONS = (12, 24, 36, 48)
 """Months ahead that are forecast."""

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kneerisk import __version__
 from kneerisk.errors import KneeriskError, UsageError
+from kneerisk.version import __version__
 from kneerisk_train.prepare.assemble import choose_crops
 from kneerisk_train.prepare.crops import CropSetup
 from kneerisk_train.prepare.pool import Setup, crop_all

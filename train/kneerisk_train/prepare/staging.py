@@ -17,15 +17,16 @@ import os
 import shutil
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from kneerisk_engines.errors import BusyError
+from kneerisk_engines.files import locked, written_whole
 from kneerisk_engines.plain import from_plain, to_plain
 
 from kneerisk.errors import KneeriskError, UsageError
-from kneerisk.locks import locked
 from kneerisk_train.prepare.crops import Cropped
 
 FOLDER = ".unfinished"
@@ -136,7 +137,13 @@ def open_staging(out: Path, marks: Mapping[str, Any]) -> Iterator[Staging]:
     """
     folder = out / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
-    with locked(folder, f"another kneerisk prepares {folder.parent}: wait for it, or choose another --out"):
+    with ExitStack() as held:
+        try:
+            held.enter_context(locked(folder / "lock", wait=False))
+        except BusyError:
+            raise UsageError(
+                f"another kneerisk prepares {folder.parent}: wait for it, or choose another --out"
+            ) from None
         run = folder / "run.json"
         if run.exists():
             before = json.loads(run.read_text(encoding="utf-8"))
@@ -147,9 +154,8 @@ def open_staging(out: Path, marks: Mapping[str, Any]) -> Iterator[Staging]:
                     "same arguments to go on with it, --overwrite to throw it away, or another --out"
                 )
         else:
-            aside = folder / "run.json.new"
-            aside.write_text(json.dumps(marks, indent=1), encoding="utf-8")
-            aside.replace(run)
+            with written_whole(run) as aside:
+                aside.write_text(json.dumps(marks, indent=1), encoding="utf-8")
         staging = Staging(folder)
         try:
             yield staging

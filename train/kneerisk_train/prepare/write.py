@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import errno
 import json
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from kneerisk_engines.files import put_in_place
 
 from kneerisk.errors import KneeriskError
 from kneerisk.records import LANDMARKS
@@ -98,10 +98,7 @@ def write_outputs(
     text = json.dumps(summary, indent=1, ensure_ascii=False)
     (out / (SUMMARY + _PART)).write_text(text, encoding="utf-8")
     for name in (KNEES, MANIFEST, SUMMARY):
-        part = out / (name + _PART)
-        with part.open("rb") as stream:
-            os.fsync(stream.fileno())
-        part.replace(out / name)
+        put_in_place(out / (name + _PART), out / name)
     return summary
 
 

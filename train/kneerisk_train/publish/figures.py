@@ -10,8 +10,9 @@ import numpy.typing as npt
 from sklearn.metrics import average_precision_score, cohen_kappa_score, roc_auc_score
 
 from kneerisk.method.calibration import Calibration
+from kneerisk.method.grade import median_grade
 from kneerisk.method.predict import Forecast
-from kneerisk.method.risk import evidence_above, risk_of_rise
+from kneerisk.method.risk import hazards_of, monotone_rise, risk_of_rise
 from kneerisk.stack.stack import Stack
 from kneerisk_train.data.data import TrainingData
 from kneerisk_train.data.knees import Knees
@@ -63,13 +64,25 @@ def split_figures(stack: Stack, forecast: Forecast, knees: Knees, pairs: VisitPa
 def grade_figures(
     posterior: npt.NDArray[np.float32], grade: npt.NDArray[np.int64]
 ) -> dict[str, float | None]:
-    """Accuracy, quadratic kappa and mean one-against-rest AUC."""
-    predicted = posterior.argmax(axis=1)
+    """Accuracy, quadratic kappa, expected calibration error and mean one-against-rest AUC."""
+    predicted = median_grade(posterior)
     return {
         "kl_accuracy": float((predicted == grade).mean()),
         "kl_quadratic_kappa": float(cohen_kappa_score(grade, predicted, weights="quadratic")),
+        "kl_calibration_error": calibration_error(posterior, grade),
         "kl_auc": one_against_rest_auc(posterior, grade),
     }
+
+
+def calibration_error(
+    posterior: npt.NDArray[np.float32], grade: npt.NDArray[np.int64], bins: int = 15
+) -> float:
+    """Expected calibration error of the most probable grade (arXiv 1706.04599), equal bins of confidence."""
+    sure = posterior.max(axis=1).astype(np.float64)
+    right = posterior.argmax(axis=1) == grade
+    place = np.minimum((sure * bins).astype(int), bins - 1)
+    gaps = [abs(right[place == b].sum() - sure[place == b].sum()) for b in range(bins)]
+    return float(sum(gaps) / len(grade))
 
 
 def one_against_rest_auc(posterior: npt.NDArray[np.float32], grade: npt.NDArray[np.int64]) -> float | None:
@@ -105,20 +118,18 @@ def risk_figures(stack: Stack, forecast: Forecast, knees: Knees, pairs: VisitPai
         return figures
     calibration = Calibration.from_mapping(stack.calibration())
     p_now, p_12m, grade = forecast.p_now[now], forecast.p_12m[now].mean(axis=1), knees.grade[now]
-    raw = risk_of_rise(p_now, p_12m)
-    given = calibration.risk_given_grade(evidence_above(p_now, p_12m, grade), grade)
+    hazards = hazards_of(forecast.moves[now]).mean(axis=1)
     who = knees.participant[now]
-    rates = np.asarray(calibration.rates)[grade]
+    image, given = calibration.from_image(hazards, p_now), calibration.given_grade(hazards, grade)
     return figures | {
-        "risk_auc": auc_interval(raw, rose, who),
-        "risk_calibrated_auc": auc_interval(calibration.risk(raw, p_now), rose, who),
+        "risk_sum_auc": auc_interval(risk_of_rise(p_now, p_12m), rose, who),
+        "risk_monotone_auc": auc_interval(monotone_rise(p_now, p_12m), rose, who),
+        "risk_image_auc": auc_interval(image, rose, who),
         "risk_given_grade_auc": auc_interval(given, rose, who),
-        "grade_alone_auc": auc_interval(rates, rose, who),
-        "risk_calibrated_average_precision": float(
-            average_precision_score(rose, calibration.risk(raw, p_now))
-        ),
+        "grade_alone_auc": auc_interval(np.asarray(calibration.rates)[grade], rose, who),
+        "risk_image_average_precision": float(average_precision_score(rose, image)),
         "prevalence": float(rose.mean()),
-        "mean_calibrated_risk": float(calibration.risk(raw, p_now).mean()),
+        "mean_risk_image": float(image.mean()),
     }
 
 
@@ -138,8 +149,8 @@ def auc_interval(
     return Interval(float(roc_auc_score(rose, score)), float(low), float(high))
 
 
-def within_grade_auc(forecast: Forecast, knees: Knees, pairs: VisitPairs) -> tuple[float, float] | None:
-    """How well raw risk and evidence above the grade tell rises apart within a reader's grade.
+def within_grade_auc(forecast: Forecast, knees: Knees, pairs: VisitPairs) -> float | None:
+    """How well the hazard of the reader's grade tells rises apart within that grade.
 
     Comparisons of a knee that rose with one of the same grade that did not, over all grades; ``None`` with
     too few rises.
@@ -150,17 +161,13 @@ def within_grade_auc(forecast: Forecast, knees: Knees, pairs: VisitPairs) -> tup
     if rose.sum() < _FEWEST_RISES:
         return None
     grade = knees.grade[now]
-    p_now, p_12m = forecast.p_now[now], forecast.p_12m[now].mean(axis=1)
-    scores = risk_of_rise(p_now, p_12m), evidence_above(p_now, p_12m, grade)
-    aucs = []
-    for score in scores:
-        won, met = 0.0, 0
-        for g in range(4):
-            up, down = score[rose & (grade == g)], score[~rose & (grade == g)]
-            if len(up) and len(down):
-                comparisons = len(up) * len(down)
-                labels = np.repeat([1, 0], [len(up), len(down)])
-                won += comparisons * roc_auc_score(labels, np.concatenate([up, down]))
-                met += comparisons
-        aucs.append(won / met)
-    return aucs[0], aucs[1]
+    score = hazards_of(forecast.moves[now]).mean(axis=1)[np.arange(len(now)), grade]
+    won, met = 0.0, 0
+    for g in range(4):
+        up, down = score[rose & (grade == g)], score[~rose & (grade == g)]
+        if len(up) and len(down):
+            comparisons = len(up) * len(down)
+            labels = np.repeat([1, 0], [len(up), len(down)])
+            won += comparisons * roc_auc_score(labels, np.concatenate([up, down]))
+            met += comparisons
+    return won / met

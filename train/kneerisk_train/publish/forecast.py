@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 
 import numpy as np
 import numpy.typing as npt
 
+from kneerisk.compile import open as door
 from kneerisk.method.predict import Forecast, ForecastSettings, ForwardPass
+from kneerisk.stack.components import PREDICTING
 from kneerisk.stack.stack import Stack
 from kneerisk_train.data.knees import Knees
 
@@ -16,18 +18,11 @@ Crops = npt.NDArray[np.uint8] | npt.NDArray[np.float32]
 
 
 @contextmanager
-def open_networks(stack: Stack, steps: int | None = None) -> Iterator[ForwardPass]:
-    """A stack's networks and decoder on the CPU, to forecast in so many steps; ``None``: the usual."""
+def open_networks(stack: Stack) -> Iterator[ForwardPass]:
+    """A stack's networks and decoder on the CPU."""
     description = stack.description
-    wanted = steps or description.usual_steps()
-    names = (*description.networks(wanted), "decoder")
-    with ExitStack() as kept:
-        yield ForwardPass(
-            {name: kept.enter_context(stack.open(name)).run for name in names},
-            forecaster=description.forecaster(wanted),
-            micro_batch=description.micro_batch,
-            grade_zooms=description.grade_zooms,
-        )
+    with door.open_networks(stack, (*PREDICTING, "decoder")) as runners:
+        yield door.forward_pass(description, runners)
 
 
 def views_of(networks: ForwardPass, crops: Crops) -> npt.NDArray[np.float32]:
@@ -49,4 +44,4 @@ def grade_crops(networks: ForwardPass, crops: Crops) -> dict[str, npt.NDArray[np
 def usual_forecast(stack: Stack, knees: Knees) -> Forecast:
     """Everything of every knee, as scoring would forecast it unless asked otherwise."""
     with open_networks(stack) as networks:
-        return forecast_knees(networks, knees, stack.description.usual_steps())
+        return forecast_knees(networks, knees, stack.description.steps)

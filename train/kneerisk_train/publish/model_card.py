@@ -8,7 +8,9 @@ import numpy as np
 
 from kneerisk.method.calibration import Calibration
 from kneerisk.stack.stack import Stack
-from kneerisk_train.data.futures import uses_visits
+from kneerisk_train.data.equations import load_equations
+from kneerisk_train.stages.futures import uses_visits
+from kneerisk_train.publish.write import futures_in_words
 from kneerisk_train.run.session import Session
 
 _MEANINGS = {
@@ -16,6 +18,7 @@ _MEANINGS = {
     "participants": "participants",
     "kl_accuracy": "KL accuracy",
     "kl_quadratic_kappa": "quadratic kappa",
+    "kl_calibration_error": "expected calibration error of the KL grade, 15 bins",
     "kl_auc": "mean one-against-rest AUC of the KL grade",
     "landmarked_knees": "knees with landmarks",
     "landmark_median_mm": "landmarks, median error in mm",
@@ -27,19 +30,21 @@ _MEANINGS = {
     "reconstructions_auc": "reconstructions, graded: mean one-against-rest AUC",
     "pairs": "pairs of visits a year apart, KL 4 left out",
     "rises": "of them rise",
-    "risk_auc": "AUC of risk_12m for a rise",
-    "risk_calibrated_auc": "AUC of risk_12m_calibrated",
-    "risk_given_grade_auc": "AUC of risk_12m_given_grade",
+    "risk_sum_auc": "AUC of risk_12m_sum for a rise",
+    "risk_monotone_auc": "AUC of the monotone join of both posteriors",
+    "risk_image_auc": "AUC of risk_12m_image",
+    "risk_given_grade_auc": "AUC of risk_12m given the reader's grade",
     "grade_alone_auc": "AUC of the reader's grade's rate alone",
-    "risk_calibrated_average_precision": "average precision of risk_12m_calibrated",
+    "risk_image_average_precision": "average precision of risk_12m_image",
     "prevalence": "share that rises",
-    "mean_calibrated_risk": "mean risk_12m_calibrated",
+    "mean_risk_image": "mean risk_12m_image",
 }
 
-_SURROGATE = """**Surrogates.** The cohort had no second radiographs to learn from. A knee that stays is
-paired with itself, repositioned by a pixel or two and re-exposed; one that rises, with a knee of the higher
-grade laid onto its landmarks. The forecast has learnt what a higher grade looks like on this knee, not how
-knees change."""
+_SURROGATE = """**Surrogates.** The forecast learnt from made-up pairs. A knee that stays is paired with
+itself, the very same latent; one that rises, with a knee of the higher grade laid onto its landmarks and seen
+through the same view. Which knees rise is drawn from equations of the outcome ({equations}), scaled to the
+population's rates; how far, from its moves. The forecast has learnt what a higher grade looks like on this
+knee, not how knees change; the later classifier learnt, from forecasts, what those equations know."""
 _NO_LANDMARKS = """
 - **Landmarks: nothing.** No knee of the training split had any; the `lm_…` and `jsw_…` columns of this stack
   mean nothing."""
@@ -56,7 +61,23 @@ def model_card(stack: Stack, session: Session, figures: Mapping[str, Mapping[str
     """
     data, recipe, description = session.data, session.recipe, stack.description
     calibration = Calibration.from_mapping(stack.calibration())
-    futures = _VISITS if uses_visits(session) else _SURROGATE
+    surrogate = _SURROGATE.format(equations=load_equations(session.equations).population)
+    futures = f"{futures_in_words(session)}. {_VISITS if uses_visits(session) else surrogate}"
+    started = (
+        ""
+        if session.started_from is None
+        else f"\nIt started from the stack {session.started_from['stack']}; a stage of 0 steps in the "
+        "recipe is that stack's, unchanged but for what is fitted on val below.\n"
+    )
+    moving = calibration.fitted_on.get("forecasts_that_move", 0.0)
+    compared = calibration.fitted_on.get("rank_correlation_with_equations")
+    ranks = (
+        "Val, rank correlation with the equations' risk from the image, knees that can rise: "
+        + ", ".join(f"{name} {value:.3f}" for name, value in compared.items())
+        + f". It is calibrated from {calibration.fitted_on['calibrated_from']}."
+        if compared
+        else ""
+    )
     counts = "\n".join(
         f"| {split} | {len(knees)} | {len(np.unique(knees.participant))} | "
         + " / ".join(str(int((knees.grade == grade).sum())) for grade in range(5))
@@ -73,7 +94,7 @@ def model_card(stack: Stack, session: Session, figures: Mapping[str, Mapping[str
 Networks after arXiv 2506.14560 (Butler, Hilton & Carneiro, MICCAI 2025), trained by `kneerisk train` with
 the recipe "{recipe.name}"; sizes, trunk and schedule are ours, not the paper's. `training.yaml` has the
 recipe whole, the data's provenance and the splits' hash.
-
+{started}
 | component | terms of its weights |
 |---|---|
 {components}
@@ -88,20 +109,30 @@ recipe whole, the data's provenance and the splits' hash.
 
 Futures: {futures}
 
+In {description.steps} steps from seed 0's noise the forecast latent leaves the present one in {moving:.1%} of
+the val knees; **the others are copied**, because most knees stay as they are within a year. What may become
+of a copied knee, its picture does not show: only the later classifier's table of chances says it.
+
 ## Figures
 
-Measured when it was published, by its own networks at {description.steps} sampler steps. The validation split
-(val) **chose settings and fitted the calibration**: expect somewhat less elsewhere. In brackets: 95 %
-intervals, by a bootstrap over participants.
+Measured when it was published, by its own networks at {description.steps} sampler steps. **Val chose and
+calibrated**: expect somewhat less elsewhere. In brackets: 95 % intervals, by a bootstrap over participants.
 The outcome is any rise of the KL grade within 12 months.
 
 {_table(figures)}
 
 ## Calibration
 
-A risk means: among knees like this one, in the population named here, so many rise within 12 months.
 Population: {calibration.population} Rates of KL 0 to 3: {rates}; a knee of KL 4 cannot rise.
 In another population the number is off; recalibrate before reading it as a probability.
+
+The later classifier reads the forecast alone and answers how the grade moves: row i of its table is
+P(KL at 12 months | KL i now), and nothing below the diagonal. That knees do not heal is a model of the
+outcome, not a limit put on an answer. P(KL at 12 months) is the posterior of the grade now moved by that
+table. The risk given a reader's grade is that grade's row; the risk from the image is the mean of the rows,
+weighted by the posterior. Their spread within a grade is that of {calibration.hazard.spread_of}.
+{ranks}
+The temperature and biases of the grade now are those of least cross-entropy on val.
 
 ## What it does not know
 

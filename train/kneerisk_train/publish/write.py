@@ -13,18 +13,22 @@ import yaml
 from kneerisk_engines.spec import ArraySpec, ComponentSpec
 from torch import nn
 
-from kneerisk import __version__
 from kneerisk.models import build
 from kneerisk.radiograph.locate.crop import FIELD_MM
-from kneerisk.stack.stack import Stack, StackComponent, StackDescription, available_stacks
+from kneerisk.stack.components import StackComponent
+from kneerisk.stack.description import StackDescription
+from kneerisk.stack.find import available_stacks
+from kneerisk.stack.stack import Stack
 from kneerisk.stack.write import write_stack
-from kneerisk_train.data.futures import uses_visits
+from kneerisk.version import __version__
 from kneerisk_train.run.loop import dataclass_values, trained_weights
 from kneerisk_train.run.session import Session
 from kneerisk_train.stages.classifier import LATER, NOW
 from kneerisk_train.stages.diffusion import NAME as DIFFUSION
+from kneerisk_train.stages.futures import uses_visits
 from kneerisk_train.stages.initial import load_initial
 from kneerisk_train.stages.localiser import NAME as LOCALISER
+from kneerisk_train.stages.stage1.decoder import load_decoder
 from kneerisk_train.stages.vqvae import load_autoencoder
 
 log = logging.getLogger(__name__)
@@ -35,15 +39,18 @@ _MICRO_BATCH = 8
 def specs(latent: tuple[int, int, int]) -> dict[str, ComponentSpec]:
     """The named arrays of every component but the localiser, for latents (C, h, w)."""
     picture = (1, 8 * latent[1], 8 * latent[2])
-    classifier_outputs = (ArraySpec("kl", (5,)), ArraySpec("landmarks", (16, 2)))
+    landmarks = ArraySpec("landmarks", (16, 2))
     shapes = {
         "encoder": ((ArraySpec("radiograph", picture),), (ArraySpec("latent", latent), ArraySpec("novelty"))),
         "unet": (
             (ArraySpec("noisy", latent), ArraySpec("current", latent), ArraySpec("time")),
             (ArraySpec("velocity", latent),),
         ),
-        "classifier_now": ((ArraySpec("latent", latent),), classifier_outputs),
-        "classifier_12m": ((ArraySpec("latent", latent),), classifier_outputs),
+        "classifier_now": ((ArraySpec("latent", latent),), (ArraySpec("kl", (5,)), landmarks)),
+        "classifier_12m": (
+            (ArraySpec("latent", latent),),
+            (ArraySpec("transition", (5, 5)), landmarks),
+        ),
         "decoder": ((ArraySpec("latent", latent),), (ArraySpec("radiograph", picture),)),
     }
     return {name: ComponentSpec(name, inputs, outputs) for name, (inputs, outputs) in shapes.items()}
@@ -100,11 +107,12 @@ def write_networks(
         for component, spec in specs(latent).items()
     }
     localiser, entries["localiser"] = _localiser(session, said)
-    futures = "real second visits" if uses_visits(session) else "surrogate futures"
+    futures = futures_in_words(session)
     description = StackDescription(
         name=name,
         version=version,
-        summary=f"{data.name}, {futures}; research use, no medical device",
+        summary=f"{data.name}; {'real' if uses_visits(session) else 'surrogate'} futures; research use, no "
+        "medical device",
         crop_size=recipe.crop_size,
         field_of_view_mm=FIELD_MM,
         latent_shape=latent,
@@ -119,7 +127,13 @@ def write_networks(
         "recipe": dataclass_values(recipe),
         "data": data.provenance,
         "splits_sha256": data.splits_sha256,
+        "started_from": None if session.started_from is None else dict(session.started_from),
         "futures": futures,
+        "rates": data.rates.population,
+        "pairs": {
+            split: {"found": len(pairs.current), "rises": _rises(session, split)}
+            for split, pairs in data.pairs.items()
+        },
         "knees": {split: len(knees) for split, knees in data.knees.items()},
     }
     return write_stack(
@@ -133,14 +147,27 @@ def write_networks(
     )
 
 
+def futures_in_words(session: Session) -> str:
+    """What the forecast learnt from: how many pairs were found, and whether they were used."""
+    count = len(session.data.pairs["train"].current)
+    found = f"{count} graded pairs of visits a year apart, {_rises(session, 'train')} of them rises"
+    if uses_visits(session):
+        return f"real second visits: the training split's {found}"
+    return f"surrogate futures; of the training split's {found}, none was used"
+
+
+def _rises(session: Session, split: str) -> int:
+    pairs, grade = session.data.pairs[split], session.data.knees[split].grade
+    return int((grade[pairs.future] > grade[pairs.current]).sum())
+
+
 def trained_modules(session: Session) -> dict[str, nn.Module]:
-    """The run's trained networks by component, and ``auxiliary``, stage 1's own classifier."""
+    """The run's trained networks by component."""
     autoencoder = load_autoencoder(session)
     plain = _configs(session)
     modules: dict[str, nn.Module] = {
         "encoder": autoencoder.encoder,
-        "decoder": autoencoder.decoder,
-        "auxiliary": autoencoder.classifier,
+        "decoder": load_decoder(session),
     }
     for name, file in (("unet", DIFFUSION), (NOW, NOW), (LATER, LATER)):
         modules[name] = build(name, plain[name])
@@ -164,7 +191,7 @@ def _configs(session: Session) -> dict[str, dict[str, Any]]:
     recipe = session.recipe
     configs: dict[str, Any] = {
         "encoder": recipe.vqvae.encoder,
-        "decoder": recipe.vqvae.decoder,
+        "decoder": recipe.vqvae.decoder if recipe.decoder is None else recipe.decoder.decoder,
         "unet": recipe.diffusion.unet,
         NOW: recipe.classifier.classifier,
         LATER: recipe.classifier.classifier,

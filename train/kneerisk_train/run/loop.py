@@ -137,6 +137,8 @@ def fit(session: Session, stage: Stage) -> nn.Module:
     checkpoint = Checkpoint(session.out / f"{stage.name}.checkpoint.pt", bare, average, bare_optim, purpose)
     first = checkpoint.resume()
     weights = session.out / f"{stage.name}.pt"
+    if config.steps == 0 and session.initial is None:
+        raise UsageError(f"{stage.name}: 0 steps keep the weights that --init brings; give --init STACK")
     if first >= config.steps and weights.exists():
         log.info("%s: all %d steps are done", stage.name, config.steps)
         return average.module
@@ -192,6 +194,8 @@ def fit(session: Session, stage: Stage) -> nn.Module:
             if fabric.is_global_zero and (last or due):
                 training_log.figures(step + 1, stage.figures(average.module), stage.pictures(average.module))
     if fabric.is_global_zero:
+        if config.steps == 0:
+            log.info("%s: kept as %s has it", stage.name, session.initial.name if session.initial else "")
         checkpoint.save(config.steps, 0.0)
         _write_aside(weights, average.module.state_dict())
     fabric.barrier()

@@ -23,6 +23,7 @@ class OptimConfig:
     """AdamW with a linear warm-up, then a cosine to zero or a constant rate."""
 
     steps: int
+    """0 keeps the weights that ``--init`` brings."""
     batch_size: int = 32
     learning_rate: float = 1e-3
     weight_decay: float = 0.02
@@ -35,8 +36,10 @@ class OptimConfig:
     def __post_init__(self) -> None:
         if self.schedule not in ("cosine", "constant"):
             raise ValueError(f"schedule must be cosine or constant, not {self.schedule!r}")
-        if self.steps < 1 or self.batch_size < 1:
-            raise ValueError(f"steps {self.steps} and batch_size {self.batch_size} must be at least 1")
+        if self.steps < 0 or self.batch_size < 1:
+            raise ValueError(
+                f"steps {self.steps} must be at least 0, batch_size {self.batch_size} at least 1"
+            )
 
     def rate(self, step: int) -> float:
         """Learning rate at a step, counted from 0."""
@@ -47,6 +50,32 @@ class OptimConfig:
             return self.learning_rate * warm
         progress = min(1.0, step / self.steps)
         return self.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+@dataclass(frozen=True)
+class TeacherStage:
+    """Networks of stage 1's shape but for the codes: what they read, averaged, stage 1 learns to read."""
+
+    optim: OptimConfig
+    see: tuple[str, ...] = ("latent", "features")
+    """One teacher each: its classifier sees the ``latent`` before the codes, or the trunk's ``features``.
+    Stage 1 starts from the first one."""
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    landmark_weight: float = 0.5
+    landmark_share: float = 0.15
+    """Share of each batch drawn from the knees with landmarks."""
+    steadiness_weight: float = 0.0
+    """Of reading the same grades off two exposures of a knee."""
+    stillness_weight: float = 0.0
+    """Of the latent's standing still between two exposures of a knee."""
+    figures_every: int = 360
+    """Steps between looks at val."""
+
+    def __post_init__(self) -> None:
+        if not self.see or self.see[0] != "latent" or not {*self.see} <= {"latent", "features"}:
+            raise ValueError(f"see must begin with latent and hold latent and features, not {self.see}")
+        if self.optim.batch_size % 2 or self.optim.batch_size < 4:
+            raise ValueError("a teacher's batch_size must be even, at least 4: every knee is exposed twice")
 
 
 @dataclass(frozen=True)
@@ -64,10 +93,39 @@ class VqvaeStage:
     reconstruction_weight: float = 1.0
     landmark_share: float = 0.15
     """Share of each batch drawn from the knees with landmarks."""
+    steadiness_weight: float = 0.0
+    """Of reading the same grades off two exposures of a knee."""
+    stillness_weight: float = 0.0
+    """Of the latent's standing still between two exposures of a knee, before the codes."""
+    taught: float = 0.0
+    """Share of the grades' target that is what the teachers (without any, the stack of ``--init``) read on
+    the crop as it is; the rest is the reader's grade, softened."""
+    decoded: float = 0.5
+    """Share of a batch's knees whose reconstruction is asked for: few teach the decoder enough."""
+    freeze_norms: bool = False
+    """Keep the norms' statistics and scales as they are: for going on from a trained stack (``--init``)."""
     figures_every: int = 360
     """Steps between looks at val."""
     imagenet: bool = True
     """Start the trunk from EfficientNet-lite0's ImageNet weights, and leave its first three blocks be."""
+
+    def __post_init__(self) -> None:
+        if self.optim.batch_size % 2 or self.optim.batch_size < 4:
+            raise ValueError("vqvae's batch_size must be even, at least 4: every knee is exposed twice")
+        if not 0 <= self.taught <= 1 or not 0 < self.decoded <= 1:
+            raise ValueError("taught must lie in 0..1, decoded above 0 and at most 1")
+
+
+@dataclass(frozen=True)
+class DecoderStage:
+    """The decoder alone, after stage 1 and on its codes; its width is that of ``vqvae.decoder``."""
+
+    optim: OptimConfig
+    decoder: DecoderConfig = field(default_factory=DecoderConfig)
+    feature_weight: float = 0.2
+    """Of looking the same to the trunk as the radiograph does."""
+    figures_every: int = 0
+    """Steps between looks at val; 0: at the end."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +135,10 @@ class ClassifierStage:
     optim: OptimConfig
     """Of the classifier of the grade now."""
     optim_12m: OptimConfig
-    """Of the classifier of a forecast latent, which only has to get used to forecasts."""
+    """Of the head that reads the grade's change off a forecast; it learns on what classifier_now tells grades
+    by, made once, so that a step costs next to nothing."""
+    forecasts: int = 2
+    """Of each knee, each from a noise and in a number of steps of its own, that this head learns from."""
     classifier: ClassifierConfig = field(default_factory=ClassifierConfig)
     delta: float = 0.5
     """Weight of the landmark loss (the paper's delta)."""
@@ -92,19 +153,23 @@ class DiffusionStage:
     optim: OptimConfig
     unet: UNetConfig = field(default_factory=UNetConfig)
     views: int = 3
-    """Augmented copies of each knee whose latents are cached and drawn from."""
+    """Of each knee, whose latents are cached and drawn from: the crop as it is, and augmented ones."""
+    rises: int = 2000
+    """Surrogate futures at a higher grade, made once and drawn from."""
     futures: str = "auto"
     """What stands for the radiograph a year on: ``visits``, the cohort's own second visits; ``surrogate``,
-    made-up ones (:mod:`kneerisk_train.data.surrogate`); ``auto`` takes visits where there are enough."""
+    made-up ones (:mod:`kneerisk_train.stages.surrogate`); ``auto`` takes visits where there are enough."""
 
+    anew: bool = False
+    """Start from nothing even where ``--init`` brings a U-Net."""
     figures_every: int = 0
     """Steps between pictures of forecasts; 0: at the end."""
 
     def __post_init__(self) -> None:
         if self.futures not in ("auto", "visits", "surrogate"):
             raise ValueError(f"futures must be auto, visits or surrogate, not {self.futures!r}")
-        if self.views < 1:
-            raise ValueError(f"views must be at least 1, not {self.views}")
+        if self.views < 1 or self.rises < 1:
+            raise ValueError(f"views {self.views} and rises {self.rises} must be at least 1")
 
 
 @dataclass(frozen=True)
@@ -128,6 +193,10 @@ class Recipe:
     vqvae: VqvaeStage
     classifier: ClassifierStage
     diffusion: DiffusionStage
+    teacher: TeacherStage | None = None
+    """``None`` trains stage 1 from the readers' grades alone."""
+    decoder: DecoderStage | None = None
+    """``None`` publishes the decoder as stage 1 left it."""
     localiser: LocaliserStage | None = None
     """``None`` publishes the localiser of the stack that the knees were cut out with."""
     crop_size: int = 224
@@ -146,6 +215,10 @@ class Recipe:
             raise ValueError(
                 f"classifier.classifier.crop_size {self.classifier.classifier.crop_size} is not the recipe's "
                 f"crop_size {self.crop_size}"
+            )
+        if self.decoder is not None and self.decoder.decoder.width != self.vqvae.decoder.width:
+            raise ValueError(
+                "decoder.decoder and vqvae.decoder must have one width: one starts from the other"
             )
 
 

@@ -1,23 +1,32 @@
-"""Stage 2: the U-Net learns v of the future latent, given the current one (arXiv 2506.14560, 2202.00512)."""
+"""Stage 2: the U-Net learns v of the future latent, given the current one (arXiv 2506.14560, 2202.00512).
+
+The squared error of v is weighted so that it is one of the change that the U-Net's network predicts, in units
+of that change's spread: no time counts more than another (arXiv 2206.00364, section 5).
+"""
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
+
 import numpy as np
+import numpy.typing as npt
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kneerisk.method.diffusion import diffuse, draw_noise, sample
 from kneerisk.models.unet import UNet
-from kneerisk.models.vqvae import Decoder, Encoder
-from kneerisk_train.data.coding import latents_of
-from kneerisk_train.data.futures import Futures, open_futures
+from kneerisk.models.vqvae import Decoder, Encoder, ProductQuantiser
 from kneerisk_train.run.loop import Batch, Stage, channels_last, fit, seed_of
 from kneerisk_train.run.pictures import side_by_side
 from kneerisk_train.run.session import Session
 from kneerisk_train.run.training_log import Picture
+from kneerisk_train.stages.coding import latents_of
+from kneerisk_train.stages.futures import Futures, open_futures
 from kneerisk_train.stages.initial import load_initial
 from kneerisk_train.stages.vqvae import load_autoencoder, radiograph_batches
+
+log = logging.getLogger(__name__)
 
 NAME = "diffusion"
 _SHOWN = 6
@@ -32,20 +41,20 @@ def train(session: Session) -> UNet:
     quantiser = autoencoder.encoder.quantiser
     torch.manual_seed(seed_of(recipe.seed, NAME))
     module = UNet(config.unet)
-    if session.initial is not None:
+    size, share = change_of(futures, quantiser, recipe.seed)
+    if share > 0:
+        module.expect_change(size, share)
+    else:
+        log.warning("no latent differs between now and later: this VQ-VAE tells no two visits apart")
+    if session.initial is not None and not config.anew:
         load_initial(session.initial, {"unet": module})
 
     def batch(step: int, rng: np.random.Generator) -> Batch:
         drawn = futures.draw(rng, config.optim.batch_size)
-        return torch.from_numpy(drawn.current), torch.from_numpy(drawn.future)
+        return tuple(torch.from_numpy(array) for array in drawn)
 
     def terms(training: nn.Module, arrays: Batch) -> dict[str, Tensor]:
-        current, future = (latents_of(quantiser, codes) for codes in arrays)
-        times = torch.rand(len(current), device=current.device)
-        alpha = torch.cos(0.5 * torch.pi * times)[:, None, None, None]
-        sigma = torch.sin(0.5 * torch.pi * times)[:, None, None, None]
-        noisy, velocity = diffuse(future, torch.randn_like(future), alpha, sigma)
-        return {"velocity": F.mse_loss(training(noisy, current, times).float(), velocity)}
+        return {"change": pair_loss(training, module.loss_weight, quantiser, arrays)}
 
     stage = Stage(
         name=NAME,
@@ -61,6 +70,82 @@ def train(session: Session) -> UNet:
     return trained
 
 
+def pair_loss(
+    unet: Callable[[Tensor, Tensor, Tensor], Tensor],
+    loss_weight: Callable[[Tensor], Tensor],
+    quantiser: ProductQuantiser,
+    arrays: Batch,
+) -> Tensor:
+    """:func:`velocity_loss` of a drawn batch, at times and from noise drawn here.
+
+    Args:
+        unet: (z_t, z0, t) → v.
+        loss_weight: of times [B], [B, 1, 1, 1].
+        quantiser: codes → latents.
+        arrays: :class:`kneerisk_train.stages.futures.Drawn` as tensors.
+    """
+    current_codes, future_codes, stands_for = arrays
+    current, future = latents_of(quantiser, current_codes), latents_of(quantiser, future_codes)
+    times = torch.rand(len(current), device=current.device)
+    weight = stands_for[:, None, None, None] * loss_weight(times)
+    return velocity_loss(unet, current, future, times, torch.randn_like(future), weight)
+
+
+def velocity_loss(
+    unet: Callable[[Tensor, Tensor, Tensor], Tensor],
+    current: Tensor,
+    future: Tensor,
+    times: Tensor,
+    noise: Tensor,
+    weight: Tensor,
+) -> Tensor:
+    """Mean weighted squared error of v, a scalar.
+
+    Args:
+        unet: (z_t, z0, t) → v.
+        current: z0 float32 [B, C, h, w].
+        future: ẑ12 of that shape.
+        times: float32 [B] in 0..1.
+        noise: standard normal, of the latents' shape.
+        weight: [B, 1, 1, 1].
+    """
+    angle = (0.5 * torch.pi * times)[:, None, None, None]
+    noisy, velocity = diffuse(future, noise, torch.cos(angle), torch.sin(angle))
+    return (weight * (unet(noisy, current, times).float() - velocity).square()).mean()
+
+
+@torch.no_grad()
+def change_of(
+    futures: Futures, quantiser: ProductQuantiser, seed: int, count: int = 4096
+) -> tuple[float, float]:
+    """How much a latent that changes within a year does so, root mean square an element, and what share does.
+
+    Of ``count`` draws.
+    """
+    drawn = futures.draw(np.random.default_rng(seed_of(seed, "change")), count)
+    device = quantiser.codebook.device
+    total = changed = 0.0
+    for start in range(0, count, 256):
+        current, future, weight = (torch.from_numpy(a[start : start + 256]).to(device) for a in drawn)
+        change = latents_of(quantiser, future) - latents_of(quantiser, current)
+        square = weight * change.square().mean(dim=(1, 2, 3))
+        total += float(square.sum())
+        changed += float(weight[square > 0].sum())
+    return (total / max(changed, 1e-9)) ** 0.5, min(1.0, changed / count)
+
+
+@torch.no_grad()
+def forecast_latents(unet: nn.Module, current: Tensor, noise: npt.NDArray[np.float32], steps: int) -> Tensor:
+    """z0 float32 [B, C, h, w] and its noise → ẑ12 of that shape, by the sampler that scoring uses."""
+
+    def velocity(noisy: np.ndarray, condition: np.ndarray, time: np.ndarray) -> np.ndarray:
+        arrays = [torch.from_numpy(array).to(current.device) for array in (noisy, condition, time)]
+        answer: np.ndarray = unet(*arrays).float().cpu().numpy()
+        return answer
+
+    return torch.from_numpy(sample(velocity, current.float().cpu().numpy(), noise, steps)).to(current.device)
+
+
 @torch.no_grad()
 def pictures(unet: nn.Module, encoder: Encoder, decoder: Decoder, session: Session) -> dict[str, Picture]:
     """The first val knees above their forecasts, both as the decoder draws them."""
@@ -68,13 +153,7 @@ def pictures(unet: nn.Module, encoder: Encoder, decoder: Decoder, session: Sessi
     latent, _ = encoder(next(radiograph_batches(crops, session)))
     channels_last(unet).eval()
 
-    def velocity(noisy: np.ndarray, current: np.ndarray, time: np.ndarray) -> np.ndarray:
-        arrays = [torch.from_numpy(array).to(latent.device) for array in (noisy, current, time)]
-        answer: np.ndarray = unet(*arrays).float().cpu().numpy()
-        return answer
-
-    current = latent.float().cpu().numpy()
-    noise = np.repeat(draw_noise(0, 1, current.shape[1:]), len(current), axis=0)
-    forecast = torch.from_numpy(sample(velocity, current, noise, _SHOWN_STEPS)).to(latent.device)
+    noise = np.repeat(draw_noise(0, 1, tuple(latent.shape[1:])), len(latent), axis=0)
+    forecast = forecast_latents(unet, latent, noise, _SHOWN_STEPS)
     drawn = [decoder(z).float().cpu().numpy()[:, 0] for z in (latent, forecast)]
     return {"forecasts": side_by_side(*drawn)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,7 +13,9 @@ from torch import Tensor, nn
 from kneerisk.models.classifier import Classifier
 from kneerisk.models.localiser import Localiser
 from kneerisk.models.unet import UNet
+from kneerisk.models.vqvae import Decoder
 from kneerisk_train.run.recipe import OptimConfig, Recipe
+from kneerisk_train.stages.stage1.teacher import Teacher, names
 from kneerisk_train.stages.vqvae import AutoencoderWithHeads
 
 _STATE_BYTES = 4 + 4 + 4 + 8
@@ -55,8 +58,28 @@ def dry_run(recipe: Recipe) -> list[StageSize]:
         module.decoder(continuous[: max(1, batch // 2)])
         module.classifier.logits(continuous)
 
+    def teach(module: nn.Module, batch: int) -> None:
+        module(torch.empty(batch, 1, size, size, device="meta"))
+
     stages: list[tuple[str, Callable[[], nn.Module], OptimConfig, Callable[[Any, int], Any]]] = [
+        *(
+            (name, partial(Teacher, bare, see), recipe.teacher.optim, teach)
+            for name, see in zip(names(recipe), recipe.teacher.see if recipe.teacher else (), strict=True)
+            if recipe.teacher is not None
+        ),
         ("vqvae", lambda: AutoencoderWithHeads(bare), recipe.vqvae.optim, autoencode),
+        *(
+            [
+                (
+                    "decoder",
+                    partial(Decoder, recipe.decoder.decoder),
+                    recipe.decoder.optim,
+                    lambda module, batch: module(latent(batch)),
+                )
+            ]
+            if recipe.decoder is not None
+            else []
+        ),
         (
             "diffusion",
             lambda: UNet(recipe.diffusion.unet),
@@ -100,7 +123,7 @@ def _size(
         module = make().train()
     parameters = sum(p.numel() for p in module.parameters())
     frozen = 0
-    if isinstance(module, AutoencoderWithHeads) and recipe.vqvae.imagenet:
+    if isinstance(module, AutoencoderWithHeads | Teacher) and recipe.vqvae.imagenet:
         first = module.encoder.stages[1]
         assert isinstance(first, nn.Sequential)
         kept = (module.encoder.stem, module.encoder.stages[0], first[0])

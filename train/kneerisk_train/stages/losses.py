@@ -24,16 +24,22 @@ def soft_grades(grade: Tensor, labels: LabelConfig) -> Tensor:
     return target
 
 
-def grade_loss(logits: Tensor, grade: Tensor, labels: LabelConfig) -> Tensor:
+def grade_loss(
+    logits: Tensor, grade: Tensor, labels: LabelConfig, taught: Tensor | None = None, share: float = 0.0
+) -> Tensor:
     """Cross-entropy of soft grades plus their squared earth mover's distance (arXiv 1611.05916).
 
     Args:
         logits: float32 [B, 5].
         grade: int64 [B], 0 to 4; knees of a negative one count for nothing.
         labels: how soft the targets are, and the weight of the second term.
+        taught: float32 [B, 5], a teacher's posterior.
+        share: of ``taught`` in the target; the reader's grade, softened, is the rest.
     """
     known = grade >= 0
     target = soft_grades(grade.clamp(min=0), labels)
+    if taught is not None:
+        target = torch.lerp(target, taught, share)
     carried = (logits.softmax(dim=1) - target).cumsum(dim=1).square().sum(dim=1)
     each = F.cross_entropy(logits, target, reduction="none") + labels.ordinal_weight * carried
     return (each * known).sum() / known.sum().clamp(min=1)
@@ -50,3 +56,27 @@ def landmark_loss(predicted: Tensor, known: Tensor, size: int) -> Tensor:
     counts = known.isfinite() & (known >= 0).all(-1, keepdim=True) & (known < size).all(-1, keepdim=True)
     distance = (predicted - known.nan_to_num()).abs() / 4.0
     return (distance * counts).sum() / counts.sum().clamp(min=1)
+
+
+def steadiness_loss(logits: Tensor) -> Tensor:
+    """Mean squared earth mover's distance of the grades read off two exposures of each knee.
+
+    Args:
+        logits: float32 [2B, 5]; row i and row B + i are of one knee.
+    """
+    first, second = logits.softmax(dim=1).chunk(2)
+    return (first - second).cumsum(dim=1).square().sum(dim=1).mean()
+
+
+def stillness_loss(latents: Tensor) -> Tensor:
+    """How far exposure moves a latent, as a share of how far two knees' latents lie apart, in mean squares.
+
+    A share, because a bare distance is least where all latents are one.
+
+    Args:
+        latents: float32 [2B, C, h, w], B at least 2; row i and row B + i are of one knee.
+    """
+    first, second = latents.chunk(2)
+    moved = (first - second).square().mean()
+    apart = (first - second.roll(1, dims=0)).square().mean()
+    return moved / apart.clamp(min=1e-6)

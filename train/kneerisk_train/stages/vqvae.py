@@ -1,7 +1,10 @@
 """Stage 1: the VQ-VAE, with an auxiliary classifier on its latents so that they keep what grades a knee.
 
-Loss = L1 of the equalised radiograph and of its gradients + beta * commitment + the grades' loss +
-landmark distance.  The auxiliary classifier has the shape of the stage-3 classifiers, which start from it.
+Every knee stands in a batch twice: as it was exposed, and as another film, detector or processing might have
+shown it.  Loss = L1 of the knee's own radiograph, decoded from the other exposure's latent, and of its
+gradients + beta * commitment + the grades' loss + landmark distance + steadiness (one grade from both
+exposures) + stillness (one latent from both).  The auxiliary classifier has the shape of the stage-3
+classifiers, which start from it.
 """
 
 from __future__ import annotations
@@ -16,19 +19,18 @@ from sklearn.metrics import cohen_kappa_score
 from torch import Tensor, nn
 
 from kneerisk.method.exposure import equalise
+from kneerisk.method.grade import median_grade
 from kneerisk.models.classifier import Classifier
 from kneerisk.models.vqvae import Decoder, Encoder
-from kneerisk_train.data.augment import augment
 from kneerisk_train.data.knees import Knees
 from kneerisk_train.data.labels import draw_chances
-from kneerisk_train.run.loop import Batch, Stage, channels_last, fit, seed_of
+from kneerisk_train.run.loop import Batch, channels_last, trained_weights
 from kneerisk_train.run.pictures import marked_crops, side_by_side
 from kneerisk_train.run.recipe import Recipe
 from kneerisk_train.run.session import Session
 from kneerisk_train.run.training_log import Picture
-from kneerisk_train.stages.initial import load_initial
 from kneerisk_train.stages.lite0 import load_imagenet
-from kneerisk_train.stages.losses import grade_loss, landmark_loss
+from kneerisk_train.stages.losses import grade_loss, landmark_loss, steadiness_loss, stillness_loss
 
 NAME = "vqvae"
 _BATCH = 64
@@ -40,8 +42,10 @@ class Seen(NamedTuple):
     """What stage 1 makes of a batch while it trains."""
 
     decoded: Tensor
-    """[B // 2, 1, S, S]: half a batch teaches the decoder enough, and costs half."""
+    """[D, 1, S, S]: of the first of the radiographs that were exposed anew."""
     commitment: Tensor
+    continuous: Tensor
+    """[B, C, h, w]: the latent before the codes."""
     logits: Tensor
     landmarks: Tensor
 
@@ -54,14 +58,13 @@ class AutoencoderWithHeads(nn.Module):
         self.encoder = Encoder(recipe.vqvae.encoder)
         self.decoder = Decoder(recipe.vqvae.decoder)
         self.classifier = Classifier(recipe.classifier.classifier)
-        self._frozen: list[nn.Module] = []
-        if recipe.vqvae.imagenet:
-            load_imagenet(self.encoder, self.classifier)
-            first = self.encoder.stages[1]
-            assert isinstance(first, nn.Sequential)
-            self._frozen = [self.encoder.stem, self.encoder.stages[0], first[0]]
-            for module in self._frozen:
-                module.requires_grad_(False)
+        self._frozen = start_trunk(self.encoder, self.classifier, recipe)
+        if recipe.vqvae.freeze_norms:
+            both = (self.encoder, self.classifier)
+            norms = [m for part in both for m in part.modules() if isinstance(m, nn.BatchNorm2d)]
+            for norm in norms:
+                norm.requires_grad_(False)
+            self._frozen += norms
 
     def train(self, mode: bool = True) -> AutoencoderWithHeads:
         """Training mode for all but the blocks that keep their ImageNet weights and statistics."""
@@ -70,12 +73,30 @@ class AutoencoderWithHeads(nn.Module):
             module.eval()
         return self
 
-    def forward(self, radiographs: Tensor) -> Seen:
-        """Equalised radiographs [B, 1, S, S] → what the losses need."""
+    def forward(self, radiographs: Tensor, decoded: int) -> Seen:
+        """Equalised radiographs [2B, 1, S, S] → what the losses need; ``decoded`` are drawn."""
         quantised = self.encoder.quantise(radiographs)
-        decoded = self.decoder(quantised.latent[: max(1, len(radiographs) // 2)])
         logits, landmarks = self.classifier.logits(quantised.latent)
-        return Seen(decoded, quantised.commitment, logits, landmarks)
+        return Seen(
+            self.decoder(quantised.latent[len(radiographs) // 2 :][:decoded]),
+            quantised.commitment,
+            quantised.continuous,
+            logits,
+            landmarks,
+        )
+
+
+def start_trunk(encoder: Encoder, classifier: Classifier, recipe: Recipe) -> list[nn.Module]:
+    """Load ImageNet's weights where the recipe wants them; returns the first blocks, to stay frozen."""
+    if not recipe.vqvae.imagenet:
+        return []
+    load_imagenet(encoder, classifier)
+    first = encoder.stages[1]
+    assert isinstance(first, nn.Sequential)
+    frozen = [encoder.stem, encoder.stages[0], first[0]]
+    for module in frozen:
+        module.requires_grad_(False)
+    return frozen
 
 
 def reconstruction_loss(predicted: Tensor, radiograph: Tensor) -> Tensor:
@@ -86,54 +107,29 @@ def reconstruction_loss(predicted: Tensor, radiograph: Tensor) -> Tensor:
     return loss
 
 
-def train(session: Session) -> AutoencoderWithHeads:
-    """Train on the train split; returns the averaged weights."""
-    recipe = session.recipe
-    config = recipe.vqvae
-    knees, val = session.data.knees["train"], session.data.knees["val"]
-    torch.manual_seed(seed_of(recipe.seed, NAME))
-    module = AutoencoderWithHeads(recipe)
-    if session.initial is not None:
-        parts = {"encoder": module.encoder, "decoder": module.decoder, "classifier_now": module.classifier}
-        load_initial(session.initial, parts)
-    draw = Drawing(knees, config.optim.batch_size, config.landmark_share, recipe)
+def loss_terms(seen: Seen, arrays: Batch, recipe: Recipe) -> dict[str, Tensor]:
+    """The weighted terms of the loss.
 
-    def batch(step: int, rng: np.random.Generator) -> Batch:
-        chosen = draw(step, rng)
-        pairs = [augment(knees.pixels[i], knees.landmarks[i], config.augment, rng) for i in chosen]
-        radiographs = torch.from_numpy(np.stack([pair[0] for pair in pairs]))[:, None]
-        landmarks = torch.from_numpy(np.stack([pair[1] for pair in pairs]))
-        return (
-            radiographs.contiguous(memory_format=torch.channels_last),
-            torch.from_numpy(knees.grade[chosen]),
-            landmarks,
-        )
-
-    def terms(training: nn.Module, arrays: Batch) -> dict[str, Tensor]:
-        radiographs, grade, landmarks = arrays
-        seen: Seen = training(radiographs)
-        shape = reconstruction_loss(seen.decoded.float(), radiographs[: len(seen.decoded)])
-        return {
-            "reconstruction": config.reconstruction_weight * shape,
-            "commitment": config.beta * seen.commitment,
-            "grade": config.grade_weight * grade_loss(seen.logits.float(), grade, recipe.labels),
-            "landmarks": config.landmark_weight
-            * landmark_loss(seen.landmarks.float(), landmarks, recipe.crop_size),
-        }
-
-    stage = Stage(
-        name=NAME,
-        module=module,
-        optim=config.optim,
-        batch=batch,
-        terms=terms,
-        figures=lambda average: evaluate(average, val, session),
-        pictures=lambda average: pictures(average, val, session),
-        figures_every=config.figures_every,
-    )
-    trained = fit(session, stage)
-    assert isinstance(trained, AutoencoderWithHeads)
-    return trained
+    Args:
+        seen: what the networks made of the batch.
+        arrays: radiographs [2B, 1, S, S], grades int64 [2B], landmarks [2B, 16, 2], lessons [2B, 5]; row
+            i and row B + i are of one knee, the second exposed anew.
+        recipe: the weights, and how grades are taken.
+    """
+    radiographs, grade, landmarks, lesson = arrays
+    config, logits = recipe.vqvae, seen.logits.float()
+    # Asked of the new exposure is the knee's own radiograph: the latent need not know how it was exposed.
+    shape = reconstruction_loss(seen.decoded.float(), radiographs[: len(seen.decoded)])
+    grades = grade_loss(logits, grade, recipe.labels, lesson, config.taught)
+    points = landmark_loss(seen.landmarks.float(), landmarks, recipe.crop_size)
+    return {
+        "reconstruction": config.reconstruction_weight * shape,
+        "commitment": config.beta * seen.commitment,
+        "grade": config.grade_weight * grades,
+        "landmarks": config.landmark_weight * points,
+        "steadiness": config.steadiness_weight * steadiness_loss(logits),
+        "stillness": config.stillness_weight * stillness_loss(seen.continuous),
+    }
 
 
 class Drawing:
@@ -170,8 +166,6 @@ def epoch_slice(count: int, step: int, batch: int, seed: int) -> npt.NDArray[np.
 
 def load_autoencoder(session: Session) -> AutoencoderWithHeads:
     """The trained stage 1 of this run, in evaluation mode on the session's device."""
-    from kneerisk_train.run.loop import trained_weights
-
     module = AutoencoderWithHeads(session.recipe)
     module.load_state_dict(trained_weights(session.out, NAME))
     return channels_last(module).eval().to(session.device)
@@ -187,30 +181,11 @@ def radiograph_batches(
         yield part.to(session.device)
 
 
-@torch.no_grad()
-def evaluate(module: nn.Module, knees: Knees, session: Session) -> dict[str, float]:
-    """Accuracy, quadratic kappa, landmark error (mm) and reconstruction L1 of the averaged weights."""
-    assert isinstance(module, AutoencoderWithHeads)
-    module.eval()
-    knees = knees.graded()
-    grades, points, error = [], [], 0.0
-    for radiographs in radiograph_batches(knees.pixels, session):
-        with session.fabric.autocast():
-            latent, _ = module.encoder(radiographs)
-            probabilities, landmarks = module.classifier(latent)
-            decoded = module.decoder(latent)
-        error += float((decoded.float() - radiographs).abs().mean(dim=(1, 2, 3)).sum())
-        grades.append(probabilities.float().cpu().numpy())
-        points.append(landmarks.float().cpu().numpy())
-    figures = grade_figures(np.concatenate(grades), np.concatenate(points), knees)
-    return figures | {"reconstruction_l1": round(error / len(knees), 4)}
-
-
 def grade_figures(
     posterior: npt.NDArray[np.float32], landmarks: npt.NDArray[np.float32], knees: Knees
 ) -> dict[str, float]:
     """Accuracy, kappa, cross-entropy, and landmark errors in mm where they can be told."""
-    predicted = posterior.argmax(axis=1)
+    predicted = median_grade(posterior)
     likelihood = posterior[np.arange(len(posterior)), knees.grade].clip(min=1e-9)
     figures = {
         "accuracy": round(float((predicted == knees.grade).mean()), 4),

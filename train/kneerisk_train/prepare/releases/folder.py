@@ -42,9 +42,10 @@ from kneerisk.radiograph.sources.manifest import (
 )
 from kneerisk.radiograph.sources.tables import Row, parsed
 from kneerisk.records import Side
-from kneerisk_train.prepare.ledger import Ledger
-from kneerisk_train.prepare.release import Background, KneeKey, Reading, Release, ReleaseImage
-from kneerisk_train.prepare.releases.cells import is_missing, number_of, sex_of, yes_of
+from kneerisk.releases.cells import is_missing, number_of, sex_of, yes_of
+from kneerisk.releases.ledger import Ledger
+from kneerisk.releases.records import Background, KneeKey, Reading
+from kneerisk_train.prepare.release import Release, ReleaseImage
 from kneerisk_train.prepare.releases.tree import FILES, check_root, is_image, walk
 
 _EXTRAS = (

@@ -14,9 +14,9 @@ import numpy.typing as npt
 
 from kneerisk.errors import UsageError
 from kneerisk.records import LANDMARKS, FloatArray
-from kneerisk_train.prepare.ledger import Ledger
-from kneerisk_train.prepare.release import KneeKey
-from kneerisk_train.prepare.releases.cells import ReleaseTable, number_of, side_of
+from kneerisk.releases.cells import ReleaseTable, number_of, side_of
+from kneerisk.releases.ledger import Ledger
+from kneerisk.releases.records import KneeKey
 
 _POINTS = tuple(f"{axis}_{name}" for name in LANDMARKS for axis in "XY")
 

@@ -14,27 +14,21 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from functools import partial
 from pathlib import Path, PurePosixPath
 
 from kneerisk.errors import UsageError
-from kneerisk.radiograph.sources.tables import Row
-from kneerisk.records import Side
-from kneerisk_train.prepare.ledger import Ledger
-from kneerisk_train.prepare.release import Background, KneeKey, Reading, Release, ReleaseImage
-from kneerisk_train.prepare.releases.backgrounds import Cells, background, read_participants
-from kneerisk_train.prepare.releases.cells import SUFFIXES, ReleaseTable, grade_of, is_missing, number_of
+from kneerisk.releases.cells import SUFFIXES
+from kneerisk.releases.ledger import Ledger
+from kneerisk.releases.most import MONTHS, MostBackground, is_readings, read_grades
+from kneerisk.releases.records import KneeKey, Reading
+from kneerisk_train.prepare.release import Release, ReleaseImage
 from kneerisk_train.prepare.releases.tree import FILES, check_root, is_image, shallow, walk
-
-MONTHS = {"0": 0, "1": 15, "2": 30, "3": 60, "5": 84}
 
 _ID = re.compile(r"(M[A-Z]\d{5})(?!\d)")
 _VISIT = re.compile(r"V(\d)(?!\d)", re.IGNORECASE)
 _MONTH = re.compile(r"(\d{1,2})m$", re.IGNORECASE)
 _VIEW = re.compile(r"(PA|AP|LAT|LL|FL|SKY|PELV)\w*", re.IGNORECASE)
 _ANGLE = re.compile(r"PA(\d\d)", re.IGNORECASE)
-_GRADE = re.compile(r"V(\d)X([LR])KL$")
-_ENROLL = re.compile(r"mostv(\d)enroll")
 _READ_ANGLE = 10
 """Degrees of the beam in the radiographs that public code takes."""
 
@@ -55,7 +49,7 @@ def open_most(root: Path, tables: Path | None = None) -> Release:
         p for f in (root, tables) if f is not None for p in shallow(f) if p.suffix.casefold() in SUFFIXES
     ]
     by_name = {path.stem.casefold(): path for path in found}
-    grades = [path for stem, path in sorted(by_name.items()) if re.fullmatch(r"mostv\d+xray", stem)]
+    grades = [path for stem, path in sorted(by_name.items()) if is_readings(stem)]
     if not grades:
         raise UsageError(
             f"{tables or root} holds no MOSTV01235XRAY.txt: put MOST's tables, as text, into the release's "
@@ -63,8 +57,8 @@ def open_most(root: Path, tables: Path | None = None) -> Release:
         )
     readings: dict[KneeKey, Reading] = {}
     for path in grades:
-        _read_grades(path, readings, ledger)
-    known = _MostBackground(by_name, ledger)
+        read_grades(path, readings, ledger)
+    known = MostBackground(by_name, ledger)
     used = {path.resolve() for path in (*grades, *known.tables)}
     images = _list_images(root, used, ledger)
     if not images:
@@ -73,52 +67,6 @@ def open_most(root: Path, tables: Path | None = None) -> Release:
             "(V0) and a view's (PA10)"
         )
     return Release("most", root, images, readings, known.of, ledger)
-
-
-def _read_grades(path: Path, readings: dict[KneeKey, Reading], ledger: Ledger) -> None:
-    table = ReleaseTable(path, ("MOSTID",))
-    columns: list[tuple[str, int, Side]] = []
-    for name in table.columns:
-        if (match := _GRADE.match(name)) is None:
-            continue
-        if match.group(1) not in MONTHS:
-            raise UsageError(f"{path}: column {name} is of no visit that is known (V{', V'.join(MONTHS)})")
-        columns.append((name, MONTHS[match.group(1)], "L" if match.group(2) == "L" else "R"))
-    if not columns:
-        raise UsageError(
-            f"{path}: no column holds KL grades (V0XRKL, V0XLKL); is this the table as distributed?"
-        )
-    section = f"grades in {path.name}"
-    for line, row in table:
-        for name, month, side in columns:
-            ledger.expect(section)
-            _read_grade(row, name, KneeKey(row["MOSTID"], month, side), line, readings, ledger, section)
-
-
-def _read_grade(
-    row: Row,
-    name: str,
-    key: KneeKey,
-    line: int,
-    readings: dict[KneeKey, Reading],
-    ledger: Ledger,
-    section: str,
-) -> None:
-    cell, where = row[name], f"line {line}: {key.participant_id}, {name}"
-    grade = grade_of(cell)
-    new = Reading(grade, None if grade is not None else cell)
-    before = readings.get(key)
-    if is_missing(row["MOSTID"]) or is_missing(cell):
-        outcome = "left out: empty" if is_missing(cell) else "left out: no participant"
-    elif before is None:
-        readings[key] = new
-        outcome = "used" if grade is not None else f"used, with no grade: {cell}"
-    elif before == new:
-        outcome = "left out: repeats another row"
-    else:
-        readings[key] = Reading(None, "readings disagree")
-        outcome = "left out: contradicts another row of the participant: no grade is taken"
-    ledger.add(section, outcome, where)
 
 
 def _list_images(root: Path, tables: set[Path], ledger: Ledger) -> list[ReleaseImage]:
@@ -165,45 +113,3 @@ def _month(part: str) -> int | None:
         return MONTHS.get(match.group(1))
     named = _MONTH.search(part)
     return int(named.group(1)) if named is not None and int(named.group(1)) in MONTHS.values() else None
-
-
-class _MostBackground:
-    """Enrolment's tables and the outcomes'; :meth:`of` answers for any knee and visit."""
-
-    def __init__(self, by_name: dict[str, Path], ledger: Ledger) -> None:
-        self.tables: list[Path] = []
-        self._cells = Cells()
-        self._replaced: dict[tuple[str, str], float] = {}
-        for stem, path in sorted(by_name.items()):
-            match = _ENROLL.fullmatch(stem)
-            if match is not None and match.group(1) in MONTHS:
-                read_participants(path, "MOSTID", ledger, partial(self._clinic, match.group(1)))
-                self.tables.append(path)
-            elif stem == "mostoutcomes":
-                read_participants(path, "MOSTID", ledger, self._outcome)
-                self.tables.append(path)
-
-    def of(self, key: KneeKey) -> Background:
-        """What is known of a knee at a visit."""
-        replaced = self._replaced.get((key.participant_id, key.side))
-        months = tuple(MONTHS.values())
-        return background(self._cells, key.participant_id, key.visit_month, key.side, months, replaced)
-
-    def _clinic(self, visit: str, who: str, row: Row) -> None:
-        fields = {
-            "bmi": f"V{visit}BMI",
-            **{f"womac {s}": f"V{visit}WOTOT{s}" for s in "RL"},
-            **{f"injury {s}": f"V{visit}LA{s}" for s in "RL"},
-            **{f"surgery {s}": f"V{visit}SURG{s}" for s in "RL"},
-        }
-        for field, column in fields.items():
-            self._cells.put(who, field, MONTHS[visit], row.get(column, ""))
-        for field, column in (("age", "AGE"), ("sex", "SEX"), ("site", "SITE")):
-            if visit == "0" or field != "age":
-                self._cells.put(who, field, 0, row.get(column, ""))
-
-    def _outcome(self, who: str, row: Row) -> None:
-        for side in "RL":
-            visit = number_of(row.get(f"V99E{side}KRINDEX", ""))
-            seen = None if visit is None else MONTHS.get(str(int(visit))) if visit > 0 else None
-            self._replaced[who, side] = float("inf") if seen is None else float(seen)

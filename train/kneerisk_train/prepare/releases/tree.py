@@ -8,7 +8,7 @@ from pathlib import Path
 
 from kneerisk.errors import UsageError
 from kneerisk.radiograph.sources.candidates import why_skip, why_skip_file
-from kneerisk_train.prepare.ledger import Ledger
+from kneerisk.releases.ledger import Ledger
 
 FILES = "files in the release"
 

@@ -1,5 +1,0 @@
-"""``python -m kneerisk.cli``."""
-
-from kneerisk.cli import main
-
-main()

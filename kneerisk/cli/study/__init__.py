@@ -1,0 +1,1 @@
+"""The commands that work from a score table alone, and what they print."""

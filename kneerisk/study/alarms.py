@@ -1,0 +1,30 @@
+"""What a scoring run said of its cohort before any number: the alarms in a table's metadata."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """One reason not to trust the run's numbers as they stand."""
+
+    code: str
+    message: str
+
+
+def alarms_of(documents: Mapping[str, Any]) -> tuple[Alarm, ...]:
+    """The alarms of a table's documents, or of a run report's.
+
+    Args:
+        documents: as :attr:`kneerisk.study.scores.Scores.documents`; ``alarms`` stands among them, in
+            ``run``, or in ``summary``, as objects with ``code`` and ``message``; earlier ones are sentences.
+    """
+    places = (documents, documents.get("run", {}), documents.get("summary", {}))
+    found = next((place["alarms"] for place in places if place.get("alarms")), ())
+    return tuple(
+        Alarm("alarm", entry) if isinstance(entry, str) else Alarm(str(entry["code"]), str(entry["message"]))
+        for entry in found
+    )

@@ -1,0 +1,1 @@
+"""The plots of a study: drawn once for a page that is dark or light, once for paper."""

@@ -1,0 +1,1 @@
+"""Readers' grades as tables hold them: long, wide, or a release's own."""

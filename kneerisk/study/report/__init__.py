@@ -1,0 +1,1 @@
+"""``kneerisk report``: one self-contained page on a scored cohort."""

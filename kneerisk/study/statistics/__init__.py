@@ -1,0 +1,1 @@
+"""Figures of risks against events: each function is one figure, on arrays; intervals are by participant."""

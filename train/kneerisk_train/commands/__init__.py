@@ -1,0 +1,1 @@
+"""What ``train`` adds to the command line: entry points of the group ``kneerisk.commands``."""
