@@ -17,7 +17,13 @@ from kneerisk.errors import Reason
 
 Side = Literal["L", "R"]
 SpacingSource = Literal[
-    "ImagerPixelSpacing", "PixelSpacing", "NominalScannedPixelSpacing", "option", "manifest", "unknown"
+    "ImagerPixelSpacing",
+    "PixelSpacing",
+    "PixelSpacing*magnification",
+    "NominalScannedPixelSpacing",
+    "option",
+    "manifest",
+    "unknown",
 ]
 FloatArray = npt.NDArray[np.float32]
 
@@ -51,20 +57,22 @@ class RadiographRef:
 
 @dataclass(frozen=True, slots=True)
 class Radiograph:
-    """One decoded radiograph: float32 [H, W] in 0..1, bone bright, as stored (never mirrored)."""
+    """One decoded radiograph: float32 [H, W] in 0..1, bone bright, upright, with square pixels."""
 
     ref: RadiographRef
     pixels: FloatArray
     input_sha256: str
     """Of the file's bytes."""
     spacing_mm: tuple[float, float] | None = None
-    """Row and column spacing, mm per pixel, in the plane the header names; ``None`` where unknown."""
+    """Row and column spacing, mm per pixel of ``pixels``; ``None`` where unknown."""
     spacing_source: SpacingSource = "unknown"
     side: Side | Literal["both"] | None = None
     """Laterality by the header (L, R or both knees); ``None`` where the header is silent."""
     sop_instance_uid: str | None = None
     header_participant_id: str | None = None
     """DICOM PatientID: used as the participant's id with ``--id-from tag``."""
+    to_source: FloatArray | None = None
+    """[2, 3] affine: pixel (x, y, 1) → pixel (x, y) as stored, where it was mirrored, turned or stretched."""
     qc_flags: tuple[str, ...] = ()
 
     @property
@@ -81,10 +89,10 @@ class KneeCrop:
     side: Side
     pixels: FloatArray
     to_source: FloatArray
-    """[2, 3] affine: crop pixel (x, y, 1) → pixel (x, y) of the source as stored (undoes the mirroring)."""
+    """[2, 3] affine: crop pixel (x, y, 1) → pixel (x, y) of the source as stored (undoes all mirroring)."""
     input_sha256: str
     spacing_mm: tuple[float, float] | None = None
-    """Source row and column spacing in mm per pixel."""
+    """Row and column spacing of the source as stored, in mm per pixel."""
     spacing_source: SpacingSource = "unknown"
     sop_instance_uid: str | None = None
     participant_id: str | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from io import TextIOWrapper
 
 
 def main() -> None:
@@ -10,6 +11,10 @@ def main() -> None:
     from kneerisk.cli.app import app
     from kneerisk.errors import KneeriskError
 
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            # Signs that a terminal or a redirection cannot write are no reason to fail a finished run.
+            stream.reconfigure(errors="replace")
     try:
         app()
     except KneeriskError as error:

@@ -9,6 +9,9 @@ DUPLICATE_UID: Final = "duplicate-uid"
 SPACING_INVALID: Final = "spacing-invalid"
 SPACING_OVERRIDE: Final = "spacing-override"
 SPACING_CONFLICT: Final = "spacing-conflict"
+SPACING_OF_PATIENT: Final = "spacing-of-patient-plane"
+ID_ENCODING: Final = "id-encoding-unsure"
+DUPLICATE_FILE: Final = "duplicate-file"
 SIDE_CONFLICT: Final = "side-conflict"
 MODALITY_UNKNOWN: Final = "modality-unknown"
 BODY_PART_CONFLICT: Final = "body-part-conflict"
@@ -16,6 +19,9 @@ VIEW_AMBIGUOUS: Final = "view-ambiguous"
 VIEW_OBLIQUE: Final = "view-oblique"
 LONG_LEG: Final = "long-leg"
 IMPLANT_MENTIONED: Final = "implant-mentioned"
+PUT_UPRIGHT: Final = "put-upright"
+ORIENTATION_UNCLEAR: Final = "orientation-unclear"
+ASPECT_INVALID: Final = "aspect-invalid"
 POLARITY_CONFLICT: Final = "polarity-conflict"
 VOI_LUT_INVERTS: Final = "voi-lut-inverts"
 INVERTED_BY_OPTION: Final = "inverted-by-option"
@@ -41,6 +47,10 @@ MEANINGS: Final[dict[str, str]] = {
     SPACING_INVALID: "the header's pixel spacing is not a plausible number of millimetres and was not used",
     SPACING_OVERRIDE: "the option's or manifest's spacing was used; the header's differs by more than 5 %",
     SPACING_CONFLICT: "ImagerPixelSpacing and PixelSpacing differ by more than 20 %; the former was used",
+    SPACING_OF_PATIENT: "the spacing is of the patient's plane, and the magnification is unknown: crop and "
+    "millimetres differ from other rows' by that",
+    ID_ENCODING: "the header does not say, or says wrongly, how PatientID is encoded: compare it",
+    DUPLICATE_FILE: "an earlier file of the scan has the same bytes, or is this one, with that side asked",
     SIDE_CONFLICT: "the header names different sides in different places; the most specific one was used",
     MODALITY_UNKNOWN: "the header names no modality",
     BODY_PART_CONFLICT: "one part of the header says knee and another names another part of the body",
@@ -48,6 +58,9 @@ MEANINGS: Final[dict[str, str]] = {
     VIEW_OBLIQUE: "the header says that the view is oblique",
     LONG_LEG: "a long-leg or stitched radiograph, by its description or its shape",
     IMPLANT_MENTIONED: "the header mentions an implant",
+    PUT_UPRIGHT: "the file says that its picture is stored mirrored or turned; it was put upright",
+    ORIENTATION_UNCLEAR: "the header may mean that the image is mirrored or turned; it was used as stored",
+    ASPECT_INVALID: "the header's pixels are no radiograph's shape (PixelAspectRatio); squares were taken",
     POLARITY_CONFLICT: "PhotometricInterpretation and PresentationLUTShape disagree; the former was used",
     VOI_LUT_INVERTS: "the header's VOI LUT falls where it should rise; the gray scale was turned accordingly",
     INVERTED_BY_OPTION: "the gray scale was inverted because --invert yes asked for it",

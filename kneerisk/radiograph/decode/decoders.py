@@ -7,6 +7,7 @@ side by side. GDCM, slower but lenient, is asked, in its own process, where imag
 
 from __future__ import annotations
 
+import copy
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ import numpy.typing as npt
 
 from kneerisk.radiograph import flags
 from kneerisk.radiograph.decode.lenient import decode_lenient as decode_lenient
-from kneerisk.radiograph.decode.streams import jpeg2000_size, jpeg_frame, jpeg_is_whole
+from kneerisk.radiograph.decode.streams import jpeg2000_frame, jpeg_frame, jpeg_is_whole
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -88,6 +89,8 @@ def decode(ds: Dataset) -> tuple[npt.NDArray[Any], tuple[str, ...]]:
     except NotImplementedError as error:
         raise UnsupportedSyntaxError(f"{syntax.name} ({syntax})") from error
     found: tuple[str, ...] = ()
+    if (samples := _samples(ds)) not in (None, int(ds.SamplesPerPixel)):
+        ds = _with_samples(ds, samples)
     as_stored: dict[str, Any] = {"correct_unused_bits": False}
     if not syntax.is_encapsulated:
         pixels, _ = decoder.as_array(ds, **as_stored)
@@ -104,6 +107,44 @@ def decode(ds: Dataset) -> tuple[npt.NDArray[Any], tuple[str, ...]]:
             pixels, _ = decoder.as_array(ds, decoding_plugin=_LENIENT, **options)
             found = (flags.DECODER_FALLBACK,)
     return _own_bits(pixels, ds), found
+
+
+def _samples(ds: Dataset) -> int | None:
+    """Samples of a pixel by the pixel data themselves, without alpha; ``None`` where they do not tell."""
+    from pydicom.encaps import get_frame
+
+    syntax = ds.file_meta.TransferSyntaxUID
+    if "PixelData" not in ds:
+        return None
+    if not syntax.is_encapsulated:
+        plane = int(ds.Rows) * int(ds.Columns) * int(ds.BitsAllocated) // 8
+        return next((n for n in (1, 3) if len(ds.PixelData) == n * plane + n * plane % 2), None)
+    src = get_frame(ds.PixelData, 0, number_of_frames=1)
+    if syntax == _RLE:
+        counted = int.from_bytes(src[:4], "little") // max(1, int(ds.BitsAllocated) // 8)
+    elif (jpeg := jpeg_frame(src)) is not None:
+        counted = jpeg[2]
+        if counted == 4 and jpeg[0] != 0xF7:
+            raise ValueError("the JPEG stream is in CMYK; save it in gray")
+    elif (jpeg2000 := jpeg2000_frame(src)) is not None:
+        counted = jpeg2000[1]
+    else:
+        return None
+    return {1: 1, 2: 1, 3: 3, 4: 3}.get(counted)
+
+
+def _with_samples(ds: Dataset, samples: int) -> Dataset:
+    """The data set with another number of samples than its header's, for pydicom to decode."""
+    ds = copy.copy(ds)
+    ds.SamplesPerPixel = samples
+    if samples == 1:
+        ds.PhotometricInterpretation = "MONOCHROME2"
+    elif str(ds.PhotometricInterpretation).startswith(("MONOCHROME", "PALETTE")):
+        is_jpeg = ds.file_meta.TransferSyntaxUID in _JPEG[:3]
+        ds.PhotometricInterpretation = "YBR_FULL" if is_jpeg else "RGB"
+    if samples == 3 and "PlanarConfiguration" not in ds:
+        ds.PlanarConfiguration = 0
+    return ds
 
 
 def _decode_rle(src: bytes, runner: DecodeRunner) -> bytearray:
@@ -130,7 +171,8 @@ def _check_stream_size(ds: Dataset) -> None:
     jpeg = jpeg_frame(src)
     if jpeg is not None and not jpeg_is_whole(src):
         raise ValueError("the JPEG stream has no end")  # libjpeg would fill the rest with gray
-    size = jpeg2000_size(src) if jpeg is None else jpeg[1]
+    jpeg2000 = jpeg2000_frame(src) if jpeg is None else None
+    size = jpeg2000[0] if jpeg2000 is not None else None if jpeg is None else jpeg[1]
     if size is not None and size != (ds.Rows, ds.Columns):
         raise StreamSizeError(
             f"the header says {ds.Rows} × {ds.Columns} pixels, the image stream {size[0]} × {size[1]}"
@@ -163,6 +205,8 @@ def decode_frame(src: bytes, runner: DecodeRunner) -> bytes | bytearray:
         runner.set_option("photometric_interpretation", "RGB")
     else:
         pixels = imagecodecs.jpeg8_decode(src)
+    if pixels.ndim == 3 and pixels.shape[2] in (2, 4):  # the last one is alpha
+        pixels = pixels[..., 0] if pixels.shape[2] == 2 else pixels[..., :3]
     runner.set_option("bits_allocated", 8 * pixels.dtype.itemsize)
     if pixels.ndim == 3:
         runner.set_option("planar_configuration", 0)
@@ -188,9 +232,9 @@ def _plug_in() -> None:
 def _own_bits(pixels: npt.NDArray[Any], ds: Dataset) -> npt.NDArray[Any]:
     """Drop the bits that are not the picture's, and extend the sign of values stored in fewer bits.
 
-    Values beyond BitsStored are left alone where they can only be the picture's: no overlay is declared in
-    the spare bits, and HighBit says nothing else; BitsStored is then simply wrong, and cutting would wrap
-    the values.
+    Values beyond BitsStored are left alone where they are the picture's: no overlay is declared in the spare
+    bits, HighBit says nothing else, and cutting them off would wrap the values and tear the picture.
+    BitsStored is then simply wrong.
     """
     if pixels.dtype.kind not in "iu" or "BitsStored" not in ds:
         return pixels
@@ -204,11 +248,15 @@ def _own_bits(pixels: npt.NDArray[Any], ds: Dataset) -> npt.NDArray[Any]:
     if shift == 0 and int(pixels.min()) >= lowest and int(pixels.max()) <= highest:
         return pixels
     overlaid = any(int(ds[tag].value or 0) for tag in _overlay_positions(ds))
-    if pixels.dtype.kind == "u" and shift == 0 and not overlaid:
-        return pixels
     spare = width - stored - shift
     own: npt.NDArray[Any] = np.right_shift(np.left_shift(pixels, spare), spare + shift)
-    return own
+    whole = shift == 0 and not overlaid and _roughness(pixels) <= _roughness(own)
+    return pixels if whole else own
+
+
+def _roughness(pixels: npt.NDArray[Any]) -> float:
+    """Mean step between neighbours of a row; values that wrap make it large."""
+    return float(np.abs(np.diff(pixels[::4].astype(np.float64), axis=1)).mean())
 
 
 def _overlay_positions(ds: Dataset) -> list[int]:

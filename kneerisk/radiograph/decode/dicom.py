@@ -45,7 +45,9 @@ def load_dicom(data: bytes) -> Picture:
             polarity, more = polarity_of(ds, pixels)
         except Exception as error:
             raise _damaged(f"its gray scale cannot be read: {error}", header) from error
-    return Picture(pixels, polarity, header, (*found, *more))
+    return Picture(
+        pixels, polarity, header, (*found, *more), orientation=header.orientation, aspect=header.aspect
+    )
 
 
 def _parse(data: bytes) -> tuple[Dataset, Header]:

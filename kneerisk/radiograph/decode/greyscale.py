@@ -138,16 +138,46 @@ def polarity_of(ds: Dataset, pixels: npt.NDArray[Any]) -> tuple[Polarity, tuple[
     if shape in ("IDENTITY", "INVERSE") and (shape == "INVERSE") != inverted and space.startswith("MONO"):
         found.append(flags.POLARITY_CONFLICT)
     low, high = (float(v) for v in np.percentile(pixels[::8, ::8], (1, 99)))
-    if _falls(ds.get("ModalityLUTSequence"), low, high) or _number(ds, "RescaleSlope", 1.0) < 0:
+    modality = ds.get("ModalityLUTSequence")
+    if _falls(modality, low, high) or _number(ds, "RescaleSlope", 1.0) < 0:
         inverted = not inverted
+    # A VOI LUT's input is the modality transform's output (PS3.3, C.11.2).
+    low, high = sorted(_rescaled(ds, modality, value) for value in (low, high))
     if _falls(ds.get("VOILUTSequence"), low, high):
         inverted = not inverted
         found.append(flags.VOI_LUT_INVERTS)
     return Polarity(inverted, _padding(ds)), tuple(found)
 
 
+def _rescaled(ds: Dataset, modality: Any, value: float) -> float:
+    """A stored value after the modality LUT, or else after the rescale slope and intercept."""
+    table = _table(modality, value, value)
+    if table is not None:
+        first, values = table
+        return float(values[_place(first, values, value)])
+    return value * _number(ds, "RescaleSlope", 1.0) + _number(ds, "RescaleIntercept", 0.0)
+
+
 def _falls(sequence: Any, low: float, high: float) -> bool:
     """Whether a look-up table's values fall over the part of it that the pixels use."""
+    table = _table(sequence, low, high)
+    if table is None:
+        return False
+    first, values = table
+    start, end = (_place(first, values, value) for value in (low, high))
+    return end > start and bool(values[end] < values[start])
+
+
+def _place(first: int, values: npt.NDArray[np.float64], value: float) -> int:
+    return int(np.clip(value - first, 0, len(values) - 1))
+
+
+def _table(sequence: Any, low: float, high: float) -> tuple[int, npt.NDArray[np.float64]] | None:
+    """First input and values of a look-up table; ``None`` where there is none that can be read.
+
+    A first input is signed or not, and files often mix it up: it is the one whose table holds more of the
+    inputs from ``low`` to ``high``.
+    """
     try:
         item = sequence[0]
         first = int(item.LUTDescriptor[1])
@@ -157,11 +187,14 @@ def _falls(sequence: Any, low: float, high: float) -> bool:
             data = np.frombuffer(data, dtype=np.uint8 if bits == 8 and len(data) % 2 else np.uint16)
         values = np.asarray(data, dtype=np.float64)
     except (TypeError, IndexError, AttributeError, ValueError, KeyError):
-        return False
-    if first > 0x7FFF and low < 0:
-        first -= 0x10000
-    start, end = (int(np.clip(v - first, 0, len(values) - 1)) for v in (low, high))
-    return end > start and bool(values[end] < values[start])
+        return None
+    if not values.size:
+        return None
+
+    def held(start: int) -> float:
+        return min(high, start + len(values) - 1) - max(low, start)
+
+    return max((first, first - 0x10000 if first > 0x7FFF else first), key=held), values
 
 
 def _padding(ds: Dataset) -> tuple[int, int] | None:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from kneerisk.errors import Reason
 from kneerisk.radiograph import flags
 from kneerisk.radiograph.decode import wording
-from kneerisk.radiograph.decode.spacing import Spacing, header_spacing
+from kneerisk.radiograph.decode.spacing import Spacing, header_spacing, numbers_in
+from kneerisk.radiograph.decode.upright import MAX_ASPECT, UPRIGHT, orientation_of
 from kneerisk.records import Side
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ TAGS = (
         "ViewCodeSequence",
         "AnatomicRegionSequence",
     ),
+    *("PixelSpacingCalibrationType", "EstimatedRadiographicMagnificationFactor"),
+    *("DistanceSourceToDetector", "DistanceSourceToPatient", "SpecificCharacterSet"),
     *(
         "ImagerPixelSpacing",
         "PixelSpacing",
@@ -37,6 +40,7 @@ TAGS = (
         "Rows",
         "Columns",
     ),
+    *("PatientOrientation", "FieldOfViewHorizontalFlip", "FieldOfViewRotation", "PixelAspectRatio"),
     *("SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration", "PresentationLUTShape"),
     *(
         "BitsAllocated",
@@ -86,6 +90,9 @@ class Header:
     side: Side | Literal["both"] | None
     spacing: Spacing
     qc_flags: tuple[str, ...]
+    orientation: int = UPRIGHT
+    aspect: float = 1.0
+    """A pixel's height over its width, where no spacing tells it."""
 
 
 class RefusedError(Exception):
@@ -104,14 +111,13 @@ def interpret(ds: Dataset) -> Header:
         RefusedError: the modality, the part of the body, the view, the number of frames or the size rules
         it out.
     """
-    identity = Header(
-        identifier_of(ds, "SOPInstanceUID"), identifier_of(ds, "PatientID"), None, Spacing(), ()
-    )
     found: list[str] = []
+    identity = Header(identifier_of(ds, "SOPInstanceUID"), _participant_id(ds, found), None, Spacing(), ())
     texts = _texts(ds)
     try:
         _check_modality(ds, found)
         _check_frames(ds)
+        _check_complete(ds)
         check_size(_whole(ds, "Rows"), _whole(ds, "Columns"))
         _check_body_part(ds, texts, found)
         _check_view(ds, texts, found)
@@ -126,12 +132,42 @@ def interpret(ds: Dataset) -> Header:
     if tall or any(wording.mentions_long_leg(text) for text in texts):
         found.append(flags.LONG_LEG)
     side = _side(ds, texts, found)
-    return replace(identity, side=side, spacing=spacing, qc_flags=tuple(dict.fromkeys(found)))
+    return replace(
+        identity,
+        side=side,
+        spacing=spacing,
+        orientation=_orientation(ds, found),
+        aspect=_aspect(ds, found),
+        qc_flags=tuple(dict.fromkeys(found)),
+    )
 
 
 def identifier_of(ds: Dataset, keyword: str) -> str | None:
     """Text of an identifier, stripped; ``None`` where it is empty or cannot be read."""
     return _text(ds, keyword) or None
+
+
+def _participant_id(ds: Dataset, found: list[str]) -> str | None:
+    """PatientID; flagged where its letters may be others.
+
+    Without SpecificCharacterSet all text is ASCII (PS3.3, C.12.1.1.2). Bytes beyond it are read as UTF-8
+    where they are that, for little else is by chance.
+    """
+    try:
+        raw = ds.get_item("PatientID").value
+    except Exception:
+        raw = None
+    if isinstance(raw, bytes) and not raw.isascii() and not _text(ds, "SpecificCharacterSet"):
+        found.append(flags.ID_ENCODING)
+        try:
+            return raw.decode("utf-8").replace("\0", " ").strip() or None
+        except UnicodeDecodeError:
+            pass
+    text = identifier_of(ds, "PatientID")
+    # UTF-8 read as Latin text has control characters in it; undecodable bytes become U+FFFD.
+    if text is not None and any("\x80" <= sign <= "\x9f" or sign == "\ufffd" for sign in text):
+        found.append(flags.ID_ENCODING)
+    return text
 
 
 def check_size(rows: int, columns: int) -> None:
@@ -179,11 +215,25 @@ def _check_frames(ds: Dataset) -> None:
         )
 
 
+def _check_complete(ds: Dataset) -> None:
+    """Refuse a header without an element that pixels cannot be read without (PS3.3, C.7.6.3)."""
+    needed = ["Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated"]
+    if "PixelData" in ds:
+        needed += ["BitsStored", "PixelRepresentation"]
+    lacking = [keyword for keyword in needed if keyword not in ds]
+    if lacking:
+        raise RefusedError(
+            Reason.DICOM_DAMAGED,
+            f"the DICOM header lacks {', '.join(lacking)}, without which its pixels cannot be read; "
+            "export it again with all its elements",
+        )
+
+
 def _check_body_part(ds: Dataset, texts: list[str], found: list[str]) -> None:
     part = _text(ds, "BodyPartExamined")
-    says_knee = any(wording.names_knee(text) for text in texts)
+    says_knee = any(wording.names_knee(text) for text in (part, *texts))
     for text in (part, *texts):
-        elsewhere = wording.elsewhere_in(text)
+        elsewhere = wording.elsewhere_in(text, of_a_knee=wording.names_knee(part))
         if elsewhere is None:
             continue
         if says_knee:
@@ -223,7 +273,8 @@ def _side(ds: Dataset, texts: list[str], found: list[str]) -> Side | Literal["bo
     codes: dict[str, Side | Literal["both"]] = {"L": "L", "R": "R", "B": "both"}
     named: list[Side | Literal["both"]] = []
     for keyword in ("ImageLaterality", "Laterality"):
-        code = codes.get(_text(ds, keyword).upper())
+        text = _text(ds, keyword)
+        code = codes.get(text.upper()) or wording.side_in(text)
         if code is not None:
             named.append(code)
     for region in _items(ds, "AnatomicRegionSequence"):
@@ -238,6 +289,34 @@ def _side(ds: Dataset, texts: list[str], found: list[str]) -> Side | Literal["bo
     if len(set(named)) > 1:
         found.append(flags.SIDE_CONFLICT)
     return named[0] if named else None
+
+
+def _orientation(ds: Dataset, found: list[str]) -> int:
+    """How the picture is stored: PatientOrientation says it of the image as it is (PS3.3 C.7.6.1.1.1).
+
+    A flip or turn of the field of view (C.8.11.2) is told against the detector, and a film taken from behind
+    needs one: alone it does not say where the participant's left is.
+    """
+    named = _text(ds, "PatientOrientation").upper().split()
+    orientation = orientation_of(*named) if len(named) == 2 else None
+    flipped = _text(ds, "FieldOfViewHorizontalFlip").upper() == "YES"
+    turned = any(turn % 360 for turn in numbers_in(ds, "FieldOfViewRotation") or ())
+    if orientation is None and (named or flipped or turned):
+        found.append(flags.ORIENTATION_UNCLEAR)
+    return orientation or UPRIGHT
+
+
+def _aspect(ds: Dataset, found: list[str]) -> float:
+    """A pixel's height over its width, by PixelAspectRatio (vertical and horizontal size, C.7.6.3.1.7)."""
+    sizes = numbers_in(ds, "PixelAspectRatio")
+    if sizes is None:
+        return 1.0
+    if len(sizes) == 2 and all(size > 0 for size in sizes):
+        aspect = sizes[0] / sizes[1]
+        if 1 / MAX_ASPECT <= aspect <= MAX_ASPECT:
+            return aspect
+    found.append(flags.ASPECT_INVALID)
+    return 1.0
 
 
 def _texts(ds: Dataset) -> list[str]:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from kneerisk.radiograph.decode.greyscale import Polarity
 from kneerisk.radiograph.decode.headers import Header
+from kneerisk.radiograph.decode.upright import UPRIGHT
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +21,10 @@ class Picture:
     polarity: Polarity
     header: Header
     qc_flags: tuple[str, ...] = ()
+    orientation: int = UPRIGHT
+    """How it is stored, one of :data:`kneerisk.radiograph.decode.upright.ORIENTATIONS`."""
+    aspect: float = 1.0
+    """A stored pixel's height over its width."""
 
 
 def luminance(pixels: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import logging
 from io import BytesIO
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 import numpy.typing as npt
 
 from kneerisk.errors import Reason
@@ -20,6 +21,12 @@ from kneerisk.radiograph.decode.picture import Picture, luminance
 from kneerisk.radiograph.decode.quiet import Quiet
 from kneerisk.radiograph.decode.spacing import Spacing
 from kneerisk.radiograph.decode.streams import jpeg_frame, jpeg_is_whole
+from kneerisk.radiograph.decode.upright import MAX_ASPECT, ORIENTATIONS, UPRIGHT
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+_ORIENTATION_TAG = 0x0112
 
 
 def load_raster(data: bytes, kind: Literal["png", "jpeg", "tiff"]) -> Picture:
@@ -28,14 +35,14 @@ def load_raster(data: bytes, kind: Literal["png", "jpeg", "tiff"]) -> Picture:
     Raises:
         RefusedError: too small or too large, several pages, cut short, or damaged.
     """
-    inverted = False
+    inverted, aspect = False, 1.0
     try:
         if kind == "png":
-            pixels = _png(data)
+            pixels, orientation = _png(data)
         elif kind == "jpeg":
-            pixels = _jpeg(data)
+            pixels, orientation = _jpeg(data)
         else:
-            pixels, inverted = _tiff(data)
+            pixels, inverted, orientation, aspect = _tiff(data)
     except RefusedError:
         raise
     except Exception as error:
@@ -49,7 +56,8 @@ def load_raster(data: bytes, kind: Literal["png", "jpeg", "tiff"]) -> Picture:
         raise damaged(f"the picture has {pixels.ndim} dimensions")
     check_size(*pixels.shape)
     header = Header(None, None, None, Spacing(), ())
-    return Picture(pixels, Polarity(inverted), header, (flags.COLOUR_IMAGE,) if colour else ())
+    found = (flags.COLOUR_IMAGE,) if colour else ()
+    return Picture(pixels, Polarity(inverted), header, found, orientation=orientation, aspect=aspect)
 
 
 def damaged(what: str) -> RefusedError:
@@ -59,7 +67,7 @@ def damaged(what: str) -> RefusedError:
     return RefusedError(Reason.IMAGE_DAMAGED, message)
 
 
-def _png(data: bytes) -> npt.NDArray[Any]:
+def _png(data: bytes) -> tuple[npt.NDArray[Any], int]:
     import imagecodecs
     from PIL.PngImagePlugin import PngImageFile
 
@@ -69,12 +77,23 @@ def _png(data: bytes) -> npt.NDArray[Any]:
         # All chunks, to the end mark: imagecodecs 2026.3.6 drops a reference to None at every PNG that it
         # cannot read, and some thousands of them end the interpreter.
         picture.verify()
+        orientation = _by_exif(PngImageFile(BytesIO(data)))
     pixels: npt.NDArray[Any] = imagecodecs.png_decode(data)
-    return pixels
+    return pixels, orientation
 
 
-def _jpeg(data: bytes) -> npt.NDArray[Any]:
+def _by_exif(picture: Image) -> int:
+    """How a picture is stored, by its EXIF data; upright where they are absent, damaged or odd."""
+    try:
+        orientation = int(picture.getexif().get(_ORIENTATION_TAG, UPRIGHT))
+    except Exception:  # whatever Pillow meets in damaged data that are no part of the picture
+        return UPRIGHT
+    return orientation if orientation in ORIENTATIONS else UPRIGHT
+
+
+def _jpeg(data: bytes) -> tuple[npt.NDArray[Any], int]:
     import imagecodecs
+    from PIL.JpegImagePlugin import JpegImageFile
 
     frame = jpeg_frame(data)
     if frame is None:
@@ -87,13 +106,19 @@ def _jpeg(data: bytes) -> npt.NDArray[Any]:
         raise damaged("it is in CMYK; save it in gray")
     decode = imagecodecs.jpegls_decode if marker == 0xF7 else imagecodecs.jpeg8_decode
     pixels: npt.NDArray[Any] = decode(data)
-    return pixels
+    if marker == 0xF7:
+        return pixels, UPRIGHT  # JPEG-LS has no EXIF
+    with Quiet():
+        return pixels, _by_exif(JpegImageFile(BytesIO(data)))
 
 
-def _tiff(data: bytes) -> tuple[npt.NDArray[Any], bool]:
-    """First page of a TIFF file, and whether it shows zero as white; thumbnails do not count as pages."""
+def _tiff(data: bytes) -> tuple[npt.NDArray[Any], bool, int, float]:
+    """First page of a TIFF file; whether it shows zero as white; how it is stored; its pixels' aspect.
+
+    Thumbnails do not count as pages.
+    """
     import imagecodecs
-    from tifffile import PHOTOMETRIC, TiffFile
+    from tifffile import PHOTOMETRIC, PLANARCONFIG, TiffFile
 
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what is wrong with a file, its row says
     with TiffFile(BytesIO(data)) as file:
@@ -107,7 +132,26 @@ def _tiff(data: bytes) -> tuple[npt.NDArray[Any], bool]:
         index = full[0] if full else 0
         page = pages[index]
         check_size(page.imagelength, page.imagewidth)
+        orientation = page.tags.valueof("Orientation", UPRIGHT)
+        aspect = _tiff_aspect(page.tags.valueof("XResolution"), page.tags.valueof("YResolution"))
         photometric = page.tags.valueof("PhotometricInterpretation", PHOTOMETRIC.MINISBLACK)
-    is_palette = photometric == PHOTOMETRIC.PALETTE
-    pixels: npt.NDArray[Any] = imagecodecs.tiff_decode(data, index=index, asrgb=is_palette)
-    return pixels, photometric == PHOTOMETRIC.MINISWHITE
+        apart = page.planarconfig == PLANARCONFIG.SEPARATE and page.samplesperpixel > 1
+        # Painted here: libtiff would turn the picture as it paints, by half of its orientation.
+        palette = page.colormap if photometric == PHOTOMETRIC.PALETTE else None
+    pixels: npt.NDArray[Any] = imagecodecs.tiff_decode(data, index=index)
+    if apart and pixels.ndim == 3:
+        pixels = np.ascontiguousarray(pixels.transpose(1, 2, 0))
+    if palette is not None:
+        pixels = np.ascontiguousarray(palette.T[pixels])
+    if orientation not in ORIENTATIONS:
+        orientation = UPRIGHT
+    return pixels, photometric == PHOTOMETRIC.MINISWHITE, int(orientation), aspect
+
+
+def _tiff_aspect(across: Any, down: Any) -> float:
+    """A pixel's height over its width, by the pixels per unit of length across and down, as fractions."""
+    try:
+        aspect = float(across[0] * down[1] / (across[1] * down[0]))
+    except (TypeError, IndexError, ZeroDivisionError):
+        return 1.0
+    return aspect if 1 / MAX_ASPECT <= aspect <= MAX_ASPECT else 1.0

@@ -12,6 +12,7 @@ from kneerisk.radiograph.decode.greyscale import BlankImageError, Polarity, to_g
 from kneerisk.radiograph.decode.headers import RefusedError
 from kneerisk.radiograph.decode.rasters import load_raster
 from kneerisk.radiograph.decode.spacing import chosen_spacing
+from kneerisk.radiograph.decode.upright import UPRIGHT, put_upright, spacing_before
 from kneerisk.radiograph.sources.candidates import refuse_if_no_image
 from kneerisk.radiograph.sources.sniff import HEAD_BYTES, sniff
 from kneerisk.records import Radiograph, RadiographRef, Refusal
@@ -28,10 +29,11 @@ def read(
 ) -> Radiograph | Refusal:
     """Read and decode one file; a bad one becomes a `Refusal`, never an exception.
 
-    The file is read once. Pixels stay as stored (neither mirrored nor turned); the gray scale is the
-    header's (MONOCHROME1 turned, negative slopes and falling look-up tables followed), stretched over the
-    image's own range with nothing cut off (see `greyscale`). An inversion burnt into the pixels cannot be
-    told from a header: finding the knees tells it.
+    The file is read once. A picture stored mirrored, turned or with pixels that are no squares is put upright
+    where its file says so (see `upright`), and ``to_source`` leads back. The gray scale is the header's
+    (MONOCHROME1 turned, negative slopes and falling look-up tables followed), stretched over the image's own
+    range with nothing cut off (see `greyscale`). An inversion burnt into the pixels cannot be told from a
+    header: finding the knees tells it.
 
     Args:
         ref: what `scan` yielded.
@@ -90,15 +92,26 @@ def _radiograph(
             "the image is blank: all its pixels have one value; check the exposure, or export it again",
             header,
         ) from error
+    aspect = picture.aspect if header.spacing.mm is None else header.spacing.mm[0] / header.spacing.mm[1]
     spacing = chosen_spacing(header.spacing, ref.spacing_mm, spacing_mm)
+    known = spacing.mm
+    if known is not None and spacing.source in ("option", "manifest"):
+        # One number, said of pixels that are no squares, is their finer side.
+        known = (known[0] * max(1.0, aspect), known[1] * max(1.0, 1 / aspect))
+    pixels, to_source = put_upright(pixels, picture.orientation, aspect)
+    if known is not None and to_source is not None:
+        known = spacing_before(to_source, known)
+    if picture.orientation != UPRIGHT:
+        found = (*found, flags.PUT_UPRIGHT)
     return Radiograph(
         ref=ref,
         pixels=pixels,
         input_sha256=digest,
-        spacing_mm=spacing.mm,
+        spacing_mm=known,
         spacing_source=spacing.source,
         side=header.side,
         sop_instance_uid=header.sop_instance_uid,
         header_participant_id=header.participant_id,
+        to_source=to_source,
         qc_flags=tuple(dict.fromkeys((*ref.qc_flags, *header.qc_flags, *spacing.qc_flags, *found))),
     )

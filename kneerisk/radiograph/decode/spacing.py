@@ -17,6 +17,7 @@ RANGE_MM = (0.02, 2.0)
 MAX_EXTENT_MM = 2000.0
 """No radiograph shows more than a person's length."""
 _MAX_ASPECT = 2.0
+_MAX_MAGNIFICATION = 2.0
 _AGREE = 0.05
 _CONFLICT = 0.20
 
@@ -35,14 +36,15 @@ class Spacing:
 def header_spacing(ds: Dataset) -> Spacing:
     """Spacing by the header: ImagerPixelSpacing (detector's plane), else PixelSpacing, else a scanner's.
 
-    The first is preferred since every vendor means the same by it; PixelSpacing may or may not be corrected
-    for magnification. One that cannot be true (not a number, zero, negative, absurd) is passed over and
-    flagged.
+    The detector's plane is the one that the crops are framed in. PixelSpacing may be calibrated to the
+    patient's plane (PixelSpacingCalibrationType, PS3.3, 10.7.1): the magnification leads back to the
+    detector's, and where none is known a flag says so. A spacing that cannot be true (not a number, zero,
+    negative, absurd) is passed over and flagged.
     """
     valid: dict[SpacingSource, tuple[float, float]] = {}
     found: list[str] = []
     for keyword in _KEYWORDS:
-        values = _numbers(ds, keyword)
+        values = numbers_in(ds, keyword)
         if values is None:
             continue
         if len(values) == 2 and is_plausible((values[0], values[1]), int(ds.Rows), int(ds.Columns)):
@@ -51,8 +53,19 @@ def header_spacing(ds: Dataset) -> Spacing:
             found.append(flags.SPACING_INVALID)
     if not valid:
         return Spacing(qc_flags=tuple(dict.fromkeys(found)))
+    if "PixelSpacing" in valid and _calibrated(ds):
+        factor = _magnification(ds)
+        down, across = valid["PixelSpacing"]
+        if factor is not None:
+            valid = {
+                "PixelSpacing*magnification" if key == "PixelSpacing" else key: value
+                for key, value in valid.items()
+            }
+            valid["PixelSpacing*magnification"] = (down * factor, across * factor)
+        elif "ImagerPixelSpacing" not in valid:
+            found.append(flags.SPACING_OF_PATIENT)
     source, spacing = next(iter(valid.items()))
-    if "PixelSpacing" in valid and _differ(spacing, valid["PixelSpacing"], _CONFLICT):
+    if any(_differ(spacing, other, _CONFLICT) for key, other in valid.items() if key.startswith("Pixel")):
         found.append(flags.SPACING_CONFLICT)
     return Spacing(spacing, source, tuple(dict.fromkeys(found)))
 
@@ -83,11 +96,31 @@ def is_plausible(spacing: tuple[float, float], rows: int, columns: int) -> bool:
     )
 
 
+def _calibrated(ds: Dataset) -> bool:
+    """Whether PixelSpacing is of the patient's plane."""
+    return str(ds.get("PixelSpacingCalibrationType", "") or "").strip().upper() in ("GEOMETRY", "FIDUCIAL")
+
+
+def _magnification(ds: Dataset) -> float | None:
+    """Detector's plane over patient's: the estimate, else the ratio of the distances from the source."""
+    estimate = numbers_in(ds, "EstimatedRadiographicMagnificationFactor")
+    detector, patient = (
+        numbers_in(ds, keyword) for keyword in ("DistanceSourceToDetector", "DistanceSourceToPatient")
+    )
+    for factor in (
+        estimate[0] if estimate else math.nan,
+        detector[0] / patient[0] if detector and patient and patient[0] else math.nan,
+    ):
+        if 1.0 <= factor <= _MAX_MAGNIFICATION:
+            return factor
+    return None
+
+
 def _differ(one: tuple[float, float], other: tuple[float, float], tolerance: float) -> bool:
     return any(abs(a - b) > tolerance * b for a, b in zip(one, other, strict=True))
 
 
-def _numbers(ds: Dataset, keyword: str) -> list[float] | None:
+def numbers_in(ds: Dataset, keyword: str) -> list[float] | None:
     """Numbers of an element; ``None`` where it is absent or empty, nan for a part that is no number."""
     try:
         value: Any = ds.get(keyword)

@@ -127,6 +127,13 @@ _ELSEWHERE = frozenset(
         ),
     )
 )
+_OF_POSTURE = frozenset(("FOOT", "FEET", "HEEL", "TOE", "TOES", "FACE", "HEAD", "NECK"))
+"""Words that also tell a knee's posture or view: feet together, heel raised, de face, fibular head."""
+_ABBREVIATED = re.compile(r"\b([A-Z])\.([A-Z])\b\.?")
+_OR_SIGN = re.compile(r"(?<![A-Z])(?!L/R|R/L)[A-Z]/[A-Z](?![A-Z])")
+"""Two lone letters around a slash that are not left and right: r/o (rule out), s/p (after)."""
+_NUMBERED = re.compile(r"(?<![A-Z\d])(?:[LR]\d+|\d+[LR])(?![A-Z\d])")
+"""A letter with a number is a device's or a vertebra's name: grid R2."""
 _LONG_LEG = re.compile(
     r"\b(LONG LEGS?|FULL LEGS?|FULL LENGTH|FULL LIMBS?|HKA|HIP KNEE ANKLE|HIP TO ANKLE|STITCH(ED|ING)?|EOS|"
     r"SCANOGRAM|ORTHOROENTGENOGRAM|ORTHORADIOGRAM|LEG ALIGNMENT|LEG LENGTH|TELERADIOGRAM|GANZ(E )?BEIN\w*)\b"
@@ -145,7 +152,8 @@ def words(text: str) -> list[str]:
 
 def side_in(text: str) -> Side | Literal["both"] | None:
     """Side that a text names; ``both`` too where it names left and right alike."""
-    found = set(words(text))
+    plain = _OR_SIGN.sub(" ", _ABBREVIATED.sub(r"\1\2", text.upper()))
+    found = set(words(_NUMBERED.sub(" ", plain)))
     left, right = bool(found & _LEFT), bool(found & _RIGHT)
     if any(word.startswith(("LKNEE", "LTKNEE")) for word in found):
         left = True
@@ -165,7 +173,7 @@ def view_in(text: str, *, is_code: bool = False) -> View | None:
         text: a description, or the value of ViewPosition.
         is_code: the text is a code such as ViewPosition's, where LL means a left lateral.
     """
-    found = set(words(text))
+    found = set(words(_ABBREVIATED.sub(r"\1\2", text.upper())))
     lateral = bool(found & (_LATERAL_CODES if is_code else _LATERAL))
     patellar = bool(found & _PATELLAR)
     frontal = bool(found & _FRONTAL)
@@ -185,11 +193,17 @@ def names_knee(text: str) -> bool:
     return any(word in _KNEE or word.endswith(("KNEE", "KNEES")) for word in words(text))
 
 
-def elsewhere_in(text: str) -> str | None:
-    """Part of the body, far from the knee, that a text speaks of; ``None`` if there is none, or a knee."""
+def elsewhere_in(text: str, *, of_a_knee: bool = False) -> str | None:
+    """Part of the body, far from the knee, that a text speaks of; ``None`` if there is none, or a knee.
+
+    Args:
+        text: a description, or BodyPartExamined.
+        of_a_knee: BodyPartExamined names the knee: words that also tell its posture mean that.
+    """
     if names_knee(text) or mentions_long_leg(text):
         return None
-    return next((word for word in words(text) if word in _ELSEWHERE), None)
+    parts = _ELSEWHERE - _OF_POSTURE if of_a_knee else _ELSEWHERE
+    return next((word for word in words(text) if word in parts), None)
 
 
 def mentions_long_leg(text: str) -> bool:

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 
 from kneerisk.method.exposure import equalise
+from kneerisk.radiograph.decode.upright import spacing_after, then
 from kneerisk.records import FloatArray, KneeCrop, Radiograph, Side
 
 CROP_SIZE = 224
@@ -95,13 +96,17 @@ class Cut:
 
 def knee_of(radiograph: Radiograph, side: Side, cut: Cut, qc_flags: tuple[str, ...]) -> KneeCrop:
     """The knee of ``side`` as it was cut out of a radiograph, with all that is known of that."""
+    to_source, spacing = cut.to_source, radiograph.spacing_mm
+    if radiograph.to_source is not None:
+        to_source = then(radiograph.to_source, to_source).astype(np.float32)
+        spacing = None if spacing is None else spacing_after(radiograph.to_source, spacing)
     return KneeCrop(
         ref=radiograph.ref,
         side=side,
         pixels=cut.pixels,
-        to_source=cut.to_source,
+        to_source=to_source,
         input_sha256=radiograph.input_sha256,
-        spacing_mm=radiograph.spacing_mm,
+        spacing_mm=spacing,
         spacing_source=radiograph.spacing_source,
         sop_instance_uid=radiograph.sop_instance_uid,
         participant_id=radiograph.participant_id,

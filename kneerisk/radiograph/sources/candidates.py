@@ -7,6 +7,7 @@ import stat
 from pathlib import Path
 
 from kneerisk.errors import Reason
+from kneerisk.radiograph.sources.manifest import SUFFIXES, is_manifest
 from kneerisk.radiograph.sources.sniff import HEAD_BYTES, describe, is_text, sniff, sop_instance_uid
 from kneerisk.records import RUN_SUFFIX, RadiographRef, Refusal
 
@@ -67,7 +68,16 @@ _OTHER_SUFFIXES = frozenset(
         *("mp4", "avi", "mov", "mkv"),
     )
 )
-_SYSTEM_NAMES = frozenset({"dicomdir", "thumbs.db", "desktop.ini", "__macosx", "__pycache__"})
+_ARCHIVES = frozenset({".zip", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".tar", ".rar"})
+_SYSTEM_FOLDERS = frozenset(
+    (
+        *("$recycle.bin", "recycler", "recycled", "system volume information", "lost+found", "__macosx"),
+        *("#recycle", "@recycle", "@recently-snapshot", "#snapshot", "~snapshot", "@eadir", "@tmp"),
+    )
+)
+"""Recycle bins, snapshots and thumbnails of Windows, Synology, QNAP, NetApp and macOS: what lies there was
+deleted, or is a copy."""
+_SYSTEM_NAMES = frozenset({"dicomdir", "thumbs.db", "desktop.ini", "__pycache__"})
 
 
 def shown(path: Path | str) -> str:
@@ -76,20 +86,25 @@ def shown(path: Path | str) -> str:
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
-def why_skip(name: str) -> str | None:
+def why_skip(name: str, *, is_folder: bool) -> str | None:
     """Why an entry of a folder is passed over by its name alone."""
     if name.startswith("."):
         return "hidden"
     if name.endswith(RUN_SUFFIX):
         return "a scoring run's own files"
+    if is_folder and name.casefold() in _SYSTEM_FOLDERS:
+        return "a system folder"
     return "a system file" if name.casefold() in _SYSTEM_NAMES else None
 
 
 def why_skip_file(entry: os.DirEntry[str]) -> str | None:
-    """Why a file in a folder is passed over: clearly no image by its suffix or content, or no plain file."""
-    suffix = Path(entry.name).suffix.casefold()
-    if suffix in _OTHER_SUFFIXES:
-        return f"no image by its name ({suffix})"
+    """Why a file in a folder is passed over: no image by its content and suffix, or no plain file.
+
+    The content goes first: a file called 9015402.R ends like a script and may be a radiograph. An archive
+    may hold radiographs, and is not passed over.
+    """
+    path = Path(entry.name)
+    suffix = path.suffix.casefold()
     try:
         mode = entry.stat().st_mode
     except OSError:
@@ -102,7 +117,16 @@ def why_skip_file(entry: os.DirEntry[str]) -> str | None:
         head = _head(Path(entry.path))
     except OSError:
         return None
-    return "a text file" if head and sniff(head) is None and is_text(head) else None
+    if sniff(head) is not None:
+        return None
+    if suffix in SUFFIXES and is_manifest(Path(entry.path)):
+        return (
+            "a manifest that was not used: give it as the input, instead of its folder, for its ids and sides"
+        )
+    inner = Path(path.stem).suffix.casefold()
+    if suffix in _OTHER_SUFFIXES and (suffix not in _ARCHIVES or inner in _OTHER_SUFFIXES):
+        return f"no image by its name ({suffix})"
+    return "a text file" if head and is_text(head) else None
 
 
 def _head(path: Path) -> bytes:
@@ -117,6 +141,23 @@ def uid_of(path: Path) -> str | None:
     except OSError:
         return None
     return sop_instance_uid(head) if sniff(head) == "dicom" else None
+
+
+def likeness_of(path: Path) -> bytes | None:
+    """Size, beginning, middle and end of a file: alike in copies, and in nothing else that a scanner made.
+
+    The middle of an uncompressed picture is its noise, the end of a compressed one depends on all of it.
+    """
+    try:
+        size = path.stat().st_size
+        with path.open("rb", buffering=0) as file:
+            blocks = [size.to_bytes(8, "little")]
+            for start in (0, size // 2, size - HEAD_BYTES):
+                file.seek(max(0, start))
+                blocks.append(file.read(HEAD_BYTES))
+    except OSError:
+        return None
+    return b"".join(blocks)
 
 
 def refuse_if_no_image(ref: RadiographRef) -> Refusal | None:
@@ -149,8 +190,15 @@ def refuse_if_damaged(ref: RadiographRef) -> Refusal | None:
         return None
     if not head:
         return Refusal(ref, Reason.IMAGE_DAMAGED, "the file is empty (0 bytes); copy it again")
+    kind = describe(head)
+    if kind.endswith("archive"):
+        return Refusal(
+            ref,
+            Reason.NOT_AN_IMAGE,
+            f"the file is {kind}; unpack it and score what was in it, or leave it out",
+        )
     return Refusal(
         ref,
         Reason.NOT_AN_IMAGE,
-        f"the file is {describe(head)}; give DICOM, PNG, JPEG or TIFF, or leave it out",
+        f"the file is {kind}; give DICOM, PNG, JPEG or TIFF, or leave it out",
     )

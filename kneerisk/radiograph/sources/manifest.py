@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -22,9 +23,21 @@ SUFFIXES = frozenset({".csv", ".tsv", ".parquet", ".pq"})
 
 COLUMNS = ("path", "participant_id", "visit", "side", "spacing_mm", "kl_0m")
 """Columns that are understood; any other is carried through as text."""
-ALIASES = {"file": "path", "visit_month": "visit", "kl_grade": "kl_0m", "kl": "kl_0m"}
+ALIASES = {
+    "file": "path",
+    "visit_month": "visit",
+    "kl_grade": "kl_0m",
+    "kl": "kl_0m",
+    "patientid": "participant_id",
+    "patient_id": "participant_id",
+    "participantid": "participant_id",
+    "subject_id": "participant_id",
+    "laterality": "side",
+}
 """Other names of columns, understood where the column itself is missing."""
 
+_NEAR = 0.81
+"""Names as much alike as this (difflib's ratio) are taken for slips of the pen."""
 _NOTHING = frozenset({"", ".", "na", "n/a", "nan", "null", "none"})
 _SIDES: dict[str, Side | Literal["both"]] = {
     "l": "L",
@@ -70,6 +83,15 @@ def open_manifest(path: Path) -> Table:
     return Table(path, partial(_names, path), padded=True)
 
 
+def is_manifest(path: Path) -> bool:
+    """Whether a table that lies among radiographs lists files."""
+    try:
+        open_manifest(path)
+    except UsageError:
+        return False
+    return True
+
+
 def check_manifest(path: Path) -> int:
     """Read a manifest through and count its rows.
 
@@ -86,7 +108,18 @@ def read_manifest(path: Path) -> Iterator[ManifestRow]:
     ``spacing_mm`` and ``kl_0m``; a decimal comma is a point.
     """
     table = open_manifest(path)
-    return parsed(table, partial(manifest_row, table.written))
+    _check_near_misses(table)
+
+    def checked(line: int, cells: Row) -> ManifestRow:
+        row = manifest_row(table.written, line, cells)
+        for text in (row.path, row.participant_id, row.visit):
+            if table.encoding_guessed and text is not None and not text.isascii():
+                raise ValueError(
+                    f"{text!r} may be other letters: the table is not in UTF-8; save it as CSV UTF-8"
+                )
+        return row
+
+    return parsed(table, checked)
 
 
 def manifest_row(written: Mapping[str, str], line: int, cells: Row) -> ManifestRow:
@@ -142,6 +175,18 @@ def number_in(text: str) -> float | None:
         return float(text.replace(",", "."))
     except ValueError:
         return None
+
+
+def _check_near_misses(table: Table) -> None:
+    """Refuse a column that would be carried through, and whose name is all but one that is understood."""
+    for name in table.columns:
+        near = difflib.get_close_matches(name.casefold(), (*COLUMNS, *ALIASES), n=1, cutoff=_NEAR)
+        column = ALIASES.get(near[0], near[0]) if near else None
+        if name not in COLUMNS and column is not None and column not in table.columns:
+            raise UsageError(
+                f"{table.path}: the column {name!r} is not used, and may be meant as {column!r}: rename "
+                "it to that, or to something less like it"
+            )
 
 
 def _names(path: Path, header: list[str]) -> list[str]:

@@ -1,7 +1,7 @@
 """From what the user gave (folders, files, manifests) to one reference a file, in a constant order.
 
-Nothing is decoded here, and only the first bytes of each file are read; what is held over a scan is a few
-bytes for each SOPInstanceUID and each folder.
+Nothing is decoded here, and only a few blocks of each file are read; what is held over a scan is a few
+bytes for each file and each folder.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from kneerisk.errors import Reason, UsageError
 from kneerisk.radiograph import flags
 from kneerisk.radiograph.sources import manifest
 from kneerisk.radiograph.sources.candidates import (
+    likeness_of,
     refuse_if_damaged,
     refuse_if_no_image,
     shown,
@@ -80,8 +81,8 @@ def scan(
 
     Yields:
         References in a stable order. A second file with the SOPInstanceUID of an earlier one, and an
-        overlapping side, carries the flag ``duplicate-uid``: by the whole scan, so that shards and resumed
-        runs agree.
+        overlapping side, carries the flag ``duplicate-uid``, one with the same bytes ``duplicate-file``: by
+        the whole scan, so that shards and resumed runs agree.
 
     Raises:
         UsageError: at once, before anything is yielded: no inputs, an input that does not exist, a bad
@@ -93,6 +94,10 @@ def scan(
     for given in inputs:
         if not os.path.lexists(given):
             raise UsageError(f"{shown(given)} does not exist; check the spelling")
+        if given.suffix.casefold() in (".xlsx", ".xls", ".ods") and given.is_file():
+            raise UsageError(
+                f"{shown(given)} is a spreadsheet: save it as 'CSV UTF-8' (File, Save as) and give that file"
+            )
         if _is_manifest(given):
             manifest.check_manifest(given)
     scanner = _Scanner(inputs, identify, side, skipped if skipped is not None else Skipped())
@@ -136,15 +141,23 @@ class _Scanner:
                 yield from self._given_file(given)
 
     def flag_duplicates(self, items: Iterator[RadiographRef | Refusal]) -> Iterator[RadiographRef | Refusal]:
-        """Mark files whose UID was seen before with an overlapping side (None and "both" overlap any)."""
+        """Mark files whose UID or bytes were seen with an overlapping side (None and "both" overlap any)."""
         seen: dict[bytes, int] = {}
         for item in items:
-            if isinstance(item, RadiographRef) and (uid := uid_of(item.path)) is not None:
-                key = hashlib.blake2b(uid.encode(), digest_size=12).digest()
+            if isinstance(item, RadiographRef):
                 sides = {"L": 1, "R": 2}.get(item.side or "both", 3)
-                if seen.get(key, 0) & sides:
-                    item = replace(item, qc_flags=(*item.qc_flags, flags.DUPLICATE_UID))
-                seen[key] = seen.get(key, 0) | sides
+                uid = uid_of(item.path)
+                marks = {
+                    flags.DUPLICATE_UID: None if uid is None else uid.encode(),
+                    flags.DUPLICATE_FILE: likeness_of(item.path),
+                }
+                for flag, mark in marks.items():
+                    if mark is None:
+                        continue
+                    key = hashlib.blake2b(mark, digest_size=12, person=flag.encode()).digest()
+                    if seen.get(key, 0) & sides:
+                        item = replace(item, qc_flags=(*item.qc_flags, flag))
+                    seen[key] = seen.get(key, 0) | sides
             yield item
 
     def _source_path(self, path: Path) -> str:
@@ -174,7 +187,7 @@ class _Scanner:
                 yield entry
             else:
                 path = Path(entry.path)
-                why = why_skip(entry.name)
+                why = why_skip(entry.name, is_folder=entry.is_dir())
                 if why is None and entry.is_dir():
                     if entry.is_symlink() and self._is_walked_anyway(path):
                         self._skipped.add(self._source_path(path), "a link to a folder that is read anyway")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import csv
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar
@@ -19,6 +20,9 @@ Naming = Callable[[list[str]], list[str]]
 """A header's names as written → as they are used, in the same order."""
 
 _MAX_PROBLEMS = 5
+_TOLD_DELIMITER = re.compile(r"\"?sep=([,;|\t])\"?", re.IGNORECASE)
+"""Excel's own first line: which delimiter the rest has."""
+_WINDOWS = "cp1252"
 
 
 class Table:
@@ -46,7 +50,10 @@ class Table:
         self._padded = padded
         if not self._is_parquet:
             self._encoding = _encoding(path)
+            self._told = False
             self._delimiter = "\t" if path.suffix.casefold() == ".tsv" else ","
+        self.encoding_guessed = not self._is_parquet and self._encoding == _WINDOWS
+        """Whether letters beyond ASCII may be others than those written."""
         header = self._parquet_header() if self._is_parquet else self._text_header()
         written = [cell.strip() for cell in header]
         self.columns = tuple(name(written))
@@ -84,9 +91,12 @@ class Table:
         try:
             with self.path.open(encoding=self._encoding, newline="") as file:
                 first = next((line for line in file if line.strip()), "")
+                if (told := _TOLD_DELIMITER.fullmatch(first.strip(" \r\n"))) is not None:
+                    self._delimiter, self._told = told[1], True
+                    first = ""
         except (OSError, UnicodeError) as error:
             raise UsageError(f"{self.path} cannot be read ({error}); check the file") from error
-        if self._delimiter != "\t":
+        if self._delimiter != "\t" and not self._told:
             self._delimiter = max(",;\t|", key=first.count)
         for _, cells in self._text_lines():
             return cells
@@ -102,6 +112,8 @@ class Table:
         try:
             with self.path.open(encoding=self._encoding, newline="") as file:
                 reader = csv.reader(file, delimiter=self._delimiter, quoting=quoting, skipinitialspace=True)  # type: ignore[arg-type]
+                if self._told:
+                    next(reader)
                 for cells in reader:
                     cells = [cell.strip().strip("\x00") for cell in cells]
                     if any(cells):
@@ -166,7 +178,7 @@ def _encoding(path: Path) -> str:
                 decoder.decode(block)
             decoder.decode(b"", final=True)
     except UnicodeDecodeError:
-        return "cp1252"
+        return _WINDOWS
     except OSError as error:
         raise UsageError(
             f"{path} cannot be read ({error.strerror}); check the file and its permissions"

@@ -203,3 +203,40 @@ def test_threads_that_decode_their_first_files_at_once_lose_none(monkeypatch):
         for done in [pool.submit(decoders._plug_in) for _ in range(2)]:
             done.result()
     assert one.plugins == ["kneerisk", "kneerisk-lenient"]
+
+
+def test_signed_values_beyond_a_wrong_bits_stored_are_kept(write_dicom, picture):
+    signed = picture.astype(np.int16) - 2048
+    decoded, _ = decode(pydicom.dcmread(write_dicom(pixels=signed, BitsStored=11)))
+    np.testing.assert_array_equal(decoded, signed)
+
+
+@pytest.mark.parametrize("syntax", [uid.JPEG2000Lossless, uid.JPEGBaseline8Bit], ids=lambda s: s.keyword)
+def test_the_stream_s_components_go_before_the_header_s(write_dicom, encoded, picture, syntax):
+    import imagecodecs
+
+    grey = (picture >> 4).astype(np.uint8)
+    colour = np.dstack([grey] * 3)
+    if syntax == uid.JPEGBaseline8Bit:
+        frames = [(imagecodecs.jpeg8_encode(colour, level=98), 3), (encoded(grey, syntax, 8), 2)]
+    else:
+        j2k = {"codecformat": "J2K", "level": 0, "reversible": True}
+        alpha = np.dstack([colour, np.full_like(grey, 255)])
+        frames = [(imagecodecs.jpeg2k_encode(a, **j2k), a.ndim) for a in (colour, alpha)]
+        frames.append((encoded(grey, syntax, 8), 2))
+    for frame, dimensions in frames:
+        for claimed in (grey, colour):
+            path = write_dicom(pixels=claimed, syntax=syntax, frame=frame)
+            with Quiet():
+                decoded, _ = decode(pydicom.dcmread(path))
+            assert decoded.ndim == dimensions
+            seen = decoded if decoded.ndim == 2 else decoded[..., 1]
+            assert np.abs(seen.astype(int) - grey).mean() < 2
+
+
+def test_plain_colour_labelled_as_one_sample_is_colour(write_dicom, picture):
+    colour = np.dstack([picture >> 4, picture >> 5, picture >> 6]).astype(np.uint8)
+    path = write_dicom(
+        pixels=colour, SamplesPerPixel=1, PhotometricInterpretation="MONOCHROME2", PlanarConfiguration=None
+    )
+    np.testing.assert_array_equal(decode(pydicom.dcmread(path))[0], colour)

@@ -137,6 +137,29 @@ def test_palette_and_colour_captures_become_gray(write_dicom, picture):
         ({"PixelSpacing": ["0.14"]}, None, "unknown", (flags.SPACING_INVALID,)),
         ({"PixelSpacing": ["0.1", "0.9"]}, None, "unknown", (flags.SPACING_INVALID,)),
         (
+            {"PixelSpacing": [0.2, 0.2], "PixelSpacingCalibrationType": "GEOMETRY"},
+            *(0.2, "PixelSpacing", (flags.SPACING_OF_PATIENT,)),
+        ),
+        (
+            {"PixelSpacing": [0.2, 0.2], "PixelSpacingCalibrationType": "FIDUCIAL"}
+            | {"EstimatedRadiographicMagnificationFactor": 1.1},
+            *(0.22, "PixelSpacing*magnification", ()),
+        ),
+        (
+            {"PixelSpacing": [0.2, 0.2], "PixelSpacingCalibrationType": "GEOMETRY"}
+            | {"DistanceSourceToDetector": 1500, "DistanceSourceToPatient": 1200},
+            *(0.25, "PixelSpacing*magnification", ()),
+        ),
+        (
+            {"ImagerPixelSpacing": [0.26, 0.26], "PixelSpacing": [0.2, 0.2]}
+            | {"PixelSpacingCalibrationType": "GEOMETRY", "EstimatedRadiographicMagnificationFactor": 1.3},
+            *(0.26, "ImagerPixelSpacing", ()),
+        ),
+        (
+            {"PixelSpacing": [0.2, 0.2], "EstimatedRadiographicMagnificationFactor": 1.1},
+            *(0.2, "PixelSpacing", ()),
+        ),
+        (
             {"ImagerPixelSpacing": ["0.0", "0.0"], "PixelSpacing": [0.14, 0.14]},
             *(0.14, "PixelSpacing", (flags.SPACING_INVALID,)),
         ),
@@ -151,7 +174,7 @@ def test_spacing_by_the_header(write_dicom, elements, spacing, source, found):
         warnings.simplefilter("ignore")  # pydicom warns the writer of these values too
         path = write_dicom(**elements)
     radiograph = opened(path)
-    assert radiograph.spacing_mm == (None if spacing is None else (spacing, spacing))
+    assert radiograph.spacing_mm == (None if spacing is None else pytest.approx((spacing, spacing)))
     assert radiograph.spacing_source == source
     assert radiograph.qc_flags == found
 
@@ -173,6 +196,9 @@ def test_the_manifest_s_spacing_goes_before_the_option_s_before_the_header_s(wri
         ({"Laterality": "R"}, "R", ()),
         ({"ImageLaterality": "B"}, "both", ()),
         ({"ImageLaterality": "U"}, None, ()),
+        ({"ImageLaterality": "LEFT"}, "L", ()),
+        ({"SeriesDescription": "Knee, r/o fracture"}, None, ()),
+        ({"ProtocolName": "Knee grid R2"}, None, ()),
         ({"SeriesDescription": "Bilateral PA Fixed Flexion Knee"}, "both", ()),
         ({"SeriesDescription": "LEFT KNEE AP"}, "L", ()),
         ({"ProtocolName": "Knee rt. 30 deg"}, "R", ()),
@@ -195,6 +221,7 @@ def test_side_by_the_header(write_dicom, elements, side, found):
         ({"BodyPartExamined": "CHEST"}, Reason.WRONG_BODY_PART),
         ({"BodyPartExamined": "HIP"}, Reason.WRONG_BODY_PART),
         ({"SeriesDescription": "Pelvis AP"}, Reason.WRONG_BODY_PART),
+        ({"SeriesDescription": "Feet AP"}, Reason.WRONG_BODY_PART),
         ({"ViewPosition": "LATERAL"}, Reason.WRONG_VIEW),
         ({"ViewPosition": "LL"}, Reason.WRONG_VIEW),
         ({"SeriesDescription": "KNEE LAT R"}, Reason.WRONG_VIEW),
@@ -228,6 +255,11 @@ def test_what_a_header_rules_out(write_dicom, elements, reason):
         ({"BodyPartExamined": "LOWER EXTREMITY"}, ()),
         ({"BodyPartExamined": "EXTREMITY", "SeriesDescription": "Laterality set by operator"}, ()),
         ({"BodyPartExamined": "CHEST", "SeriesDescription": "Knee PA"}, (flags.BODY_PART_CONFLICT,)),
+        ({"BodyPartExamined": "KNEE", "SeriesDescription": "AP feet together"}, ()),
+        ({"BodyPartExamined": "KNEE", "SeriesDescription": "heel on block"}, ()),
+        ({"BodyPartExamined": "KNEE", "SeriesDescription": "debout, de face"}, ()),
+        ({"BodyPartExamined": "KNEE", "SeriesDescription": "Pelvis"}, (flags.BODY_PART_CONFLICT,)),
+        ({"SeriesDescription": "Knee A.P./lat"}, (flags.VIEW_AMBIGUOUS,)),
         ({"SeriesDescription": "Knee AP/LAT"}, (flags.VIEW_AMBIGUOUS,)),
         ({"SeriesDescription": "Hip knee ankle, stitched"}, (flags.LONG_LEG,)),
         ({"SeriesDescription": "Knee after TKR"}, (flags.IMPLANT_MENTIONED,)),
@@ -380,3 +412,81 @@ def test_monochrome1_of_the_negative_is_monochrome2(write_dicom, seed, scale):
     positive = opened(write_dicom("2.dcm", pixels=pixels))
     negative = opened(write_dicom("1.dcm", pixels=4095 - pixels, PhotometricInterpretation="MONOCHROME1"))
     np.testing.assert_array_equal(ranks(positive.pixels), ranks(negative.pixels))
+
+
+def test_a_jpeg_ends_at_its_end_mark_whatever_follows(tmp_path, picture):
+    whole = imagecodecs.jpeg8_encode((picture >> 4).astype(np.uint8), level=97)
+    thumbnail = b"\xff\xe1\x00\x0b Exif\xff\xd8\xff\xd9"
+    (tmp_path / "a.jpg").write_bytes(whole)
+    (tmp_path / "b.jpg").write_bytes(whole + b"TRAILER." * 1250)
+    (tmp_path / "c.jpg").write_bytes(whole[:2] + thumbnail + whole[2:-900])
+    np.testing.assert_array_equal(opened(tmp_path / "a.jpg").pixels, opened(tmp_path / "b.jpg").pixels)
+    assert "cut short" in refused(tmp_path / "c.jpg").message
+
+
+def test_a_tiff_in_planes_is_the_one_in_pixels(tmp_path, picture):
+    colour = np.dstack([picture >> 4, picture >> 5, picture >> 6]).astype(np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", colour, photometric="rgb")
+    tifffile.imwrite(
+        tmp_path / "b.tif",
+        np.ascontiguousarray(colour.transpose(2, 0, 1)),
+        photometric="rgb",
+        planarconfig="separate",
+    )
+    np.testing.assert_array_equal(opened(tmp_path / "a.tif").pixels, opened(tmp_path / "b.tif").pixels)
+
+
+@pytest.mark.parametrize(
+    "missing", ["Rows", "BitsStored", "PhotometricInterpretation", "PixelRepresentation"]
+)
+def test_a_missing_element_is_named(write_dicom, missing):
+    path = write_dicom()
+    ds = pydicom.dcmread(path)
+    delattr(ds, missing)
+    ds.save_as(path)
+    refusal = refused(path)
+    assert refusal.reason == Reason.DICOM_DAMAGED
+    assert f"lacks {missing}," in refusal.message
+
+
+@pytest.mark.parametrize(
+    ("first", "count", "slope", "intercept"), [(-1024, 4096, 1, -1024), (20000, 16381, 4, 20000)]
+)
+def test_a_voi_lut_is_looked_up_with_rescaled_values(write_dicom, picture, first, count, slope, intercept):
+    table = Dataset()
+    table.add_new(0x00283002, "US", [count, first % 65536, 12])
+    table.LUTData = np.linspace(4095, 0, count).round().astype("<u2").tobytes()
+    rescale = {"RescaleSlope": slope, "RescaleIntercept": intercept}
+    found = opened(write_dicom("l.dcm", pixels=4095 - picture, VOILUTSequence=[table], **rescale))
+    assert flags.VOI_LUT_INVERTS in found.qc_flags
+    np.testing.assert_allclose(found.pixels, opened(write_dicom()).pixels, atol=1e-3)
+
+
+def test_a_voi_lut_counts_where_the_rescaled_pixels_are(write_dicom, picture):
+    table = Dataset()
+    table.LUTDescriptor = [16381, 0, 16]
+    rising, falling = np.arange(2000, 6000), np.linspace(3000, 0, 12381)
+    table.LUTData = np.concatenate([rising, falling]).astype("<u2").tobytes()
+    found = opened(write_dicom(VOILUTSequence=[table], RescaleSlope=4, RescaleIntercept=0))
+    assert found.qc_flags == (flags.VOI_LUT_INVERTS,)
+
+
+@pytest.mark.parametrize(
+    ("declared", "written", "id", "found"),
+    [
+        (None, "患者-12".encode(), "患者-12", (flags.ID_ENCODING,)),
+        (None, b"M\xfcller12", "Müller12", (flags.ID_ENCODING,)),
+        (None, b"plain-012", "plain-012", ()),
+        ("ISO_IR 192", "患者-12".encode(), "患者-12", ()),
+        ("ISO_IR 100", b"M\xfcller12", "Müller12", ()),
+        ("ISO_IR 100", "Иванов-".encode()[:9], None, (flags.ID_ENCODING,)),
+    ],
+)
+def test_an_id_is_as_written_or_flagged(write_dicom, declared, written, id, found):
+    holder = "X" * len(written)
+    elements = {} if declared is None else {"SpecificCharacterSet": declared}
+    path = write_dicom(PatientID=holder, **elements)
+    path.write_bytes(path.read_bytes().replace(holder.encode(), written))
+    radiograph = opened(path)
+    assert radiograph.qc_flags == found
+    assert id is None or radiograph.header_participant_id == id

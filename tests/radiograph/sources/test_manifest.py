@@ -20,6 +20,8 @@ def rows(path):
         "path,participant_id,visit,side,spacing_mm,kl_0m\na.dcm,0012,v00,L,0.143,2\n",
         "\ufeffPath , Participant_ID,visit,SIDE,spacing_mm,kl_0m\r\n a.dcm ,0012, v00,left ,0.143,2.0\r\n",
         "path;participant_id;visit;side;spacing_mm;kl_0m\na.dcm;0012;v00;l;0,143;2\n",
+        "sep=;\r\npath;participant_id;visit;side;spacing_mm;kl_0m\r\na.dcm;0012;v00;l;0,143;2\r\n",
+        "\ufeffsep=;\npath;participant_id;visit;side;spacing_mm;kl_0m\na.dcm;0012;v00;l;0,143;2\n",
         'path\tparticipant_id\tvisit\tside\tspacing_mm\tkl_0m\n"a.dcm"\t0012\tv00\tL\t0.143\t2\t\n',
     ],
 )
@@ -86,6 +88,8 @@ def test_parquet_keeps_text_and_whole_numbers(tmp_path):
         ("image,side\na,L\n", r"no column is called 'path' \(found: image, side\)"),
         ("file,kl_grade\na,5\n", r"line 2: kl_grade is '5'"),
         ("path,KL,kl_grade\na,1,1\n", r"appear twice: kl_0m \(written KL, kl_grade\)"),
+        ("path,PatientIDs\na,1\n", r"'PatientIDs' is not used, and may be meant as 'participant_id'"),
+        ("path,spacing\na,0.2\n", r"'spacing' is not used, and may be meant as 'spacing_mm'"),
         ("path,x,x\na,1,2\n", r"appear twice: x"),
         ("path,x\na,1,2\n", r"line 2 has 3 cells"),
         ("", r"is empty"),
@@ -104,3 +108,21 @@ def test_a_broken_parquet_file_is_a_usage_error(tmp_path):
     path.write_bytes(b"PAR1 nothing")
     with pytest.raises(UsageError, match="Parquet"):
         check_manifest(path)
+
+
+@pytest.mark.parametrize("column", ["PatientID", "patient_id", "Subject_ID"])
+def test_ids_sides_and_grades_under_the_names_that_people_give(tmp_path, column):
+    path = tmp_path / "m.csv"
+    path.write_text(f"Path,{column},KL,Laterality\na.dcm,0012,3,L\n")
+    (row,) = rows(path)
+    assert (row.participant_id, row.kl_0m, row.side) == ("0012", 3, "L")
+
+
+@pytest.mark.parametrize(("encoding", "id"), [("cp1251", "Иванов-7"), ("shift_jis", "患者表-7")])
+def test_an_id_in_an_unknown_encoding_is_never_guessed(tmp_path, encoding, id):
+    path = tmp_path / "m.csv"
+    path.write_bytes(f"path,participant_id\na.png,{id}\n".encode(encoding))
+    with pytest.raises(UsageError, match="CSV"):
+        check_manifest(path)
+    path.write_bytes(f"path,participant_id\na.png,{id}\n".encode())
+    assert rows(path)[0].participant_id == id

@@ -18,11 +18,12 @@ from kneerisk.scoring.journal import folder_of
 PNG = b"\x89PNG\r\n\x1a\n" + b"\0" * 40
 
 
-def put(folder, *names, data=PNG):
+def put(folder, *names, data=None):
+    """Files that look like images, no two of them alike, or with the bytes given."""
     for name in names:
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
+        path.write_bytes(PNG + name.encode() if data is None else data)
 
 
 def sources(items):
@@ -31,7 +32,8 @@ def sources(items):
 
 def test_a_folder_is_walked_in_order_and_what_is_no_image_is_counted(tmp_path):
     put(tmp_path, "b/2.png", "b/10.png", "a/deep/er/001", "a/é x.PNG", "z.jpg")
-    put(tmp_path, "contents.csv", "a/notes.txt", ".hidden/x.png", "b/.DS_Store", "DICOMDIR")
+    put(tmp_path, "contents.csv", "a/notes.txt", data=b"some words")
+    put(tmp_path, ".hidden/x.png", "b/.DS_Store", "DICOMDIR")
     put(tmp_path, "README", data=b"Read me, f\xc3\xbcr sure.\n")
     skipped = Skipped()
     found = list(scan([tmp_path], skipped=skipped))
@@ -167,7 +169,11 @@ def test_a_second_file_with_the_same_uid_is_flagged(tmp_path, write_dicom):
     assert found == [(), (flags.DUPLICATE_UID,), ()]
     manifest = tmp_path / "m.csv"
     manifest.write_text("path,side\nd/1.dcm,L\nd/2,R\nd/1.dcm,both\n")
-    assert [item.qc_flags for item in scan([manifest])] == [(), (), (flags.DUPLICATE_UID,)]
+    assert [item.qc_flags for item in scan([manifest])] == [
+        (),
+        (),
+        (flags.DUPLICATE_UID, flags.DUPLICATE_FILE),
+    ]
 
 
 def test_manifest_rows_become_references(tmp_path):
@@ -209,3 +215,63 @@ def test_sniffing_any_bytes_never_raises(head):
     sniff(head)
     describe(head)
     sop_instance_uid(head)
+
+
+def test_copies_and_files_listed_twice_are_flagged(tmp_path):
+    noise = PNG + bytes(range(256)) * 99
+    other = bytearray(noise)
+    other[len(noise) // 2] ^= 1
+    put(tmp_path, "a.png", "b/copy.png", data=noise)
+    put(tmp_path, "c.png", data=bytes(other))
+    assert [item.qc_flags for item in scan([tmp_path])] == [(), (flags.DUPLICATE_FILE,), ()]
+    manifest = tmp_path / "m.csv"
+    manifest.write_text("path,side\na.png,L\na.png,R\na.png,L\n")
+    assert [item.qc_flags for item in scan([manifest])] == [(), (), (flags.DUPLICATE_FILE,)]
+
+
+@pytest.mark.parametrize(
+    "folder",
+    [
+        *("$RECYCLE.BIN/S-1-5-21", "#recycle/P2", "@Recycle", "@eaDir/k.png", "lost+found"),
+        *("~snapshot/hourly.0", "System Volume Information", "RECYCLER", "#snapshot/daily", "__MACOSX"),
+    ],
+)
+def test_what_was_deleted_is_not_scored(tmp_path, folder):
+    put(tmp_path, "P1/k_R.png", f"{folder}/k_R.png")
+    skipped = Skipped()
+    assert sources(scan([tmp_path], skipped=skipped)) == ["P1/k_R.png"]
+    assert skipped.counts == {"a system folder": 1}
+
+
+def test_the_content_goes_before_the_suffix(tmp_path):
+    names = ["9015402.R", "IMG.DB", "SMITH.M", "scan.MAT"]
+    put(tmp_path, *names)
+    put(tmp_path, "script.r", "notes.db", data=b"x <- 1")
+    assert sources(scan([tmp_path])) == names
+
+
+def test_an_archive_is_a_row_that_says_to_unpack_it(tmp_path):
+    put(tmp_path, "more.dcm.gz", "old.tgz", data=b"\x1f\x8b" + b"\0" * 30)
+    put(tmp_path, "all.zip", data=b"PK\x03\x04" + b"\0" * 30)
+    put(tmp_path, "table.csv.gz", data=b"\x1f\x8b" + b"\0" * 30)
+    found = list(scan([tmp_path]))
+    assert sources(found) == ["all.zip", "more.dcm.gz", "old.tgz"]
+    for item in found:
+        assert isinstance(item, Refusal)
+        assert "unpack it" in item.message
+
+
+def test_a_folder_that_holds_a_manifest_says_so(tmp_path):
+    put(tmp_path, "a.png")
+    put(tmp_path, "list.csv", data=b"path,side\na.png,L\n")
+    put(tmp_path, "ages.csv", data=b"id,age\n1,61\n")
+    skipped = Skipped()
+    assert sources(scan([tmp_path], skipped=skipped)) == ["a.png"]
+    assert dict(skipped.listed)["list.csv"].startswith("a manifest that was not used: give it as the input")
+    assert dict(skipped.listed)["ages.csv"] == "no image by its name (.csv)"
+
+
+def test_a_spreadsheet_is_to_be_saved_as_csv(tmp_path):
+    put(tmp_path, "list.xlsx", data=b"PK\x03\x04")
+    with pytest.raises(UsageError, match="save it as 'CSV UTF-8'"):
+        scan([tmp_path / "list.xlsx"])

@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from kneerisk.errors import Reason
 from kneerisk.method.exposure import equalise
+from kneerisk.radiograph.decode.upright import spacing_before
 from kneerisk.records import KneeCrop, Radiograph, RadiographRef, Refusal, Side
 from kneerisk_train.prepare.release import ReleaseImage
 
@@ -91,7 +92,9 @@ def crop(root: Path, image: ReleaseImage, localise: Localise) -> list[Cropped]:
         if isinstance(radiograph, Refusal):
             return [_refused(radiograph)]
         if image.spacing_mm is not None:
-            radiograph = replace(radiograph, spacing_mm=image.spacing_mm, spacing_source="manifest")
+            spacing, way = image.spacing_mm, radiograph.to_source
+            spacing = spacing if way is None else spacing_before(way, spacing)
+            radiograph = replace(radiograph, spacing_mm=spacing, spacing_source="manifest")
         return [
             _refused(knee) if isinstance(knee, Refusal) else _cropped(knee) for knee in localise(radiograph)
         ]
@@ -109,8 +112,8 @@ def _cropped(knee: KneeCrop) -> Cropped:
     standard = np.round(equalise(knee.pixels) * 255).astype(np.uint8)
     spacing = None
     if knee.spacing_mm is not None:
-        down, across = knee.spacing_mm
-        spacing = (abs(float(knee.to_source[0, 0])) * across, abs(float(knee.to_source[1, 1])) * down)
+        down, across = spacing_before(knee.to_source, knee.spacing_mm)
+        spacing = (across, down)
     return Cropped(
         side=knee.side,
         pixels=zlib.compress(standard.tobytes(), COMPRESSION),

@@ -66,7 +66,7 @@ def is_image(path: str, entry: os.DirEntry[str], ledger: Ledger) -> bool:
 
     Only the first bytes of files without a telling suffix are read.
     """
-    why = why_skip(entry.name) or why_skip_file(entry)
+    why = why_skip(entry.name, is_folder=entry.is_dir()) or why_skip_file(entry)
     if why is not None:
         ledger.add(FILES, f"left out: {why}", path)
     return why is None
