@@ -12,9 +12,9 @@ from kneerisk.radiograph.decode.greyscale import BlankImageError, Polarity, to_g
 from kneerisk.radiograph.decode.headers import RefusedError
 from kneerisk.radiograph.decode.rasters import load_raster
 from kneerisk.radiograph.decode.spacing import chosen_spacing
-from kneerisk.radiograph.decode.upright import UPRIGHT, put_upright, spacing_before
 from kneerisk.radiograph.sources.candidates import refuse_if_no_image
 from kneerisk.radiograph.sources.sniff import HEAD_BYTES, sniff
+from kneerisk.radiograph.upright import UPRIGHT, put_upright, spacing_before
 from kneerisk.records import Radiograph, RadiographRef, Refusal
 
 MAX_FILE_BYTES = 1 << 30
@@ -92,7 +92,9 @@ def _radiograph(
             "the image is blank: all its pixels have one value; check the exposure, or export it again",
             header,
         ) from error
-    aspect = picture.aspect if header.spacing.mm is None else header.spacing.mm[0] / header.spacing.mm[1]
+    # Two different spacings say that pixels are no squares too. But crops squeezed to squares have them as
+    # well, those that the networks learnt from among them: they are looked at as they are.
+    aspect = picture.aspect
     spacing = chosen_spacing(header.spacing, ref.spacing_mm, spacing_mm)
     known = spacing.mm
     if known is not None and spacing.source in ("option", "manifest"):

@@ -10,8 +10,8 @@ from PIL import Image
 
 from kneerisk.radiograph import flags
 from kneerisk.radiograph.decode.read import read
-from kneerisk.radiograph.decode.upright import ORIENTATIONS, put_upright, spacing_after, spacing_before
 from kneerisk.radiograph.locate.crop import knee_of, whole_as_knee
+from kneerisk.radiograph.upright import ORIENTATIONS, put_upright, spacing_after, spacing_before
 from kneerisk.records import Radiograph, RadiographRef
 
 STORE = {
