@@ -55,7 +55,10 @@ def test_wheel_carries_the_packages_and_the_stack_and_nothing_else(wheel: Path) 
         "kneerisk_train",
     }
     stack = "kneerisk/stacks/compact/"
-    files = ("stack.yaml", "weights.safetensors", "calibration.json", "MODEL_CARD.md")
+    files = (
+        *("stack.yaml", "weights.safetensors", "calibration.json", "outcomes.json", "training.yaml"),
+        "MODEL_CARD.md",
+    )
     graphs = tuple(f"{component}.onnx" for component in Stack.load("compact").description.components)
     assert {name.removeprefix(stack) for name in names if name.startswith(stack)} == {*files, *graphs}
     assert "kneerisk_train/recipes/compact.yaml" in names

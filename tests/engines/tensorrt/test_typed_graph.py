@@ -46,7 +46,7 @@ def latents() -> np.ndarray:
 def test_a_classifier_answers_alike_and_keeps_its_softmax_in_float32(
     precision: str, latents: np.ndarray
 ) -> None:
-    path = STACK / "classifier_12m.onnx"
+    path = STACK / "classifier_now.onnx"
     full, low = typed_graph(path, "fp32"), typed_graph(path, precision)
     assert len(low.SerializeToString()) < 0.65 * len(full.SerializeToString())
     operations = set(low_operations(low).values())

@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 
 _SHARED = (
     "vqvae.pt",
+    "decoder.pt",
     "latents.npz",
     "surrogates.npz",
     "equations.json",

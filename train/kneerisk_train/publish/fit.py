@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 
 MOVED = 0.01
 """A forecast latent moved where it differs from the present one by more, root mean square; its own is 1."""
+_LEAST_SPREAD = 1e-9
+"""Variance of feature statistics: its inverse root is a stored weight, and must fit float16."""
 _AUC_BOUNDS = (0.52, 0.95)
 """Discriminations that a slope is set by, whatever few knees say."""
 
@@ -93,10 +95,15 @@ def fit_calibration(stack: Stack, forecast: Forecast, session: Session) -> Stack
 
 
 def rank_with_equations(scores: dict[str, Array], known: Array, knees: Knees) -> dict[str, float]:
-    """Spearman correlation of each score [N] with a known risk [N], over the knees that can rise."""
+    """Spearman correlation of each score [N] with a known risk [N], over the knees that can rise.
+
+    A score that is the same for all of them ranks none and has no entry.
+    """
     able = knees.grade < 4
     return {
-        name: round(float(spearmanr(score[able], known[able]).statistic), 4) for name, score in scores.items()
+        name: round(float(spearmanr(score[able], known[able]).statistic), 4)
+        for name, score in scores.items()
+        if np.ptp(score[able]) > 0 and np.ptp(known[able]) > 0
     }
 
 
@@ -107,8 +114,8 @@ def fit_novelty(encoder: Encoder, knees: Knees, session: Session) -> None:
     crops = made_batches(lambda i: equalise(knees.pixels[i].astype(np.uint16)), len(knees), session)
     statistics = torch.cat([encoder.statistics(encoder.features(part)) for part in crops]).double()
     values, vectors = torch.linalg.eigh(torch.cov(statistics.T))
-    # Directions with next to no spread would turn rounding into novelty.
-    whitening = vectors / (values + 1e-3 * values.mean()).clamp(min=1e-12).sqrt()
+    # Directions with next to no spread would turn rounding into novelty, and leave float16's range.
+    whitening = vectors / (values + 1e-3 * values.mean()).clamp(min=_LEAST_SPREAD).sqrt()
     encoder.novelty_mean.copy_(statistics.mean(dim=0))
     encoder.novelty_whitening.copy_(whitening)
 
