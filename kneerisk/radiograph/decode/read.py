@@ -7,12 +7,13 @@ from typing import Literal
 
 from kneerisk.errors import Reason
 from kneerisk.radiograph import flags
+from kneerisk.radiograph.affine import spacing_before
 from kneerisk.radiograph.decode.dicom import load_dicom
 from kneerisk.radiograph.decode.greyscale import BlankImageError, Polarity, to_grey
 from kneerisk.radiograph.decode.headers import RefusedError
 from kneerisk.radiograph.decode.rasters import load_raster
 from kneerisk.radiograph.decode.spacing import chosen_spacing
-from kneerisk.radiograph.decode.upright import UPRIGHT, put_upright, spacing_before
+from kneerisk.radiograph.decode.upright import UPRIGHT, put_upright
 from kneerisk.radiograph.sources.candidates import refuse_if_no_image
 from kneerisk.radiograph.sources.sniff import HEAD_BYTES, sniff
 from kneerisk.records import Radiograph, RadiographRef, Refusal

@@ -9,8 +9,9 @@ import tifffile
 from PIL import Image
 
 from kneerisk.radiograph import flags
+from kneerisk.radiograph.affine import spacing_after, spacing_before
 from kneerisk.radiograph.decode.read import read
-from kneerisk.radiograph.decode.upright import ORIENTATIONS, put_upright, spacing_after, spacing_before
+from kneerisk.radiograph.decode.upright import ORIENTATIONS, put_upright
 from kneerisk.radiograph.locate.crop import knee_of, whole_as_knee
 from kneerisk.records import Radiograph, RadiographRef
 
