@@ -35,15 +35,20 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "kneerisk.method": (*_WORDS, "kneerisk_engines"),
     "kneerisk.stack": (*_WORDS, "kneerisk_engines"),
     "kneerisk.radiograph.flags": (),
-    "kneerisk.radiograph.affine": (),
     "kneerisk.radiograph.settings": _WORDS,
+    "kneerisk.radiograph.upright": _WORDS,
     "kneerisk.radiograph.sources": (*_WORDS, "kneerisk.radiograph.flags"),
     "kneerisk.radiograph.decode": (
-        *(*_WORDS, "kneerisk.radiograph.flags", "kneerisk.radiograph.affine", "kneerisk.radiograph.sources"),
+        *(*_WORDS, "kneerisk.radiograph.flags", "kneerisk.radiograph.upright", "kneerisk.radiograph.sources"),
     ),
     "kneerisk.radiograph.locate": (
-        *(*_WORDS, "kneerisk.radiograph.settings", "kneerisk.radiograph.flags", "kneerisk.method"),
-        "kneerisk.radiograph.affine",
+        *(
+            *_WORDS,
+            "kneerisk.radiograph.settings",
+            "kneerisk.radiograph.flags",
+            "kneerisk.radiograph.upright",
+        ),
+        "kneerisk.method",
     ),
     "kneerisk.radiograph.knees": (
         *(*_WORDS, "kneerisk.radiograph.settings", "kneerisk.radiograph.flags", "kneerisk_engines"),
@@ -84,7 +89,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "kneerisk.__main__": ("kneerisk.cli",),
     "kneerisk_train.prepare": (
         *(*_WORDS, *_FRONT_DOOR, "kneerisk_engines", "kneerisk.method", "kneerisk.stack", "kneerisk.compile"),
-        *("kneerisk.radiograph.sources", "kneerisk.radiograph.affine", _LOCATE, "kneerisk.releases"),
+        *("kneerisk.radiograph.sources", "kneerisk.radiograph.upright", _LOCATE, "kneerisk.releases"),
     ),
     "kneerisk_train.data": (
         *(*_WORDS, "kneerisk.method", "kneerisk.models", "kneerisk.simulate", "kneerisk_train.prepare"),

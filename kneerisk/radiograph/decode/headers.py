@@ -13,7 +13,7 @@ from kneerisk.errors import Reason
 from kneerisk.radiograph import flags
 from kneerisk.radiograph.decode import wording
 from kneerisk.radiograph.decode.spacing import Spacing, header_spacing, numbers_in
-from kneerisk.radiograph.decode.upright import MAX_ASPECT, UPRIGHT, orientation_of
+from kneerisk.radiograph.upright import MAX_ASPECT, UPRIGHT, orientation_of
 from kneerisk.records import Side
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from kneerisk.radiograph.decode.greyscale import Polarity
 from kneerisk.radiograph.decode.headers import Header
-from kneerisk.radiograph.decode.upright import UPRIGHT
+from kneerisk.radiograph.upright import UPRIGHT
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class Picture:
     header: Header
     qc_flags: tuple[str, ...] = ()
     orientation: int = UPRIGHT
-    """How it is stored, one of :data:`kneerisk.radiograph.decode.upright.ORIENTATIONS`."""
+    """How it is stored, one of :data:`kneerisk.radiograph.upright.ORIENTATIONS`."""
     aspect: float = 1.0
     """A stored pixel's height over its width."""
 

@@ -21,7 +21,7 @@ from kneerisk.radiograph.decode.picture import Picture, luminance
 from kneerisk.radiograph.decode.quiet import Quiet
 from kneerisk.radiograph.decode.spacing import Spacing
 from kneerisk.radiograph.decode.streams import jpeg_frame, jpeg_is_whole
-from kneerisk.radiograph.decode.upright import MAX_ASPECT, ORIENTATIONS, UPRIGHT
+from kneerisk.radiograph.upright import MAX_ASPECT, ORIENTATIONS, UPRIGHT
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -7,16 +7,19 @@ from typing import Literal
 
 from kneerisk.errors import Reason
 from kneerisk.radiograph import flags
-from kneerisk.radiograph.affine import spacing_before
 from kneerisk.radiograph.decode.dicom import load_dicom
 from kneerisk.radiograph.decode.greyscale import BlankImageError, Polarity, to_grey
 from kneerisk.radiograph.decode.headers import RefusedError
+from kneerisk.radiograph.decode.picture import Picture
 from kneerisk.radiograph.decode.rasters import load_raster
 from kneerisk.radiograph.decode.spacing import chosen_spacing
-from kneerisk.radiograph.decode.upright import UPRIGHT, put_upright
 from kneerisk.radiograph.sources.candidates import refuse_if_no_image
 from kneerisk.radiograph.sources.sniff import HEAD_BYTES, sniff
+from kneerisk.radiograph.upright import UPRIGHT, put_upright, spacing_before
 from kneerisk.records import Radiograph, RadiographRef, Refusal
+
+_SQUEEZED = 1.4
+"""Ratio of two spacings up to which a crop may have been squeezed to a square; Chen's reach about 1.2."""
 
 MAX_FILE_BYTES = 1 << 30
 """Largest file that is taken into memory."""
@@ -93,7 +96,7 @@ def _radiograph(
             "the image is blank: all its pixels have one value; check the exposure, or export it again",
             header,
         ) from error
-    aspect = picture.aspect if header.spacing.mm is None else header.spacing.mm[0] / header.spacing.mm[1]
+    aspect = _aspect(picture)
     spacing = chosen_spacing(header.spacing, ref.spacing_mm, spacing_mm)
     known = spacing.mm
     if known is not None and spacing.source in ("option", "manifest"):
@@ -116,3 +119,17 @@ def _radiograph(
         to_source=to_source,
         qc_flags=tuple(dict.fromkeys((*ref.qc_flags, *header.qc_flags, *spacing.qc_flags, *found))),
     )
+
+
+def _aspect(picture: Picture) -> float:
+    """A stored pixel's height over its width, as far as the picture is to be stretched by it.
+
+    Two different spacings say it too.  But a crop squeezed to a square has them as well, those that the
+    networks learnt from among them: such a one is looked at as it is.
+    """
+    spacing = picture.header.spacing.mm
+    if spacing is not None:
+        told = spacing[0] / spacing[1]
+        if not 1 / _SQUEEZED <= told <= _SQUEEZED:
+            return told
+    return picture.aspect

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from kneerisk.method.exposure import equalise
-from kneerisk.radiograph.affine import spacing_after, then
+from kneerisk.radiograph.upright import spacing_after, then
 from kneerisk.records import FloatArray, KneeCrop, Radiograph, Side
 
 CROP_SIZE = 224

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from kneerisk.errors import Reason
 from kneerisk.method.exposure import equalise
-from kneerisk.radiograph.affine import spacing_before
+from kneerisk.radiograph.upright import spacing_before
 from kneerisk.records import KneeCrop, Radiograph, RadiographRef, Refusal, Side
 from kneerisk_train.prepare.release import ReleaseImage
 

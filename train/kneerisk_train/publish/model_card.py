@@ -9,9 +9,9 @@ import numpy as np
 from kneerisk.method.calibration import Calibration
 from kneerisk.stack.stack import Stack
 from kneerisk_train.data.equations import load_equations
-from kneerisk_train.stages.futures import uses_visits
 from kneerisk_train.publish.write import futures_in_words
 from kneerisk_train.run.session import Session
+from kneerisk_train.stages.futures import uses_visits
 
 _MEANINGS = {
     "knees": "graded knees",

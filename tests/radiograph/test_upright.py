@@ -9,10 +9,9 @@ import tifffile
 from PIL import Image
 
 from kneerisk.radiograph import flags
-from kneerisk.radiograph.affine import spacing_after, spacing_before
 from kneerisk.radiograph.decode.read import read
-from kneerisk.radiograph.decode.upright import ORIENTATIONS, put_upright
 from kneerisk.radiograph.locate.crop import knee_of, whole_as_knee
+from kneerisk.radiograph.upright import ORIENTATIONS, put_upright, spacing_after, spacing_before
 from kneerisk.records import Radiograph, RadiographRef
 
 STORE = {
@@ -134,6 +133,13 @@ def test_pixels_twice_as_wide_as_high_become_squares(write_dicom, picture):
     found = opened(write_dicom(pixels=np.repeat(picture, 2, axis=0), PixelAspectRatio=[1, 2]))
     assert found.pixels.shape == (192, 160)
     np.testing.assert_allclose(found.to_source @ (20.5, 10, 1), (10, 10), atol=1e-5)
+
+
+def test_a_crop_squeezed_to_a_square_is_looked_at_as_it_is(write_dicom, picture):
+    found = opened(write_dicom(pixels=picture, PixelSpacing=[0.48, 0.40]))
+    assert found.pixels.shape == picture.shape
+    assert found.spacing_mm == pytest.approx((0.48, 0.40))
+    assert found.to_source is None
 
 
 def test_one_spacing_said_of_pixels_that_are_no_squares_is_their_finer_side(write_dicom, picture):
