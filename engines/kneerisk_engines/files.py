@@ -5,6 +5,7 @@ A program killed at any moment, or a full disk, leaves what stood at a place bef
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import secrets
@@ -15,6 +16,9 @@ from pathlib import Path
 
 from kneerisk_engines.errors import BusyError
 
+_UNSUPPORTED = frozenset({errno.EINVAL, errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP})
+"""What file systems answer that cannot do what was asked at all."""
+
 
 def sha256_file(path: Path) -> str:
     """SHA-256 of a file's bytes, hexadecimal."""
@@ -23,12 +27,18 @@ def sha256_file(path: Path) -> str:
 
 
 def flush(path: Path) -> None:
-    """Force a file or a folder's entries to disk; Windows cannot open folders, so there they are skipped."""
+    """Force a file or a folder's entries to disk.
+
+    Windows cannot open folders, and some shares (CIFS, sshfs) cannot flush them: there they are skipped.
+    """
     if os.name == "nt" and path.is_dir():
         return
     descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _UNSUPPORTED or not path.is_dir():
+            raise
     finally:
         os.close(descriptor)
 
@@ -86,14 +96,24 @@ def remove_folder(place: Path) -> None:
 def locked(path: Path, *, wait: bool) -> Iterator[None]:
     """Hold a lock on a file, which is made; the lock ends with the process, however that ends.
 
+    Where the file system has no locks (NFS without lockd, Lustre without flock), a file beside it that names
+    its process stands for one.
+
     Raises:
         BusyError: another process holds it, and ``wait`` is false.
     """
-    from filelock import FileLock, Timeout
+    from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
-    lock = FileLock(path, timeout=-1 if wait else 0)
+    timeout = -1 if wait else 0
+    lock: BaseFileLock = FileLock(path, timeout=timeout)
     try:
-        lock.acquire()
+        try:
+            lock.acquire()
+        except OSError as error:
+            if error.errno not in _UNSUPPORTED:
+                raise
+            lock = SoftFileLock(path.with_name(f"{path.name}.held"), timeout=timeout)
+            lock.acquire()
     except Timeout:
         raise BusyError(f"another process holds {path}") from None
     try:

@@ -1,13 +1,16 @@
 """Files that are whole or not there, and locks that end with their process."""
 
+import errno
 import hashlib
+import os
+import stat
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from kneerisk_engines.errors import BusyError
-from kneerisk_engines.files import folder_whole, locked, remove_folder, sha256_file, written_whole
+from kneerisk_engines.files import flush, folder_whole, locked, remove_folder, sha256_file, written_whole
 
 HOLD = """
 import sys, time
@@ -98,3 +101,47 @@ def test_a_lock_is_held_against_others_and_ends_with_its_process(tmp_path: Path)
 def test_a_hash_is_over_the_bytes(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"knee")
     assert sha256_file(tmp_path / "a") == hashlib.sha256(b"knee").hexdigest()
+
+
+def test_a_folder_that_its_share_cannot_flush_is_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    really = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "Invalid argument")
+        really(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with written_whole(tmp_path / "a") as aside:
+        aside.write_text("whole")
+    assert (tmp_path / "a").read_text() == "whole"
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="Input/output"):
+        flush(tmp_path)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows locks files without flock")
+@pytest.mark.filterwarnings("ignore:flock not supported")
+@pytest.mark.parametrize("answer", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_without_locks_a_file_that_names_its_process_stands_for_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: int
+) -> None:
+    import fcntl
+
+    def flock(*args: object) -> None:
+        raise OSError(answer, os.strerror(answer))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    for _ in range(2):
+        with (
+            locked(tmp_path / "lock", wait=False),
+            pytest.raises(BusyError),
+            locked(tmp_path / "lock", wait=False),
+        ):
+            pass
