@@ -89,7 +89,8 @@ def test_a_published_stack_is_imported_and_found_by_name(
 
 def test_training_goes_on_from_a_published_stack(cohort: Path, published: Path, tmp_path: Path) -> None:
     out = tmp_path / "tuned"
-    run("train", "vqvae", "--recipe", "debug", "--data", cohort, "--out", out, "--init", published)
+    for stage in ("teacher", "vqvae"):
+        run("train", stage, "--recipe", "debug", "--data", cohort, "--out", out, "--init", published)
     other = runner.invoke(
         app,
         [
