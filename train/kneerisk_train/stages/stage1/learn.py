@@ -36,7 +36,9 @@ def train(session: Session) -> AutoencoderWithHeads:
     torch.manual_seed(seed_of(recipe.seed, NAME))
     module = AutoencoderWithHeads(recipe)
     if session.initial is not None:
-        parts = {"encoder": module.encoder, "decoder": module.decoder, "classifier_now": module.classifier}
+        parts: dict[str, nn.Module] = {"encoder": module.encoder, "classifier_now": module.classifier}
+        if recipe.decoder is None:  # else a published decoder is that later stage's, of other sizes
+            parts["decoder"] = module.decoder
         load_initial(session.initial, parts)
     elif recipe.teacher is not None:
         start_from_teacher(module, session)
