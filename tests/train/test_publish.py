@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from kneerisk_train.data.data import Rates
 from kneerisk_train.publish.figures import calibration_error
+from kneerisk_train.publish.fit import rank_with_equations
 from kneerisk_train.publish.publish import warn_or_refuse
 from kneerisk_train.run.session import keep_equations, keep_initial
 
@@ -62,3 +63,12 @@ def test_the_calibration_error_is_the_mean_gap_of_the_bins():
     grade = np.array([0] * 6 + [1] * 4)
     assert calibration_error(p, grade) == pytest.approx(0.2, abs=1e-6)
     assert calibration_error(np.eye(5, dtype=np.float32)[grade], grade) == 0
+
+
+def test_only_knees_that_can_rise_are_ranked_and_only_by_scores_that_rank():
+    knees = SimpleNamespace(grade=np.array([0, 1, 2, 3, 4]))
+    known = np.array([0.1, 0.2, 0.3, 0.4, 0.0])
+    scores = {"flat": np.full(5, 0.1), "like": known * 2, "unlike": -known}
+    assert rank_with_equations(scores, known, knees) == {"like": 1.0, "unlike": -1.0}
+    high = np.where(knees.grade == 4, 9.0, known)
+    assert rank_with_equations({"like": high}, known, knees) == {"like": 1.0}

@@ -28,6 +28,7 @@ from kneerisk.models.vqvae import Encoder
 from kneerisk_train.data.knees import Knees
 from kneerisk_train.data.labels import draw_chances
 from kneerisk_train.run.loop import Batch, Stage, call, channels_last, fit, seed_of, trained_weights
+from kneerisk_train.run.recipe import Recipe
 from kneerisk_train.run.session import Session, fingerprint
 from kneerisk_train.stages.coding import BATCH, latents_of, load_arrays, made_batches, save_arrays
 from kneerisk_train.stages.diffusion import NAME as DIFFUSION
@@ -87,10 +88,7 @@ def train_now(session: Session) -> Classifier:
     def terms(training: nn.Module, arrays: Batch) -> dict[str, Tensor]:
         codes, grade, landmarks = arrays
         logits, points = call(training, "logits", spoil(latents_of(quantiser, codes)))
-        return {
-            "grade": grade_loss(logits.float(), grade, recipe.labels),
-            "landmarks": recipe.classifier.delta * landmark_loss(points.float(), landmarks, recipe.crop_size),
-        }
+        return reading_terms(logits.float(), points.float(), grade, landmarks, recipe)
 
     stage = Stage(
         name=NOW,
@@ -105,6 +103,24 @@ def train_now(session: Session) -> Classifier:
     averaged = fit(session, stage)
     assert isinstance(averaged, Classifier)
     return averaged
+
+
+def reading_terms(
+    logits: Tensor, points: Tensor, grade: Tensor, landmarks: Tensor, recipe: Recipe
+) -> dict[str, Tensor]:
+    """The grades' loss, and delta times the landmarks' (arXiv 2506.14560), each a scalar.
+
+    Args:
+        logits: float32 [B, 5].
+        points: float32 [B, 16, 2], found, in crop pixels.
+        grade: int64 [B].
+        landmarks: float32 [B, 16, 2], marked; NaN where nobody did.
+        recipe: its labels, delta and crop size.
+    """
+    return {
+        "grade": grade_loss(logits, grade, recipe.labels),
+        "landmarks": recipe.classifier.delta * landmark_loss(points, landmarks, recipe.crop_size),
+    }
 
 
 def train_later(session: Session, now: Classifier) -> LaterClassifier:
