@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kneerisk.compile.choice import resolve
+from kneerisk.compile.choice import Choice, resolve
 from kneerisk.compile.open import forward_pass, open_network, open_networks
 from kneerisk.errors import ExitCode, UsageError
 from kneerisk.method.calibration import Calibration
@@ -102,11 +102,7 @@ def open_rooms(
     settings = _forecast_settings(stack.description, networks)
     wants_pictures = run.previews is not None or run.futures is not None
     names = ("localiser", *PREDICTING, *["decoder"] * wants_pictures)
-    choice = resolve(
-        *(stack, names, networks.backend, networks.precision),
-        device=networks.device,
-        policy=networks.engine_policy,
-    )
+    choice = _choice(stack, names, networks)
     log.info("--backend %s: %s, because %s", networks.backend, choice.backend, choice.why)
     calibration = Calibration.from_mapping(stack.calibration())
     parallel = min(_PARALLEL, os.cpu_count() or 1)
@@ -140,6 +136,14 @@ def open_rooms(
                 "kneerisk_version": __version__,
             },
         )
+
+
+def _choice(stack: Stack, names: Sequence[str], networks: StackSettings) -> Choice:
+    return resolve(
+        *(stack, names, networks.backend, networks.precision),
+        device=networks.device,
+        policy=networks.engine_policy,
+    )
 
 
 def _forecast_settings(description: StackDescription, networks: StackSettings) -> ForecastSettings:
@@ -192,9 +196,13 @@ class Validation:
 def validate_cohort(inputs: InputSettings, networks: StackSettings, run: RunSettings) -> Iterator[Validation]:
     """Walk a cohort as ``score`` would, up to its knees; yields the count as it grows. Nothing is written."""
     images, skipped = knees.list_images(inputs)
-    backend = "cpu" if networks.backend == "auto" else networks.backend
     stack = Stack.load(networks.stack)
-    with open_network(stack, "localiser", backend, networks.precision, device=networks.device) as network:
+    choice = Choice("cpu", "cpu", "to find knees needs no GPU")
+    if (networks.backend, networks.device, networks.engine_policy) != ("auto", None, None):
+        choice = _choice(stack, ("localiser",), networks)
+    with open_network(
+        stack, "localiser", choice.backend, networks.precision, device=choice.device
+    ) as network:
         localise = knees.localiser(network, inputs.invert)
         yield from validate_images(images, skipped.counts, knees.reader(inputs), localise, run)
 
