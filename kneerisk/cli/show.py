@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rich.progress import ProgressColumn
 
     from kneerisk.doctor import Findings
-    from kneerisk.scoring.cohort import Validation
+    from kneerisk.scoring.cohort import Notice, Validation
     from kneerisk.scoring.outputs.summary import Summary
     from kneerisk.scoring.run import Progress
 
@@ -60,8 +60,9 @@ def interruptible(message: str) -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def scoring(steps: Iterator[Progress | Summary], progress: bool) -> Summary:
+def scoring(steps: Iterator[Notice | Progress | Summary], progress: bool) -> Summary:
     """Drive a run to its end; the bar shows the rate and the time left."""
+    from kneerisk.scoring.cohort import Notice
     from kneerisk.scoring.outputs.summary import Summary
 
     last = None
@@ -70,6 +71,9 @@ def scoring(steps: Iterator[Progress | Summary], progress: bool) -> Summary:
         for step in steps:
             if isinstance(step, Summary):
                 last = step
+                continue
+            if isinstance(step, Notice):
+                warn(step.message)
                 continue
             note = f"{step.rows - step.not_ok} knees scored"
             if step.not_ok:
@@ -137,6 +141,7 @@ def validation(found: Validation, *, as_json: bool, quiet: bool) -> None:
                 "qc_flags": dict(found.qc_flags.most_common()),
                 "knees_without_spacing": found.without_spacing,
                 "knees_without_participant": found.without_participant,
+                "doubt": found.doubt,
                 "skipped": dict(found.skipped),
                 "problems": [
                     dict(zip(("source_path", "reason", "message"), p, strict=True)) for p in found.problems
@@ -146,6 +151,8 @@ def validation(found: Validation, *, as_json: bool, quiet: bool) -> None:
         )
     if as_json or quiet:
         return
+    if found.doubt is not None:
+        warn(found.doubt)
     out = _console()
     out.print(f"[bold]{found.knees} knees would be scored[/], of {found.images} images", highlight=False)
     if found.without_spacing:

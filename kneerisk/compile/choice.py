@@ -102,8 +102,8 @@ def choose(
             raise NoEngineError(f"--device {device} cannot be used: {why}; leave it out to score on the CPU")
         if policy != "fallback":
             raise NoEngineError(
-                f"--engine-policy {policy} asks for TensorRT engines, which run on an NVIDIA GPU: {why}; leave "
-                "it out to score on the CPU"
+                f"--engine-policy {policy} asks for TensorRT engines, which run on an NVIDIA GPU: {why}; "
+                "leave it out to score on the CPU"
             )
         return Choice("cpu", "cpu", why)
     cache = cache or EngineCache()

@@ -98,7 +98,11 @@ def _score(
 ) -> Iterator[Progress | Summary]:
     started = datetime.now(UTC)
     listing = journal.listing
-    check_carried(listing.extra)
+    try:
+        check_carried(listing.extra)
+    except UsageError:
+        journal.remove()  # or it would stand in the way of the mended manifest
+        raise
     if seeded:
         _take_over(journal, run)
     indexes = range(run.shard.index - 1, listing.images, run.shard.count)[: run.limit]

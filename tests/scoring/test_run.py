@@ -14,6 +14,7 @@ import pytest
 
 from kneerisk.errors import ExitCode, UsageError
 from kneerisk.method.grade import median_grade
+from kneerisk.records import RadiographRef
 from kneerisk.scoring.journal import folder_of
 from kneerisk.scoring.merge import merge_tables
 from kneerisk.scoring.outputs import table
@@ -303,3 +304,18 @@ def test_futures_and_previews_have_one_entry_a_scored_knee(
     pictures = sorted(path.name for path in (tmp_path / "pictures").iterdir())
     assert len(pictures) == len(scored)
     assert "P07_L_000007.png" in pictures
+
+
+def test_a_manifest_refused_for_its_columns_leaves_nothing_in_the_way(
+    fake: ModuleType, cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its mended copy is another file, so that --resume would not go on either."""
+    out = tmp_path / "r.parquet"
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            fake, "scan", lambda folder: [RadiographRef(cohort / "P00.txt", "P00.txt", extra={"kl_now": "2"})]
+        )
+        with pytest.raises(UsageError, match="kl_now would collide"):
+            fake.run(cohort, RunSettings(out))
+    assert not folder_of(out).exists()
+    fake.run(cohort, RunSettings(out), manifest="mended")

@@ -75,7 +75,7 @@ def to_grey(pixels: npt.NDArray[Any], polarity: Polarity) -> FloatArray:
 
 
 def _levels(pixels: npt.NDArray[Any]) -> tuple[IntArray, int]:
-    """Values as whole numbers from 0 to 65,535, and what was taken off them; other ranges are fitted to it."""
+    """Values as whole numbers from 0 to 65,535, and what was taken off them; others are fitted to that."""
     if pixels.dtype.kind == "b":
         pixels = pixels.astype(np.uint8)
     if pixels.dtype.kind in "iu":

@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import Literal
 
@@ -120,6 +121,28 @@ def read_manifest(path: Path) -> Iterator[ManifestRow]:
         return row
 
     return parsed(table, checked)
+
+
+def read_by_film(path: Path) -> Iterator[ManifestRow]:
+    """Rows of a manifest in its own order, but those of one file together, where its first one stands.
+
+    A manifest with a row a knee names a film of both knees twice, side by side or far apart; so it can be
+    read once.
+    """
+    apart: dict[str, list[ManifestRow]] = {}
+    seen: set[str] = set()
+    last = None
+    for row in read_manifest(path):
+        if row.path != last and row.path in seen:
+            apart.setdefault(row.path, []).append(row)
+        else:
+            seen.add(row.path)
+            last = row.path
+    held = {row.line for rows in apart.values() for row in rows}
+    others = (row for row in read_manifest(path) if row.line not in held)
+    for name, rows in groupby(others, key=lambda row: row.path):
+        yield from rows
+        yield from apart.get(name, ())
 
 
 def manifest_row(written: Mapping[str, str], line: int, cells: Row) -> ManifestRow:

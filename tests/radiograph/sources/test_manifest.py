@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 from kneerisk.errors import UsageError
-from kneerisk.radiograph.sources.manifest import check_manifest, read_manifest
+from kneerisk.radiograph.sources.manifest import check_manifest, read_by_film, read_manifest
 
 
 def rows(path):
@@ -126,3 +126,19 @@ def test_an_id_in_an_unknown_encoding_is_never_guessed(tmp_path, encoding, id):
         check_manifest(path)
     path.write_bytes(f"path,participant_id\na.png,{id}\n".encode())
     assert rows(path)[0].participant_id == id
+
+
+@pytest.mark.parametrize(
+    ("listed", "expected"),
+    [
+        ("abc", "a1 b2 c3"),
+        ("aabb", "a1 a2 b3 b4"),
+        ("abcabc", "a1 a4 b2 b5 c3 c6"),
+        ("abaca", "a1 a3 a5 b2 c4"),
+    ],
+)
+def test_a_film_s_rows_come_together_and_the_order_stays(tmp_path, listed, expected):
+    path = tmp_path / "m.csv"
+    lines = "".join(f"{name},{number}\n" for number, name in enumerate(listed, start=1))
+    path.write_text("path,participant_id\n" + lines)
+    assert " ".join(f"{row.path}{row.participant_id}" for row in read_by_film(path)) == expected
