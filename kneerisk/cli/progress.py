@@ -39,7 +39,7 @@ class Tell(Protocol):
 
 @dataclass(slots=True)
 class Pace:
-    """How far, and how fast: the mean since the first word, so that a last handful of quick ones tells no lie."""
+    """How far, and how fast: the mean since the first word, so that a last few quick ones tell no lie."""
 
     what: str
     unit: str
@@ -105,9 +105,7 @@ def meter(shown: bool, what: str, unit: str) -> Iterator[Tell]:
         show = _lines(pace)
     with show as changed:
 
-        def tell(
-            what: str, done: int, total: int | None = None, note: str = "", *, reused: int = 0
-        ) -> None:
+        def tell(what: str, done: int, total: int | None = None, note: str = "", *, reused: int = 0) -> None:
             pace.update(time.monotonic(), what, done, total, note, reused)
             changed()
 

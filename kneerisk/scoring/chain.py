@@ -54,8 +54,8 @@ class Rooms:
 class Keeper(Protocol):
     """Keeps something of each scored knee beside the table (previews, futures), before its row is kept."""
 
-    def keep(self, index: int, score: KneeScore, forecast: FloatArray) -> None:
-        """One knee: its image's index, its score, and the picture [S, S] of its first sampled future."""
+    def keep(self, knees: Sequence[tuple[int, KneeScore, FloatArray]]) -> None:
+        """Of each: its image's index, its score, and the picture [S, S] of its first sampled future."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,14 +193,16 @@ def records(
             return
         scores = iter(task.value())
         done: list[Record] = []
+        kept: list[tuple[int, KneeScore]] = []
         for image in task.item:
             if isinstance(image, Known):
                 yield image
                 continue
             knees = [next(scores) if isinstance(knee, Knee) else knee for knee in image.knees]
-            _keep(image.index, [knee for knee in knees if isinstance(knee, KneeScore)], rooms, clock, keepers)
+            kept += [(image.index, knee) for knee in knees if isinstance(knee, KneeScore)]
             rows = [_row(knee, rooms.provenance) for knee in knees]
             done.append(Record(image.index, image.input_sha256, image.state, rows))
+        _keep(kept, rooms, clock, keepers)
         if done:
             yield done
 
@@ -234,15 +236,19 @@ def _scores(knees: list[Knee], rooms: Rooms) -> list[KneeScore | Refusal]:
         return [outcome for knee in knees for outcome in _scores([knee], rooms)]
 
 
-def _keep(index: int, scores: list[KneeScore], rooms: Rooms, clock: Clock, keepers: Sequence[Keeper]) -> None:
-    if not scores or not keepers:
+def _keep(
+    knees: Sequence[tuple[int, KneeScore]], rooms: Rooms, clock: Clock, keepers: Sequence[Keeper]
+) -> None:
+    """A batch's at once: the decoder takes as long for one as for a whole micro-batch."""
+    if not knees or not keepers:
         return
     with clock.stage("pictures"):
-        latents = [s.prediction.latent_12m for s in scores]
+        latents = [knee.prediction.latent_12m for _, knee in knees]
         firsts = np.stack([latent[0] for latent in latents if latent is not None])
-        for knee, picture in zip(scores, rooms.predictor.decode(firsts), strict=True):
-            for keeper in keepers:
-                keeper.keep(index, knee, picture)
+        pictures = rooms.predictor.decode(firsts)
+        found = [(index, knee, picture) for (index, knee), picture in zip(knees, pictures, strict=True)]
+        for keeper in keepers:
+            keeper.keep(found)
 
 
 def _row(knee: KneeScore | Refusal, provenance: Mapping[str, Any]) -> Row:

@@ -1,4 +1,4 @@
-"""Progress: the true rate and time left, in plain lines where there is no terminal, in one line where there is."""
+"""Progress: the true rate and time left, in plain lines without a terminal, in one line with one."""
 
 from __future__ import annotations
 

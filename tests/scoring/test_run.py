@@ -301,8 +301,11 @@ def test_futures_and_previews_have_one_entry_a_scored_knee(
         assert (knee.attrs["side"], knee.attrs["participant_id"]) == ("L", "P07")
         row = scored.filter(source_path="P07.txt", side="L").row(0, named=True)
         assert knee.attrs["risk_12m"] == pytest.approx(row["risk_12m"], abs=1e-6)
-    pictures = sorted(path.name for path in (tmp_path / "pictures").iterdir())
+    pictures = sorted(path.name for path in (tmp_path / "pictures").glob("*.png"))
     assert len(pictures) == len(scored)
+    page = (tmp_path / "pictures" / "index.html").read_text("utf-8")
+    assert all(picture in page for picture in pictures)
+    assert len(list((tmp_path / "pictures").iterdir())) == len(pictures) + 1
     assert "P07_L_000007.png" in pictures
 
 
