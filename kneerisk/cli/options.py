@@ -70,7 +70,12 @@ OPTIONS: dict[str, Any] = {
         "Arithmetic; auto is the fastest that was verified (fp16 is for TensorRT engines).",
         _STACK,
     ),
-    "device": _option(str, "Device of the torch backend, such as cuda:0.", _STACK),
+    "device": _option(
+        str | None,
+        "What the networks compute on: cpu, or a GPU such as cuda:0; default: the backend's own.",
+        _STACK,
+        show_default=False,
+    ),
     "batch_size": _option(int, "Knees that go through the networks together; no row depends on it.", _STACK),
     "steps": _option(int | None, "Sampler steps; default: the stack's.", _STACK),
     "samples": _option(int | None, "Futures sampled for each knee; default: the stack's.", _STACK),

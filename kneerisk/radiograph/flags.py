@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 # Of a file: by its scan, its header or its pixels.
@@ -80,3 +81,14 @@ MEANINGS: Final[dict[str, str]] = {
     PARTLY_BLANK: "a quarter of the crop or more is one dark or bright grey: collimation, or saturation",
 }
 """Every flag in words: the table's data dictionary explains ``qc_flags`` with them."""
+
+FACTS: Final = frozenset(
+    {PUT_UPRIGHT, INVERTED_BY_OPTION, DECODER_FALLBACK, CROPPED_INPUT, SCALE_ESTIMATED, SIDE_FROM_NAME}
+)
+"""Flags that say how a row came about; every other one is something that a person should look at."""
+
+
+def apart(qc_flags: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Flags to look at, and mere facts."""
+    found = list(qc_flags)
+    return [flag for flag in found if flag not in FACTS], [flag for flag in found if flag in FACTS]

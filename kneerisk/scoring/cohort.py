@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import logging
 import os
+import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kneerisk.compile.choice import resolve
+from kneerisk.compile.choice import Choice, resolve
 from kneerisk.compile.open import forward_pass, open_network, open_networks
 from kneerisk.errors import ExitCode, UsageError
 from kneerisk.method.calibration import Calibration
@@ -42,10 +43,17 @@ _PARALLEL = 2
 """Calls of a network at once, on a CPU: while one waits (for memory, for a layer's end) another computes."""
 
 
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """What the user should know before anything is scored."""
+
+    message: str
+
+
 def score_cohort(
     inputs: InputSettings, networks: StackSettings, run: RunSettings
-) -> Iterator[Progress | Summary]:
-    """Score a cohort into ``run.out``: yields progress, and last the summary.
+) -> Iterator[Notice | Progress | Summary]:
+    """Score a cohort into ``run.out``: yields progress, perhaps a notice before it, and last the summary.
 
     Raises:
         UsageError, StackError, NoEngineError: before anything is scored.
@@ -57,7 +65,11 @@ def score_cohort(
         with clock.stage("load"):
             rooms = resources.enter_context(open_rooms(inputs, networks, run, clock))
         marks = fingerprint(inputs, run, rooms.provenance)
-        for step in score_images(images, skipped.counts, rooms, run, marks, clock):
+        whose = knees.look_on(inputs)
+        doubt = None
+        for step in score_images(whose.watch(images), skipped.counts, rooms, run, marks, clock):
+            if doubt is None and (doubt := whose.doubt()) is not None:
+                yield Notice(doubt)
             if isinstance(step, Summary) and run.run_report is not None:
                 write_run_report(run.run_report, marks, step)
             yield step
@@ -83,7 +95,10 @@ def score_frame(
         raise TypeError(f"score() has no option {', '.join(sorted(rest))}")
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch, "risks.parquet") if out is None else Path(out)
-        *_, last = score_cohort(data, networks, RunSettings(path, **kept))
+        last: Notice | Progress | Summary | None = None
+        for last in score_cohort(data, networks, RunSettings(path, **kept)):
+            if isinstance(last, Notice):
+                warnings.warn(last.message, stacklevel=3)
         return table.read(path) if isinstance(last, Summary) and last.images else table.frame([])
 
 
@@ -102,11 +117,7 @@ def open_rooms(
     settings = _forecast_settings(stack.description, networks)
     wants_pictures = run.previews is not None or run.futures is not None
     names = ("localiser", *PREDICTING, *["decoder"] * wants_pictures)
-    choice = resolve(
-        *(stack, names, networks.backend, networks.precision),
-        device=networks.device,
-        policy=networks.engine_policy,
-    )
+    choice = _choice(stack, names, networks)
     log.info("--backend %s: %s, because %s", networks.backend, choice.backend, choice.why)
     calibration = Calibration.from_mapping(stack.calibration())
     parallel = min(_PARALLEL, os.cpu_count() or 1)
@@ -142,6 +153,14 @@ def open_rooms(
         )
 
 
+def _choice(stack: Stack, names: Sequence[str], networks: StackSettings) -> Choice:
+    return resolve(
+        *(stack, names, networks.backend, networks.precision),
+        device=networks.device,
+        policy=networks.engine_policy,
+    )
+
+
 def _forecast_settings(description: StackDescription, networks: StackSettings) -> ForecastSettings:
     if networks.upscale and not description.upscales:
         raise UsageError(
@@ -161,9 +180,12 @@ class Validation:
     """What would be scored, refused, and why."""
 
     images: int = 0
+    """Files, however many rows of a manifest name each."""
     knees: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
     qc_flags: Counter[str] = field(default_factory=Counter)
+    doubt: str | None = None
+    """Why the images may not be told apart by their participants."""
     without_spacing: int = 0
     without_participant: int = 0
     skipped: Mapping[str, int] = field(default_factory=dict)
@@ -192,11 +214,20 @@ class Validation:
 def validate_cohort(inputs: InputSettings, networks: StackSettings, run: RunSettings) -> Iterator[Validation]:
     """Walk a cohort as ``score`` would, up to its knees; yields the count as it grows. Nothing is written."""
     images, skipped = knees.list_images(inputs)
-    backend = "cpu" if networks.backend == "auto" else networks.backend
     stack = Stack.load(networks.stack)
-    with open_network(stack, "localiser", backend, networks.precision, device=networks.device) as network:
+    choice = Choice("cpu", "cpu", "to find knees needs no GPU")
+    if (networks.backend, networks.device, networks.engine_policy) != ("auto", None, None):
+        choice = _choice(stack, ("localiser",), networks)
+    with open_network(
+        stack, "localiser", choice.backend, networks.precision, device=choice.device
+    ) as network:
         localise = knees.localiser(network, inputs.invert)
-        yield from validate_images(images, skipped.counts, knees.reader(inputs), localise, run)
+        whose = knees.look_on(inputs)
+        for found in validate_images(
+            whose.watch(images), skipped.counts, knees.reader(inputs), localise, run
+        ):
+            found.doubt = whose.doubt()
+            yield found
 
 
 def validate_images(
@@ -211,10 +242,12 @@ def validate_images(
     ours = ((i, item) for i, item in enumerate(images) if run.shard.holds(i))
     limited = (pair for pair, _ in zip(ours, range(run.limit), strict=False)) if run.limit else ours
     walk = Walk(run.workers, run.timeout, run.batch_size)
+    before = None
     for image in locate(limited, read, localise, walk, Clock()):
         if isinstance(image, Known):
             continue
-        found.images += 1
+        found.images += image.ref.path != before
+        before = image.ref.path
         for knee in image.knees:
             found.add(knee.crop if isinstance(knee, Knee) else knee)
         yield found

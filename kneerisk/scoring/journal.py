@@ -225,7 +225,11 @@ def open_journal(
         listing = _stored_listing(folder, fingerprint)
         if listing is None:
             _empty(folder)
-            listing = _list_images(folder, fingerprint, images, skipped)
+            try:
+                listing = _list_images(folder, fingerprint, images, skipped)
+            except BaseException:
+                shutil.rmtree(folder)  # nothing to go on with, and in the way of the next try
+                raise
         journal = Journal(folder, listing)
         try:
             yield journal

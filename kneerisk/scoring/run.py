@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -16,6 +16,7 @@ from kneerisk.scoring.chain import Item, Keeper, Known, Rooms, Walk, locate, rec
 from kneerisk.scoring.clock import Clock
 from kneerisk.scoring.journal import Journal, Listing, Record, folder_of, open_journal, refuse_difference
 from kneerisk.scoring.outputs import table
+from kneerisk.scoring.outputs.contact_sheet import ContactSheet
 from kneerisk.scoring.outputs.futures import FuturesKeeper
 from kneerisk.scoring.outputs.previews import PreviewKeeper
 from kneerisk.scoring.outputs.rows import Row, check_carried
@@ -98,14 +99,19 @@ def _score(
 ) -> Iterator[Progress | Summary]:
     started = datetime.now(UTC)
     listing = journal.listing
-    check_carried(listing.extra)
+    try:
+        check_carried(listing.extra)
+    except UsageError:
+        journal.remove()  # or it would stand in the way of the mended manifest
+        raise
     if seeded:
         _take_over(journal, run)
     indexes = range(run.shard.index - 1, listing.images, run.shard.count)[: run.limit]
     keepers: list[Keeper] = []
-    futures = None
+    futures = sheet = None
     if run.previews is not None:
         keepers.append(PreviewKeeper(run.previews))
+        sheet = ContactSheet(run.previews, "index" if run.shard.count == 1 else f"index-{run.shard.index}")
     if run.futures is not None:
         futures = FuturesKeeper(journal.folder / "futures")
         keepers.append(futures)
@@ -149,7 +155,10 @@ def _score(
     with clock.stage("table"):
         if futures is not None and run.futures is not None:
             futures.gather(run.futures, fingerprint)
-        table.write(_counted(journal, indexes, tally), run.out, documents, listing.extra, journal.folder)
+        counts = [tally] if sheet is None else [tally, sheet]
+        table.write(_counted(journal, indexes, counts), run.out, documents, listing.extra, journal.folder)
+    if sheet is not None:
+        sheet.write(run.out.name, [alarm.message for alarm in summarise().alarms])
     journal.remove()
     yield summarise()
 
@@ -212,14 +221,15 @@ def _stop_if_failed(part: list[Record], run: RunSettings) -> None:
                 )
 
 
-def _counted(journal: Journal, indexes: range, tally: Tally) -> Iterator[Row]:
+def _counted(journal: Journal, indexes: range, counts: Sequence[Tally | ContactSheet]) -> Iterator[Row]:
     for index in indexes:
         record = journal.get(index)
         if record is None:
             raise KneeriskError(f"image {index} has no record in the journal; start again with --overwrite")
         for row in record.rows:
             counted = {**row, "image_index": index}
-            tally.add(counted)
+            for count in counts:
+                count.add(counted)
             yield counted
 
 

@@ -23,7 +23,8 @@ class StackSettings:
     engine_policy: Literal["require", "build", "fallback"] | None = None
     """Where a verified TensorRT engine is missing; ``None``: fall back with ``auto``, else require."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    device: str = "cpu"
+    device: str | None = None
+    """``cpu``, or a GPU such as ``cuda:0``; ``None``: the backend's own."""
     steps: int | None = None
     """``None``: the stack's own (``stack.yaml``)."""
     samples: int | None = None

@@ -14,6 +14,7 @@ import pytest
 
 from kneerisk.errors import ExitCode, UsageError
 from kneerisk.method.grade import median_grade
+from kneerisk.records import RadiographRef
 from kneerisk.scoring.journal import folder_of
 from kneerisk.scoring.merge import merge_tables
 from kneerisk.scoring.outputs import table
@@ -300,6 +301,24 @@ def test_futures_and_previews_have_one_entry_a_scored_knee(
         assert (knee.attrs["side"], knee.attrs["participant_id"]) == ("L", "P07")
         row = scored.filter(source_path="P07.txt", side="L").row(0, named=True)
         assert knee.attrs["risk_12m"] == pytest.approx(row["risk_12m"], abs=1e-6)
-    pictures = sorted(path.name for path in (tmp_path / "pictures").iterdir())
+    pictures = sorted(path.name for path in (tmp_path / "pictures").glob("*.png"))
     assert len(pictures) == len(scored)
+    page = (tmp_path / "pictures" / "index.html").read_text("utf-8")
+    assert all(picture in page for picture in pictures)
+    assert len(list((tmp_path / "pictures").iterdir())) == len(pictures) + 1
     assert "P07_L_000007.png" in pictures
+
+
+def test_a_manifest_refused_for_its_columns_leaves_nothing_in_the_way(
+    fake: ModuleType, cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its mended copy is another file, so that --resume would not go on either."""
+    out = tmp_path / "r.parquet"
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            fake, "scan", lambda folder: [RadiographRef(cohort / "P00.txt", "P00.txt", extra={"kl_now": "2"})]
+        )
+        with pytest.raises(UsageError, match="kl_now would collide"):
+            fake.run(cohort, RunSettings(out))
+    assert not folder_of(out).exists()
+    fake.run(cohort, RunSettings(out), manifest="mended")

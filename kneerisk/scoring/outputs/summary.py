@@ -39,6 +39,7 @@ class Summary:
 
     out: str
     images: int
+    """Files, however many rows of a manifest name each."""
     rows: int
     ok: int
     refused: int
@@ -83,13 +84,14 @@ class Tally:
         self._reasons: Counter[str] = Counter()
         self._flags: Counter[str] = Counter()
         self._images: set[int] = set()
+        """Hashes of the files' paths: a film of two knees may have a row of the manifest for each."""
         self._risks: list[float] = []
         self._looks = Looks()
         self._top: list[tuple[float, int, TopRisk]] = []
 
     def add(self, row: Row) -> None:
         """Count one row."""
-        self._images.add(row["image_index"])
+        self._images.add(hash(row["source_path"]))
         self._status[row["status"]] += 1
         self._flags.update(row["qc_flags"])
         if row["status"] != "ok":

@@ -97,11 +97,10 @@ def prepare(
 
 
 def _drive(steps: Iterator[Progress | dict[str, Any]], shown: bool) -> dict[str, Any]:
-    from kneerisk.cli import show
+    from kneerisk.cli.progress import meter
 
     summary: dict[str, Any] = {}
-    with show.progress_bar(shown) as bar:
-        task = bar.add_task("reading tables", total=None, note="")
+    with meter(shown, "reading tables", "radiographs") as tell:
         for step in steps:
             if isinstance(step, dict):
                 summary = step
@@ -109,7 +108,7 @@ def _drive(steps: Iterator[Progress | dict[str, Any]], shown: bool) -> dict[str,
             note = f"{step.knees} knees, {step.left_out} left out"
             if step.reused:
                 note += f", {step.reused} images from before"
-            bar.update(task, description="cropping", total=step.total, completed=step.done, note=note)
+            tell("cropping", step.done, step.total, note, reused=step.reused)
     return summary
 
 
