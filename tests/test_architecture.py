@@ -33,7 +33,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "kneerisk.records": ("kneerisk.errors",),
     "kneerisk.models": (),
     "kneerisk.method": (*_WORDS, "kneerisk_engines"),
-    "kneerisk.stack": (*_WORDS, "kneerisk_engines"),
+    "kneerisk.stack": (*_WORDS, "kneerisk_engines", "kneerisk.method"),
     "kneerisk.radiograph.flags": (),
     "kneerisk.radiograph.settings": _WORDS,
     "kneerisk.radiograph.upright": _WORDS,

@@ -25,7 +25,7 @@ from kneerisk.scoring.outputs import table
 from kneerisk.scoring.outputs.run_report import write_run_report
 from kneerisk.scoring.outputs.summary import Summary
 from kneerisk.scoring.run import Progress, score_images
-from kneerisk.scoring.settings import RunSettings, StackSettings, fingerprint
+from kneerisk.scoring.settings import RunSettings, StackSettings, check_places, fingerprint
 from kneerisk.stack.components import PREDICTING
 from kneerisk.stack.stack import Stack
 from kneerisk.version import __version__
@@ -51,6 +51,7 @@ def score_cohort(
         UsageError, StackError, NoEngineError: before anything is scored.
         StoppedOnErrorError: see :func:`kneerisk.scoring.run.score_images`.
     """
+    check_places(inputs, run)
     clock = Clock()
     images, skipped = knees.list_images(inputs)
     with ExitStack() as resources:

@@ -121,6 +121,38 @@ class RunSettings:
         return self.resume or self.retry_failed
 
 
+def check_places(inputs: InputSettings, run: RunSettings, more: Mapping[str, Path] | None = None) -> None:
+    """Look, before any work, at where a run is to write.
+
+    Args:
+        inputs: what it reads.
+        run: what it writes.
+        more: what else is written of it, by the names that a person knows.
+
+    Raises:
+        UsageError: two outputs are one place, an output is an input or another table's metadata, or is there
+            and is not to be replaced.
+    """
+    from kneerisk.records import RUN_SUFFIX
+    from kneerisk.scoring.outputs.places import places_of, refuse_clashes
+
+    beside = {"--futures": run.futures, "--run-report": run.run_report}
+    files = {name: place for name, place in beside.items() if place is not None}
+    folder = {} if run.previews is None else {"--previews": run.previews}
+    named = [*places_of("--out", run.out), *files.items(), *folder.items(), *(more or {}).items()]
+    read = [path for path in inputs.inputs if not path.is_dir()]
+    refuse_clashes(named, read, run.out.with_name(run.out.name + RUN_SUFFIX))
+    for name, place in named:
+        if place.is_dir() and name not in folder:
+            raise UsageError(f"{name} {place} is a folder: name a file")
+    for name, place in folder.items():
+        if place.exists() and not place.is_dir():
+            raise UsageError(f"{name} {place} is a file: name a folder")
+    for name, place in files.items():
+        if place.exists() and not (run.overwrite or run.resumes):
+            raise UsageError(f"{name} {place} exists: write over it with --overwrite, or choose another name")
+
+
 def fingerprint(inputs: InputSettings, run: RunSettings, provenance: Mapping[str, Any]) -> dict[str, Any]:
     """Everything but the images that rows depend on, as plain JSON: runs resume only where it is the same."""
     return {

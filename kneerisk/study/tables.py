@@ -12,6 +12,7 @@ from kneerisk_engines.files import written_whole
 
 from kneerisk.errors import KneeriskError, UsageError
 from kneerisk.scoring.outputs import table
+from kneerisk.scoring.outputs.places import is_same, places_of, refuse_clashes
 from kneerisk.study.results import Evaluation
 from kneerisk.study.scores import read_scores
 
@@ -26,16 +27,18 @@ def check(out: Path, *, overwrite: bool, inputs: Sequence[Path] = ()) -> None:
     """UsageError where ``out`` is no table's name, is one of the inputs, or is there already."""
     table.format_of(out)
     check_free(out, overwrite=overwrite, inputs=inputs)
+    refuse_clashes(places_of("--out", out), inputs)
 
 
 def check_free(out: Path, *, overwrite: bool, inputs: Sequence[Path] = ()) -> None:
     """UsageError where ``out`` is one of the inputs, is there already, or has no folder to lie in."""
-    if any(out.resolve() == path.resolve() for path in inputs):
+    if any(is_same(out, path) for path in inputs):
         raise UsageError(f"{out} is the input itself: choose another name")
     if out.exists() and not overwrite:
         raise UsageError(f"{out} exists: write over it with --overwrite, or choose another name")
     if not out.resolve().parent.is_dir():
         raise UsageError(f"the folder of {out} does not exist: make it first")
+    refuse_clashes([("the output", out)], inputs)
 
 
 def check_figures(out: Path, *, overwrite: bool, inputs: Sequence[Path] = ()) -> None:
