@@ -18,7 +18,7 @@ HEAVY = {
 }  # fmt: skip
 
 _ENGINES = ("kneerisk_engines", "kneerisk_engines.tensorrt")
-_WORDS = ("kneerisk.errors", "kneerisk.records", "kneerisk.version", "kneerisk.machine")
+_WORDS = ("kneerisk.errors", "kneerisk.records", "kneerisk.version", "kneerisk.machine", "kneerisk.marks")
 _FRONT_DOOR = ("kneerisk.radiograph.knees", "kneerisk.radiograph.settings", "kneerisk.radiograph.flags")
 _LOCATE = "kneerisk.radiograph.locate"
 
@@ -29,6 +29,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "kneerisk_engines.tensorrt": ("kneerisk_engines",),
     "kneerisk.errors": (),
     "kneerisk.version": (),
+    "kneerisk.marks": (),
     "kneerisk.machine": ("kneerisk.version",),
     "kneerisk.records": ("kneerisk.errors",),
     "kneerisk.models": (),

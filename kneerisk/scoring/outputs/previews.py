@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import unicodedata
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from kneerisk.marks import marked_png
 from kneerisk.records import KL_GRADES, LANDMARKS, FloatArray, KneeScore
 from kneerisk.scoring.outputs.table import replace_with
 
@@ -43,7 +45,9 @@ class PreviewKeeper:
         self._folder.mkdir(parents=True, exist_ok=True)
         path = self._folder / file_name(index, score)
         aside = path.with_name(path.name + ".new")
-        draw(score, forecast).save(aside, format="PNG")
+        stream = io.BytesIO()
+        draw(score, forecast).save(stream, format="PNG")
+        aside.write_bytes(marked_png(stream.getvalue()))
         replace_with(aside, path)
 
 
