@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from kneerisk_engines.files import written_whole
 
 from kneerisk.errors import KneeriskError, UsageError
-from kneerisk.scoring.outputs import table
+from kneerisk.scoring.outputs import cells, table
 from kneerisk.scoring.outputs.places import is_same, places_of, refuse_clashes
 from kneerisk.study.results import Evaluation
 from kneerisk.study.scores import read_scores
@@ -55,7 +55,8 @@ def write_figures(found: Evaluation, out: Path) -> None:
     if out.suffix.lower() == ".json":
         write_text(json.dumps(found.to_json(), indent=2, ensure_ascii=False, allow_nan=False) + "\n", out)
     else:
-        write_text(pl.DataFrame(list(found.rows()), infer_schema_length=None).write_csv(), out)
+        frame = pl.DataFrame(list(found.rows()), infer_schema_length=None)
+        write_text(cells.escaped(frame.lazy()).collect().write_csv(), out)
 
 
 def write(frame: pl.DataFrame, out: Path, documents: Mapping[str, Any], *, bom: bool = False) -> None:
@@ -101,7 +102,7 @@ def _write(frame: pl.LazyFrame, out: Path, documents: Mapping[str, Any], bom: bo
             return
         lists = [name for name, kind in frame.collect_schema().items() if isinstance(kind, pl.List)]
         flat = frame.with_columns(pl.col(name).list.join(_LIST_SEPARATOR) for name in lists)
-        flat.sink_csv(aside, include_bom=bom)
+        cells.escaped(flat).sink_csv(aside, include_bom=bom)
         beside = {_PREFIX + k: v for k, v in documents.items()}
         write_text(json.dumps(beside, indent=2, ensure_ascii=False) + "\n", table.metadata_beside(out))
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from kneerisk_engines.files import put_in_place
 
 from kneerisk.errors import KneeriskError, UsageError
+from kneerisk.scoring.outputs import cells
 from kneerisk.scoring.outputs.columns import COLUMNS, NAMES, columns, dictionary
 from kneerisk.scoring.outputs.rows import Row
 
@@ -87,7 +88,7 @@ def write(
             import polars as pl
 
             flat = part.with_columns(pl.col("qc_flags").list.join(_LIST_SEPARATOR))
-            flat.write_csv(stream, include_header=index == 0)
+            cells.escaped(flat.lazy()).collect().write_csv(stream, include_header=index == 0)
             count += len(part)
     beside = workspace / "table.json"
     beside.write_text(
@@ -106,7 +107,7 @@ def read(path: Path) -> pl.DataFrame:
         if format_of(path) == "parquet":
             table = pl.read_parquet(path)
         else:
-            table = pl.read_csv(path, infer_schema=False)
+            table = cells.restored(pl.read_csv(path, infer_schema=False))
     except (OSError, pl.exceptions.PolarsError) as error:
         raise UsageError(f"{path} cannot be read as a table: {error}") from error
     missing = [name for name in schema() if name not in table.columns]
