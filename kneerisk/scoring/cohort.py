@@ -25,7 +25,7 @@ from kneerisk.scoring.outputs import table
 from kneerisk.scoring.outputs.run_report import write_run_report
 from kneerisk.scoring.outputs.summary import Summary
 from kneerisk.scoring.run import Progress, score_images
-from kneerisk.scoring.settings import RunSettings, StackSettings, check_places, fingerprint
+from kneerisk.scoring.settings import RunSettings, StackSettings, check_places, fingerprint, shareable
 from kneerisk.stack.components import PREDICTING
 from kneerisk.stack.stack import Stack
 from kneerisk.version import __version__
@@ -60,7 +60,7 @@ def score_cohort(
         marks = fingerprint(inputs, run, rooms.provenance)
         for step in score_images(images, skipped.counts, rooms, run, marks, clock):
             if isinstance(step, Summary) and run.run_report is not None:
-                write_run_report(run.run_report, marks, step)
+                write_run_report(run.run_report, shareable(marks), step)
             yield step
 
 

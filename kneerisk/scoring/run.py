@@ -20,7 +20,7 @@ from kneerisk.scoring.outputs.futures import FuturesKeeper
 from kneerisk.scoring.outputs.previews import PreviewKeeper
 from kneerisk.scoring.outputs.rows import Row, check_carried
 from kneerisk.scoring.outputs.summary import Summary, Tally
-from kneerisk.scoring.settings import RunSettings
+from kneerisk.scoring.settings import RunSettings, shareable
 
 _SEED_RECORDS = 500
 
@@ -81,7 +81,9 @@ def _refuse_to_clobber(run: RunSettings, fingerprint: Mapping[str, Any], finishe
         )
     if finished:
         before = table.read_metadata(run.out)["run"]
-        refuse_difference(before["fingerprint"], fingerprint, f"the table {run.out.name}")
+        refuse_difference(
+            shareable(before["fingerprint"]), shareable(fingerprint), f"the table {run.out.name}"
+        )
         if run.futures is not None:
             raise UsageError(
                 "--futures is written anew by each run: score with --overwrite, or leave --futures out"
@@ -148,7 +150,7 @@ def _score(
         return
     with clock.stage("table"):
         if futures is not None and run.futures is not None:
-            futures.gather(run.futures, fingerprint)
+            futures.gather(run.futures, shareable(fingerprint))
         table.write(_counted(journal, indexes, tally), run.out, documents, listing.extra, journal.folder)
     journal.remove()
     yield summarise()
@@ -159,7 +161,7 @@ def run_manifest(
 ) -> dict[str, Any]:
     """What the file says of the run that made it."""
     return {
-        "fingerprint": dict(fingerprint),
+        "fingerprint": shareable(fingerprint),
         "images_in_scan": listing.images,
         "scan_sha256": listing.sha256,
         "shard": str(run.shard),

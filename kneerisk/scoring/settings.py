@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Literal
 
 from kneerisk_engines.files import sha256_file
@@ -163,6 +164,23 @@ def fingerprint(inputs: InputSettings, run: RunSettings, provenance: Mapping[str
         "shard": str(run.shard),
         "previews": run.previews is not None,
         "futures": run.futures is not None,
+    }
+
+
+def shareable(fingerprint: Mapping[str, Any]) -> dict[str, Any]:
+    """A fingerprint as an output may hold it: inputs by their last names and one hash, no path of a machine.
+
+    What was made shareable before, is left as it is: two of them are the same where the fingerprints are.
+    """
+    if "inputs_sha256" in fingerprint:
+        return dict(fingerprint)
+    paths = [str(path) for path in fingerprint.get("inputs", ())]
+    tables = fingerprint.get("manifests", {})
+    return {
+        **fingerprint,
+        "inputs": [PurePath(path).name for path in paths],
+        "inputs_sha256": hashlib.sha256("\n".join(paths).encode("utf-8", "surrogateescape")).hexdigest(),
+        "manifests": [[PurePath(path).name, digest] for path, digest in tables.items()],
     }
 
 

@@ -1,12 +1,14 @@
 """Where a run writes: what would destroy an input or another output is refused before any work."""
 
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 from kneerisk.errors import UsageError
 from kneerisk.radiograph.settings import InputSettings
-from kneerisk.scoring.settings import RunSettings, check_places
+from kneerisk.scoring.outputs import table
+from kneerisk.scoring.settings import RunSettings, check_places, shareable
 
 
 def check(folder: Path, inputs: str = "in", **options: object) -> None:
@@ -63,3 +65,25 @@ def test_what_an_earlier_run_wrote_is_written_over_when_asked(folder: Path) -> N
     (folder / "was.json").write_text("of an earlier run")
     check(folder, run_report="was.json", overwrite=True)
     check(folder, run_report="was.json", resume=True)
+
+
+def test_no_output_holds_a_path_of_this_machine(tmp_path: Path, fake: ModuleType, cohort: Path) -> None:
+    places = {
+        "out": tmp_path / "o" / "r.csv", "futures": tmp_path / "o" / "f.h5", "previews": tmp_path / "o" / "p"
+    }  # fmt: skip
+    (tmp_path / "o").mkdir()
+    fake.run(cohort, RunSettings(**places))
+    for path in places["out"].parent.rglob("*.*"):
+        assert str(tmp_path).encode() not in path.read_bytes(), path
+    run = table.read_metadata(places["out"])["run"]
+    assert run["fingerprint"]["inputs"] == [cohort.name]
+
+
+def test_a_finished_run_is_known_by_its_inputs(tmp_path: Path, fake: ModuleType, cohort: Path) -> None:
+    out = tmp_path / "r.parquet"
+    fake.run(cohort, RunSettings(out))
+    fake.run(cohort, RunSettings(out, resume=True))
+    with pytest.raises(UsageError, match="inputs_sha256"):
+        fake.run(cohort, RunSettings(out, resume=True), inputs=["/elsewhere/" + cohort.name])
+    one = shareable({"inputs": ["/a/x"], "manifests": {"/a/x": "0"}})
+    assert shareable(one) == one and "/a" not in repr(one)
