@@ -18,7 +18,10 @@ HEAVY = {
 }  # fmt: skip
 
 _ENGINES = ("kneerisk_engines", "kneerisk_engines.tensorrt")
-_WORDS = ("kneerisk.errors", "kneerisk.records", "kneerisk.version", "kneerisk.machine", "kneerisk.marks")
+_WORDS = (
+    *("kneerisk.errors", "kneerisk.records", "kneerisk.version", "kneerisk.machine", "kneerisk.marks"),
+    "kneerisk.storage",
+)
 _FRONT_DOOR = ("kneerisk.radiograph.knees", "kneerisk.radiograph.settings", "kneerisk.radiograph.flags")
 _LOCATE = "kneerisk.radiograph.locate"
 
@@ -30,6 +33,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "kneerisk.errors": (),
     "kneerisk.version": (),
     "kneerisk.marks": (),
+    "kneerisk.storage": ("kneerisk.errors",),
     "kneerisk.machine": ("kneerisk.version",),
     "kneerisk.records": ("kneerisk.errors",),
     "kneerisk.models": (),

@@ -20,8 +20,9 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from kneerisk_engines.errors import BusyError
 from kneerisk_engines.files import flush, locked
@@ -115,7 +116,8 @@ class Journal:
         self._offsets: dict[int, int] = {}
         self._rows_path = folder / "rows.jsonl"
         self._end = self._recover()
-        self._stream: IO[bytes] = self._rows_path.open("ab")
+        # No buffer: what a full disk did not take must not be written later, behind a resumed run's back.
+        self._stream: FileIO = self._rows_path.open("ab", buffering=0)
 
     def images(self) -> Iterator[tuple[int, RadiographRef | Refusal]]:
         """The listing in order, one image at a time, each with its index."""
@@ -139,13 +141,14 @@ class Journal:
 
     def append(self, records: Sequence[Record]) -> None:
         """Add records; they are on disk when this returns."""
-        for record in records:
-            line = _line(record)
-            self._stream.write(line)
+        lines = [_line(record) for record in records]
+        left = memoryview(b"".join(lines))
+        while left:
+            left = left[self._stream.write(left) :]
+        os.fsync(self._stream.fileno())
+        for record, line in zip(records, lines, strict=True):
             self._offsets[record.index] = self._end
             self._end += len(line)
-        self._stream.flush()
-        os.fsync(self._stream.fileno())
 
     def __len__(self) -> int:
         return len(self._offsets)

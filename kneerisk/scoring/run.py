@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from itertools import islice
@@ -21,6 +21,7 @@ from kneerisk.scoring.outputs.previews import PreviewKeeper
 from kneerisk.scoring.outputs.rows import Row, check_carried
 from kneerisk.scoring.outputs.summary import Summary, Tally
 from kneerisk.scoring.settings import RunSettings, shareable
+from kneerisk.storage import StorageError, in_words
 
 _SEED_RECORDS = 500
 
@@ -57,11 +58,12 @@ def score_images(
 
     Raises:
         UsageError: the output exists, or cannot be resumed as asked; nothing was changed.
+        StorageError: the disk of an output failed or is full; the journal is kept.
         StoppedOnErrorError: a row failed and ``run.on_error`` is ``stop``; the journal is kept.
     """
     finished = run.out.exists() and not folder_of(run.out).exists()
     _refuse_to_clobber(run, fingerprint, finished)
-    with ExitStack() as stack:
+    with _in_the_disks_words(run), ExitStack() as stack:
         with clock.stage("scan"):
             journal = stack.enter_context(
                 open_journal(
@@ -69,6 +71,19 @@ def score_images(
                 )
             )
         yield from _score(journal, rooms, run, fingerprint, clock, finished and run.resumes)
+
+
+@contextmanager
+def _in_the_disks_words(run: RunSettings) -> Iterator[None]:
+    """Files cost rows, whatever happens to them; what gets here is the journal's disk, or an output's."""
+    kept = f"; every finished row is kept: add --resume to go on with {run.out}"
+    try:
+        yield
+    except StorageError as error:
+        raise StorageError(f"{error}{kept}") from error
+    except OSError as error:
+        place = None if error.filename else folder_of(run.out)
+        raise StorageError(f"the run stopped at {in_words(error, place)}{kept}") from error
 
 
 def _refuse_to_clobber(run: RunSettings, fingerprint: Mapping[str, Any], finished: bool) -> None:

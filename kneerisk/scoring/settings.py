@@ -144,6 +144,10 @@ def check_places(inputs: InputSettings, run: RunSettings, more: Mapping[str, Pat
     read = [path for path in inputs.inputs if not path.is_dir()]
     refuse_clashes(named, read, run.out.with_name(run.out.name + RUN_SUFFIX))
     for name, place in named:
+        if _is_no_utf8(place):
+            raise UsageError(
+                f"{name} {str(place)!a}: the name of a folder there is no UTF-8: choose another place"
+            )
         if place.is_dir() and name not in folder:
             raise UsageError(f"{name} {place} is a folder: name a file")
     for name, place in folder.items():
@@ -178,10 +182,23 @@ def shareable(fingerprint: Mapping[str, Any]) -> dict[str, Any]:
     tables = fingerprint.get("manifests", {})
     return {
         **fingerprint,
-        "inputs": [PurePath(path).name for path in paths],
+        "inputs": [_last_name(path) for path in paths],
         "inputs_sha256": hashlib.sha256("\n".join(paths).encode("utf-8", "surrogateescape")).hexdigest(),
-        "manifests": [[PurePath(path).name, digest] for path, digest in tables.items()],
+        "manifests": [[_last_name(path), digest] for path, digest in tables.items()],
     }
+
+
+def _is_no_utf8(place: Path) -> bool:
+    try:
+        str(place).encode("utf-8")
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
+def _last_name(path: str) -> str:
+    """In letters that any file can hold: bytes that are no UTF-8 become escapes."""
+    return PurePath(path).name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _is_table(path: Path) -> bool:

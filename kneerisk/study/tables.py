@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from kneerisk_engines.files import written_whole
 
-from kneerisk.errors import KneeriskError, UsageError
+from kneerisk.errors import UsageError
 from kneerisk.scoring.outputs import cells, table
 from kneerisk.scoring.outputs.places import is_same, places_of, refuse_clashes
+from kneerisk.storage import writing
 from kneerisk.study.results import Evaluation
 from kneerisk.study.scores import read_scores
 
@@ -110,8 +111,5 @@ def _write(frame: pl.LazyFrame, out: Path, documents: Mapping[str, Any], bom: bo
 @contextmanager
 def _aside(out: Path) -> Iterator[Path]:
     """A name to write under; renamed to ``out`` when all went well, else removed."""
-    try:
-        with written_whole(out) as aside:
-            yield aside
-    except OSError as error:
-        raise KneeriskError(f"{out} cannot be written: {error.strerror or error}") from error
+    with writing(out), written_whole(out) as aside:
+        yield aside

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from kneerisk_engines.files import written_whole
 
+from kneerisk.marks import MARK
 from kneerisk.records import FloatArray, KneeScore
 from kneerisk.scoring.outputs.table import replace_with
+from kneerisk.storage import writing
 
 FORMAT = 1
 
@@ -26,7 +30,6 @@ class FuturesKeeper:
         prediction, crop = score.prediction, score.prediction.crop
         if prediction.latent_now is None or prediction.latent_12m is None:
             raise ValueError("futures need a predictor that keeps latents")
-        self._folder.mkdir(parents=True, exist_ok=True)
         attributes = {
             "participant_id": crop.participant_id or "",
             "visit": crop.ref.visit or "",
@@ -41,16 +44,18 @@ class FuturesKeeper:
         }
         path = self._folder / f"{index:09d}_{crop.side}.npz"
         aside = path.with_suffix(".new")
-        with aside.open("wb") as stream:
-            np.savez(
-                stream,
-                latent_now=prediction.latent_now,
-                latent_12m=prediction.latent_12m,
-                forecast=forecast,
-                p_12m=prediction.p_12m,
-                attributes=np.array(json.dumps(attributes)),
-            )
-        replace_with(aside, path)
+        with writing(path):
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with aside.open("wb") as stream:
+                np.savez(
+                    stream,
+                    latent_now=prediction.latent_now,
+                    latent_12m=prediction.latent_12m,
+                    forecast=forecast,
+                    p_12m=prediction.p_12m,
+                    attributes=np.array(json.dumps(attributes)),
+                )
+            replace_with(aside, path)
 
     def gather(self, out: Path, run: Mapping[str, Any]) -> None:
         """Write ``out``: /knees/<image index>_<side>/{latent_now, latent_12m, forecast, p_12m}.
@@ -58,20 +63,93 @@ class FuturesKeeper:
         ``latent_now`` [C, h, w], ``latent_12m`` [N, C, h, w], ``forecast`` [S, S] in 0..1 (the first future,
         decoded, in equalised greys, right-knee frame), ``p_12m`` [N, 5]: all float32.
         Attributes say which knee it is, and its risks.
+
+        Raises:
+            StorageError: the disk does not take it; nothing is left of the file.
         """
+        with writing(out):
+            out.parent.mkdir(parents=True, exist_ok=True)
+            with written_whole(out) as aside, aside.open("w+b", buffering=0) as stream:
+                disk = _Disk(stream)
+                try:
+                    self._gather(disk, run)
+                finally:
+                    disk.raise_what_failed()
+
+    def _gather(self, disk: _Disk, run: Mapping[str, Any]) -> None:
         import h5py
 
-        out.parent.mkdir(parents=True, exist_ok=True)
-        aside = out.with_name(out.name + ".new")
-        with h5py.File(aside, "w") as file:
+        with h5py.File(disk, "w") as file:
             file.attrs["format"] = FORMAT
             file.attrs["note"] = "generated forecasts; research use only, not a diagnosis"
+            file.attrs["made_by"] = MARK
             file.attrs["run"] = json.dumps(dict(run))
             knees = file.create_group("knees")
             for path in sorted(self._folder.glob("*.npz")) if self._folder.is_dir() else []:
+                disk.raise_what_failed()
                 with np.load(path) as arrays:
                     knee = knees.create_group(path.stem)
                     knee.attrs.update(json.loads(str(arrays["attributes"])))
                     for name in ("latent_now", "latent_12m", "forecast", "p_12m"):
                         knee.create_dataset(name, data=arrays[name], compression="gzip", compression_opts=1)
-        replace_with(aside, out)
+
+
+class _Disk:
+    """A file as HDF5 wants it, that takes all that is written even when the disk does not.
+
+    HDF5 crashes where a write fails as it closes.  So the first failure is kept for
+    :meth:`raise_what_failed`, and what is written after it is lost with the file.
+    """
+
+    def __init__(self, stream: FileIO) -> None:
+        self._stream = stream
+        self._failed: OSError | None = None
+
+    def raise_what_failed(self) -> None:
+        """Raise the first failure, if there was one."""
+        if self._failed is not None:
+            raise self._failed
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """As a file does."""
+        return self._stream.seek(offset, whence)
+
+    def tell(self) -> int:
+        """As a file does."""
+        return self._stream.tell()
+
+    def read(self, size: int = -1) -> bytes:
+        """As a file does."""
+        return self._stream.read(size)
+
+    def readinto(self, buffer: memoryview) -> int:
+        """As a file does; zeros stand for what the disk did not take."""
+        found = self._stream.read(len(buffer))
+        buffer[:] = found.ljust(len(buffer), b"\0")
+        return len(buffer)
+
+    def write(self, content: bytes) -> int:
+        """Write all of it, or keep the failure."""
+
+        def act() -> int:
+            left = memoryview(content)
+            while left:
+                left = left[self._stream.write(left) :]
+            return len(content)
+
+        return self._tried(act, len(content))
+
+    def truncate(self, size: int) -> int:
+        """Cut or lengthen, or keep the failure."""
+        return self._tried(lambda: self._stream.truncate(size), size)
+
+    def flush(self) -> None:
+        """Nothing: the stream has no buffer."""
+
+    def _tried(self, act: Callable[[], int], answer: int) -> int:
+        if self._failed is None:
+            try:
+                return act()
+            except OSError as error:
+                self._failed = error
+        return answer

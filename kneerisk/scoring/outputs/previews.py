@@ -13,6 +13,7 @@ import numpy as np
 from kneerisk.marks import marked_png
 from kneerisk.records import KL_GRADES, LANDMARKS, FloatArray, KneeScore
 from kneerisk.scoring.outputs.table import replace_with
+from kneerisk.storage import writing
 
 if TYPE_CHECKING:
     from PIL import Image, ImageDraw, ImageFont
@@ -42,13 +43,14 @@ class PreviewKeeper:
 
     def keep(self, index: int, score: KneeScore, forecast: FloatArray) -> None:
         """Draw one knee; the file is complete or absent."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        path = self._folder / file_name(index, score)
-        aside = path.with_name(path.name + ".new")
         stream = io.BytesIO()
         draw(score, forecast).save(stream, format="PNG")
-        aside.write_bytes(marked_png(stream.getvalue()))
-        replace_with(aside, path)
+        path = self._folder / file_name(index, score)
+        aside = path.with_name(path.name + ".new")
+        with writing(path):
+            self._folder.mkdir(parents=True, exist_ok=True)
+            aside.write_bytes(marked_png(stream.getvalue()))
+            replace_with(aside, path)
 
 
 def file_name(index: int, score: KneeScore) -> str:
