@@ -18,7 +18,7 @@ import os
 import shutil
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
@@ -158,9 +158,14 @@ class Journal:
         self._stream.close()
 
     def remove(self) -> None:
-        """The table is in place: the journal has done its work."""
+        """The table is in place: the journal has done its work.
+
+        The lock goes last: who waits for it then finds the table.  Another run may have come so early that
+        its own lock stands in the folder already; the folder is that one's now.
+        """
         self.close()
-        shutil.rmtree(self.folder)
+        _empty(self.folder)
+        _leave(self.folder)
 
     def _recover(self) -> int:
         """Index the whole records and cut off what a kill left behind them; returns the length kept."""
@@ -206,7 +211,7 @@ def open_journal(
     Raises:
         UsageError: a journal is there and neither option was given, or its fingerprint differs.
     """
-    folder = folder_of(out)
+    folder, there_before = folder_of(out), out.exists()
     if folder.exists() and not (resume or overwrite):
         raise UsageError(
             f"{folder.name} holds an unfinished run for {out.name}: "
@@ -217,12 +222,18 @@ def open_journal(
     except OSError as error:
         raise UsageError(f"{folder} cannot be made ({error.strerror}); choose another --out") from error
     with ExitStack() as held:
+        held.callback(_leave_if_bare, folder)
         try:
             held.enter_context(locked(folder / _LOCK, wait=False))
         except BusyError:
             raise UsageError(
                 f"another kneerisk is at work in {folder.name}: wait for it, or choose another --out"
             ) from None
+        if out.exists() and not there_before and not overwrite:
+            _leave(folder)
+            raise UsageError(
+                f"another kneerisk has finished {out.name} just now: look at it, and ask again if need be"
+            )
         if overwrite:
             _empty(folder)
         listing = _stored_listing(folder, fingerprint)
@@ -292,9 +303,22 @@ def _list_images(
     return listing
 
 
+def _leave_if_bare(folder: Path) -> None:
+    """Take away what a lock of the second kind left: its file goes only when it is let go."""
+    with suppress(OSError):
+        folder.rmdir()
+
+
+def _leave(folder: Path) -> None:
+    """Take away the folder of a run that is none, its lock held."""
+    with suppress(OSError):
+        (folder / _LOCK).unlink(missing_ok=True)
+        folder.rmdir()
+
+
 def _empty(folder: Path) -> None:
     for entry in folder.iterdir():
-        if entry.name == _LOCK:
+        if entry.name.startswith(_LOCK):
             continue
         if entry.is_dir():
             shutil.rmtree(entry)

@@ -16,7 +16,7 @@ from kneerisk.scoring.chain import Item, Keeper, Known, Rooms, Walk, locate, rec
 from kneerisk.scoring.clock import Clock
 from kneerisk.scoring.journal import Journal, Listing, Record, folder_of, open_journal, refuse_difference
 from kneerisk.scoring.outputs import table
-from kneerisk.scoring.outputs.futures import FuturesKeeper
+from kneerisk.scoring.outputs.futures import FuturesKeeper, check_futures
 from kneerisk.scoring.outputs.previews import PreviewKeeper
 from kneerisk.scoring.outputs.rows import Row, check_carried
 from kneerisk.scoring.outputs.summary import Summary, Tally
@@ -96,13 +96,10 @@ def _refuse_to_clobber(run: RunSettings, fingerprint: Mapping[str, Any], finishe
         )
     if finished:
         before = table.read_metadata(run.out)["run"]
-        refuse_difference(
-            shareable(before["fingerprint"]), shareable(fingerprint), f"the table {run.out.name}"
-        )
+        asked, asks = shareable(before["fingerprint"]), shareable(fingerprint)
+        refuse_difference(asked, asks, f"the table {run.out.name}")
         if run.futures is not None:
-            raise UsageError(
-                "--futures is written anew by each run: score with --overwrite, or leave --futures out"
-            )
+            check_futures(run.futures, asks)
 
 
 def _score(
@@ -135,6 +132,7 @@ def _score(
     ours = ((index, item) for index, item in journal.images() if index in indexes)
     located = locate(ours, rooms.read, rooms.localise, walk, clock, earlier, rooms.predictor.views)
     done = rows = not_ok = reused = 0
+    anew: set[int] = set()
     yield Progress(done, len(indexes), rows, not_ok, reused)
     for part in records(located, rooms, walk, clock, keepers):
         if isinstance(part, Known):
@@ -143,6 +141,7 @@ def _score(
             with clock.stage("journal"):
                 journal.append(part)
             done += len(part)
+            anew.update(record.index for record in part)
             rows += sum(len(record.rows) for record in part)
             not_ok += sum(row["status"] != "ok" for record in part for row in record.rows)
             if run.on_error == "stop":
@@ -165,7 +164,7 @@ def _score(
         return
     with clock.stage("table"):
         if futures is not None and run.futures is not None:
-            futures.gather(run.futures, shareable(fingerprint))
+            futures.gather(run.futures, shareable(fingerprint), anew if seeded else None)
         table.write(_counted(journal, indexes, tally), run.out, documents, listing.extra, journal.folder)
     journal.remove()
     yield summarise()

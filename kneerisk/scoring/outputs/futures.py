@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from io import FileIO
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from kneerisk_engines.files import written_whole
 
+from kneerisk.errors import UsageError
 from kneerisk.marks import MARK
 from kneerisk.records import FloatArray, KneeScore
 from kneerisk.scoring.outputs.table import replace_with
@@ -57,12 +58,18 @@ class FuturesKeeper:
                 )
             replace_with(aside, path)
 
-    def gather(self, out: Path, run: Mapping[str, Any]) -> None:
+    def gather(self, out: Path, run: Mapping[str, Any], anew: Set[int] | None = None) -> None:
         """Write ``out``: /knees/<image index>_<side>/{latent_now, latent_12m, forecast, p_12m}.
 
         ``latent_now`` [C, h, w], ``latent_12m`` [N, C, h, w], ``forecast`` [S, S] in 0..1 (the first future,
         decoded, in equalised greys, right-knee frame), ``p_12m`` [N, 5]: all float32.
         Attributes say which knee it is, and its risks.
+
+        Args:
+            out: ends in .h5; replaced if it is there.
+            run: what was asked, for the file to say.
+            anew: where ``out`` is a finished run's: the images that were scored again.  All others' knees
+                stay.
 
         Raises:
             StorageError: the disk does not take it; nothing is left of the file.
@@ -72,11 +79,11 @@ class FuturesKeeper:
             with written_whole(out) as aside, aside.open("w+b", buffering=0) as stream:
                 disk = _Disk(stream)
                 try:
-                    self._gather(disk, run)
+                    self._gather(disk, run, out, anew)
                 finally:
                     disk.raise_what_failed()
 
-    def _gather(self, disk: _Disk, run: Mapping[str, Any]) -> None:
+    def _gather(self, disk: _Disk, run: Mapping[str, Any], before: Path, anew: Set[int] | None) -> None:
         import h5py
 
         with h5py.File(disk, "w") as file:
@@ -85,6 +92,11 @@ class FuturesKeeper:
             file.attrs["made_by"] = MARK
             file.attrs["run"] = json.dumps(dict(run))
             knees = file.create_group("knees")
+            if anew is not None:
+                with h5py.File(before) as finished:
+                    for name, knee in finished["knees"].items():
+                        if int(knee.attrs["image_index"]) not in anew:
+                            finished.copy(knee, knees, name)
             for path in sorted(self._folder.glob("*.npz")) if self._folder.is_dir() else []:
                 disk.raise_what_failed()
                 with np.load(path) as arrays:
@@ -92,6 +104,24 @@ class FuturesKeeper:
                     knee.attrs.update(json.loads(str(arrays["attributes"])))
                     for name in ("latent_now", "latent_12m", "forecast", "p_12m"):
                         knee.create_dataset(name, data=arrays[name], compression="gzip", compression_opts=1)
+
+
+def check_futures(path: Path, run: Mapping[str, Any]) -> None:
+    """UsageError where a file is not the futures of the finished run that is gone on with."""
+    import h5py
+
+    try:
+        with h5py.File(path) as file:
+            found = json.loads(file.attrs["run"])
+    except (OSError, KeyError, ValueError) as error:
+        raise UsageError(
+            f"{path} is not the futures of the finished run: name the file that it wrote, or score with "
+            "--overwrite"
+        ) from error
+    if found != json.loads(json.dumps(dict(run))):
+        raise UsageError(
+            f"{path} holds the futures of another run: name the file of this one, or score with --overwrite"
+        )
 
 
 class _Disk:
