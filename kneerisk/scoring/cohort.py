@@ -7,7 +7,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ from kneerisk.scoring.clock import Clock
 from kneerisk.scoring.outputs import table
 from kneerisk.scoring.outputs.run_report import write_run_report
 from kneerisk.scoring.outputs.summary import Summary
+from kneerisk.scoring.pseudonyms import Pseudonyms
 from kneerisk.scoring.run import Progress, score_images
 from kneerisk.scoring.settings import RunSettings, StackSettings, check_places, fingerprint, shareable
 from kneerisk.stack.components import PREDICTING
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_PATHS = frozenset({"previews", "futures", "run_report"})
+_PATHS = frozenset({"previews", "futures", "run_report", "pseudonymise"})
 _PARALLEL = 2
 """Calls of a network at once, on a CPU: while one waits (for memory, for a layer's end) another computes."""
 
@@ -52,12 +53,16 @@ def score_cohort(
         StoppedOnErrorError: see :func:`kneerisk.scoring.run.score_images`.
     """
     check_places(inputs, run)
+    pseudonyms = None if run.pseudonymise is None else Pseudonyms.read(run.pseudonymise)
     clock = Clock()
     images, skipped = knees.list_images(inputs)
     with ExitStack() as resources:
         with clock.stage("load"):
             rooms = resources.enter_context(open_rooms(inputs, networks, run, clock))
         marks = fingerprint(inputs, run, rooms.provenance)
+        if pseudonyms is not None:
+            rooms = replace(rooms, hide=pseudonyms.knee)
+            marks = {**pseudonyms.settings(shareable(marks)), "pseudonyms": pseudonyms.fingerprint}
         for step in score_images(images, skipped.counts, rooms, run, marks, clock):
             if isinstance(step, Summary) and run.run_report is not None:
                 write_run_report(run.run_report, shareable(marks), step)

@@ -92,6 +92,8 @@ class RunSettings:
     previews: Path | None = None
     futures: Path | None = None
     run_report: Path | None = None
+    pseudonymise: Path | None = None
+    """A file with the key by which participants' ids are replaced."""
 
     def __post_init__(self) -> None:
         from kneerisk.scoring.outputs.table import format_of
@@ -142,6 +144,7 @@ def check_places(inputs: InputSettings, run: RunSettings, more: Mapping[str, Pat
     folder = {} if run.previews is None else {"--previews": run.previews}
     named = [*places_of("--out", run.out), *files.items(), *folder.items(), *(more or {}).items()]
     read = [path for path in inputs.inputs if not path.is_dir()]
+    read += [] if run.pseudonymise is None else [run.pseudonymise]
     refuse_clashes(named, read, run.out.with_name(run.out.name + RUN_SUFFIX))
     for name, place in named:
         if _is_no_utf8(place):
