@@ -87,6 +87,12 @@ OPTIONS: dict[str, Any] = {
     "run_report": _option(
         Path | None, "Settings, versions, counts, time of each stage.", _OUT, metavar="FILE.json"
     ),
+    "pseudonymise": _option(
+        Path | None,
+        "Replace participants' ids, file names and UIDs by hashes under the key in a file.",
+        _OUT,
+        metavar="KEYFILE",
+    ),
     "resume": _option(bool, "Go on where an earlier run stopped.", _RUN, "--resume"),
     "overwrite": _option(bool, "Throw an earlier table or run away.", _RUN, "--overwrite"),
     "retry_failed": _option(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kneerisk.cli import options as o
+from kneerisk.cli.printable import echo
 
 if TYPE_CHECKING:
     from kneerisk.stack.description import StackDescription
@@ -79,7 +80,7 @@ def info(
             *((name, entry.terms) for name, entry in description.components.items()),
         ]
     )
-    typer.echo("\n" + stack.model_card())
+    echo("\n" + stack.model_card())
 
 
 def _defaults(description: StackDescription) -> str:
@@ -99,4 +100,4 @@ def import_(
     from kneerisk.stack.write import import_stack
 
     place = import_stack(folder, own_root(), name=name, overwrite=overwrite)
-    typer.echo(f"score with it: kneerisk score ./cohort --stack {place.name} --out risks.parquet")
+    echo(f"score with it: kneerisk score ./cohort --stack {place.name} --out risks.parquet")

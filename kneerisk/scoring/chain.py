@@ -49,6 +49,8 @@ class Rooms:
     """The columns from ``stack`` to ``kneerisk_version``."""
     parallel: int = 1
     """Batches that the predictor takes at once, in threads."""
+    hide: Callable[[KneeScore | Refusal], KneeScore | Refusal] = lambda knee: knee
+    """Takes out of an outcome what must not be written: see :mod:`.pseudonyms`."""
 
 
 class Keeper(Protocol):
@@ -198,7 +200,8 @@ def records(
             if isinstance(image, Known):
                 yield image
                 continue
-            knees = [next(scores) if isinstance(knee, Knee) else knee for knee in image.knees]
+            found = (next(scores) if isinstance(knee, Knee) else knee for knee in image.knees)
+            knees = [rooms.hide(knee) for knee in found]
             kept += [(image.index, knee) for knee in knees if isinstance(knee, KneeScore)]
             rows = [_row(knee, rooms.provenance) for knee in knees]
             done.append(Record(image.index, image.input_sha256, image.state, rows))

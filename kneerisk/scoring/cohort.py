@@ -8,7 +8,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,8 +25,9 @@ from kneerisk.scoring.clock import Clock
 from kneerisk.scoring.outputs import table
 from kneerisk.scoring.outputs.run_report import write_run_report
 from kneerisk.scoring.outputs.summary import Summary
+from kneerisk.scoring.pseudonyms import Pseudonyms
 from kneerisk.scoring.run import Progress, score_images
-from kneerisk.scoring.settings import RunSettings, StackSettings, fingerprint
+from kneerisk.scoring.settings import RunSettings, StackSettings, check_places, fingerprint, shareable
 from kneerisk.stack.components import PREDICTING
 from kneerisk.stack.stack import Stack
 from kneerisk.version import __version__
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_PATHS = frozenset({"previews", "futures", "run_report"})
+_PATHS = frozenset({"previews", "futures", "run_report", "pseudonymise"})
 _PARALLEL = 2
 """Calls of a network at once, on a CPU: while one waits (for memory, for a layer's end) another computes."""
 
@@ -59,19 +60,24 @@ def score_cohort(
         UsageError, StackError, NoEngineError: before anything is scored.
         StoppedOnErrorError: see :func:`kneerisk.scoring.run.score_images`.
     """
+    check_places(inputs, run)
+    pseudonyms = None if run.pseudonymise is None else Pseudonyms.read(run.pseudonymise)
     clock = Clock()
     images, skipped = knees.list_images(inputs)
     with ExitStack() as resources:
         with clock.stage("load"):
             rooms = resources.enter_context(open_rooms(inputs, networks, run, clock))
         marks = fingerprint(inputs, run, rooms.provenance)
+        if pseudonyms is not None:
+            rooms = replace(rooms, hide=pseudonyms.knee)
+            marks = {**pseudonyms.settings(shareable(marks)), "pseudonyms": pseudonyms.fingerprint}
         whose = knees.look_on(inputs)
         doubt = None
         for step in score_images(whose.watch(images), skipped.counts, rooms, run, marks, clock):
             if doubt is None and (doubt := whose.doubt()) is not None:
                 yield Notice(doubt)
             if isinstance(step, Summary) and run.run_report is not None:
-                write_run_report(run.run_report, marks, step)
+                write_run_report(run.run_report, shareable(marks), step)
             yield step
 
 

@@ -15,7 +15,7 @@ from kneerisk.scoring.journal import folder_of
 from kneerisk.scoring.outputs import table
 from kneerisk.scoring.outputs.rows import Row
 from kneerisk.scoring.outputs.summary import Summary, Tally
-from kneerisk.scoring.settings import Shard
+from kneerisk.scoring.settings import Shard, shareable
 
 _OF_THE_SHARD = frozenset({"shard"})
 
@@ -52,7 +52,7 @@ def merge_tables(parts: Sequence[Path], out: Path, *, overwrite: bool = False) -
         result = tally.summary(str(out), calibration)
         manifest = {
             **run,
-            "fingerprint": {**run["fingerprint"], "shard": "1/1"},
+            "fingerprint": {**shareable(run["fingerprint"]), "shard": "1/1"},
             "shard": "1/1",
             "merged_from": len(parts),
             "alarms": [asdict(alarm) for alarm in result.alarms],
@@ -106,7 +106,9 @@ def _refuse_mixture(runs: Mapping[Path, Mapping[str, Any]]) -> None:
 
 
 def _comparable(run: Mapping[str, Any]) -> dict[str, Any]:
-    settings = {key: value for key, value in run["fingerprint"].items() if key not in _OF_THE_SHARD}
+    settings = {
+        key: value for key, value in shareable(run["fingerprint"]).items() if key not in _OF_THE_SHARD
+    }
     shards = Shard.parse(run["shard"]).count
     return {
         **settings,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from itertools import islice
@@ -17,11 +17,12 @@ from kneerisk.scoring.clock import Clock
 from kneerisk.scoring.journal import Journal, Listing, Record, folder_of, open_journal, refuse_difference
 from kneerisk.scoring.outputs import table
 from kneerisk.scoring.outputs.contact_sheet import ContactSheet
-from kneerisk.scoring.outputs.futures import FuturesKeeper
+from kneerisk.scoring.outputs.futures import FuturesKeeper, check_futures
 from kneerisk.scoring.outputs.previews import PreviewKeeper
 from kneerisk.scoring.outputs.rows import Row, check_carried
 from kneerisk.scoring.outputs.summary import Summary, Tally
-from kneerisk.scoring.settings import RunSettings
+from kneerisk.scoring.settings import RunSettings, shareable
+from kneerisk.storage import StorageError, in_words
 
 _SEED_RECORDS = 500
 
@@ -58,11 +59,12 @@ def score_images(
 
     Raises:
         UsageError: the output exists, or cannot be resumed as asked; nothing was changed.
+        StorageError: the disk of an output failed or is full; the journal is kept.
         StoppedOnErrorError: a row failed and ``run.on_error`` is ``stop``; the journal is kept.
     """
     finished = run.out.exists() and not folder_of(run.out).exists()
     _refuse_to_clobber(run, fingerprint, finished)
-    with ExitStack() as stack:
+    with _in_the_disks_words(run), ExitStack() as stack:
         with clock.stage("scan"):
             journal = stack.enter_context(
                 open_journal(
@@ -70,6 +72,19 @@ def score_images(
                 )
             )
         yield from _score(journal, rooms, run, fingerprint, clock, finished and run.resumes)
+
+
+@contextmanager
+def _in_the_disks_words(run: RunSettings) -> Iterator[None]:
+    """Files cost rows, whatever happens to them; what gets here is the journal's disk, or an output's."""
+    kept = f"; every finished row is kept: add --resume to go on with {run.out}"
+    try:
+        yield
+    except StorageError as error:
+        raise StorageError(f"{error}{kept}") from error
+    except OSError as error:
+        place = None if error.filename else folder_of(run.out)
+        raise StorageError(f"the run stopped at {in_words(error, place)}{kept}") from error
 
 
 def _refuse_to_clobber(run: RunSettings, fingerprint: Mapping[str, Any], finished: bool) -> None:
@@ -82,11 +97,10 @@ def _refuse_to_clobber(run: RunSettings, fingerprint: Mapping[str, Any], finishe
         )
     if finished:
         before = table.read_metadata(run.out)["run"]
-        refuse_difference(before["fingerprint"], fingerprint, f"the table {run.out.name}")
+        asked, asks = shareable(before["fingerprint"]), shareable(fingerprint)
+        refuse_difference(asked, asks, f"the table {run.out.name}")
         if run.futures is not None:
-            raise UsageError(
-                "--futures is written anew by each run: score with --overwrite, or leave --futures out"
-            )
+            check_futures(run.futures, asks)
 
 
 def _score(
@@ -124,6 +138,7 @@ def _score(
     ours = ((index, item) for index, item in journal.images() if index in indexes)
     located = locate(ours, rooms.read, rooms.localise, walk, clock, earlier, rooms.predictor.views)
     done = rows = not_ok = reused = 0
+    anew: set[int] = set()
     yield Progress(done, len(indexes), rows, not_ok, reused)
     for part in records(located, rooms, walk, clock, keepers):
         if isinstance(part, Known):
@@ -132,6 +147,7 @@ def _score(
             with clock.stage("journal"):
                 journal.append(part)
             done += len(part)
+            anew.update(record.index for record in part)
             rows += sum(len(record.rows) for record in part)
             not_ok += sum(row["status"] != "ok" for record in part for row in record.rows)
             if run.on_error == "stop":
@@ -154,7 +170,7 @@ def _score(
         return
     with clock.stage("table"):
         if futures is not None and run.futures is not None:
-            futures.gather(run.futures, fingerprint)
+            futures.gather(run.futures, shareable(fingerprint), anew if seeded else None)
         counts = [tally] if sheet is None else [tally, sheet]
         table.write(_counted(journal, indexes, counts), run.out, documents, listing.extra, journal.folder)
     if sheet is not None:
@@ -168,7 +184,7 @@ def run_manifest(
 ) -> dict[str, Any]:
     """What the file says of the run that made it."""
     return {
-        "fingerprint": dict(fingerprint),
+        "fingerprint": shareable(fingerprint),
         "images_in_scan": listing.images,
         "scan_sha256": listing.sha256,
         "shard": str(run.shard),

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Literal
 
 from kneerisk_engines.files import sha256_file
@@ -92,6 +93,8 @@ class RunSettings:
     previews: Path | None = None
     futures: Path | None = None
     run_report: Path | None = None
+    pseudonymise: Path | None = None
+    """A file with the key by which participants' ids are replaced."""
 
     def __post_init__(self) -> None:
         from kneerisk.scoring.outputs.table import format_of
@@ -122,6 +125,43 @@ class RunSettings:
         return self.resume or self.retry_failed
 
 
+def check_places(inputs: InputSettings, run: RunSettings, more: Mapping[str, Path] | None = None) -> None:
+    """Look, before any work, at where a run is to write.
+
+    Args:
+        inputs: what it reads.
+        run: what it writes.
+        more: what else is written of it, by the names that a person knows.
+
+    Raises:
+        UsageError: two outputs are one place, an output is an input or another table's metadata, or is there
+            and is not to be replaced.
+    """
+    from kneerisk.records import RUN_SUFFIX
+    from kneerisk.scoring.outputs.places import places_of, refuse_clashes
+
+    beside = {"--futures": run.futures, "--run-report": run.run_report}
+    files = {name: place for name, place in beside.items() if place is not None}
+    folder = {} if run.previews is None else {"--previews": run.previews}
+    named = [*places_of("--out", run.out), *files.items(), *folder.items(), *(more or {}).items()]
+    read = [path for path in inputs.inputs if not path.is_dir()]
+    read += [] if run.pseudonymise is None else [run.pseudonymise]
+    refuse_clashes(named, read, run.out.with_name(run.out.name + RUN_SUFFIX))
+    for name, place in named:
+        if _is_no_utf8(place):
+            raise UsageError(
+                f"{name} {str(place)!a}: the name of a folder there is no UTF-8: choose another place"
+            )
+        if place.is_dir() and name not in folder:
+            raise UsageError(f"{name} {place} is a folder: name a file")
+    for name, place in folder.items():
+        if place.exists() and not place.is_dir():
+            raise UsageError(f"{name} {place} is a file: name a folder")
+    for name, place in files.items():
+        if place.exists() and not (run.overwrite or run.resumes):
+            raise UsageError(f"{name} {place} exists: write over it with --overwrite, or choose another name")
+
+
 def fingerprint(inputs: InputSettings, run: RunSettings, provenance: Mapping[str, Any]) -> dict[str, Any]:
     """Everything but the images that rows depend on, as plain JSON: runs resume only where it is the same."""
     return {
@@ -133,6 +173,36 @@ def fingerprint(inputs: InputSettings, run: RunSettings, provenance: Mapping[str
         "previews": run.previews is not None,
         "futures": run.futures is not None,
     }
+
+
+def shareable(fingerprint: Mapping[str, Any]) -> dict[str, Any]:
+    """A fingerprint as an output may hold it: inputs by their last names and one hash, no path of a machine.
+
+    What was made shareable before, is left as it is: two of them are the same where the fingerprints are.
+    """
+    if "inputs_sha256" in fingerprint:
+        return dict(fingerprint)
+    paths = [str(path) for path in fingerprint.get("inputs", ())]
+    tables = fingerprint.get("manifests", {})
+    return {
+        **fingerprint,
+        "inputs": [_last_name(path) for path in paths],
+        "inputs_sha256": hashlib.sha256("\n".join(paths).encode("utf-8", "surrogateescape")).hexdigest(),
+        "manifests": [[_last_name(path), digest] for path, digest in tables.items()],
+    }
+
+
+def _is_no_utf8(place: Path) -> bool:
+    try:
+        str(place).encode("utf-8")
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
+def _last_name(path: str) -> str:
+    """In letters that any file can hold: bytes that are no UTF-8 become escapes."""
+    return PurePath(path).name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _is_table(path: Path) -> bool:

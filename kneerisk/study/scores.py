@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kneerisk.errors import UsageError
-from kneerisk.scoring.outputs import table
+from kneerisk.scoring.outputs import cells, table
 
 if TYPE_CHECKING:
     import polars as pl
@@ -80,7 +80,7 @@ def read_scores(path: Path, *, landmarks: bool = False) -> Scores:
         else:
             names = pl.read_csv(path, n_rows=0).columns
             text = pl.read_csv(path, infer_schema=False, columns=_wanted(names, landmarks))
-            frame = typed(text)
+            frame = typed(cells.restored(text))
     except (OSError, pl.exceptions.PolarsError) as error:
         raise UsageError(f"{path} cannot be read as a table: {error}") from error
     notes: list[str] = []

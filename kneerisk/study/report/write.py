@@ -41,7 +41,9 @@ class ReportSettings:
     """JSON of ``kneerisk enrich --json``."""
     previews: Path | None = None
     sources: Path | None = None
-    """The folder that was scored; ``None``: the one that the table names, if it is still there."""
+    """The folder that was scored; ``None``: the one of the name that the table knows, here or beside it."""
+    roots: tuple[Path, ...] = ()
+    """What a run that has just ended was given."""
     by: str | None = None
     """Column whose values are told apart; ``None``: ``site``."""
     knees: int = 6
@@ -208,8 +210,10 @@ def _strangers(table: str, *found: tuple[Mapping[str, Any] | None, str]) -> list
 def _knees(settings: ReportSettings, scores: Scores) -> tuple[list[tuple[Strip, list[Picture | None]]], str]:
     """The contact sheet with its pictures, and where they came from."""
     run = scores.documents.get("run", {}).get("fingerprint", {})
-    named = [Path(path) for path in run.get("inputs", ())]
-    roots = [path for path in named if path.exists()] if settings.sources is None else [settings.sources]
+    # A table names its inputs without their folders: they may still lie here, or beside it.
+    named = [home / path for path in run.get("inputs", ()) for home in (Path(), settings.table.parent)]
+    given = settings.roots if settings.sources is None else (settings.sources,)
+    roots = list(given) or [path for path in named if path.exists()]
     album = Album(settings.previews, roots, invert=run.get("invert") or "auto")
     sheet = strips(completed(scores.frame), settings.knees) if settings.knees else ()
     shown = [(strip, [album.picture(row) for row in strip.rows]) for strip in sheet]

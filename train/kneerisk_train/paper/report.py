@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from kneerisk.marks import KEYWORD, MARK, marked_png
 from kneerisk_train.paper.experiments import Findings, Outcome
 from kneerisk_train.run.pictures import side_by_side
 from kneerisk_train.run.session import Session
@@ -29,7 +30,8 @@ def write_report(findings: Findings, session: Session, folder: Path) -> Path:
     import markdown
 
     folder.mkdir(parents=True, exist_ok=True)
-    cv2.imwrite(str(folder / "reconstructions.png"), side_by_side(*findings.pictures))
+    encoded = cv2.imencode(".png", side_by_side(*findings.pictures))[1].tobytes()
+    (folder / "reconstructions.png").write_bytes(marked_png(encoded))
     drawn = calibration_curves(findings, folder / "calibration.png")
     text = "\n".join(_lines(findings, session, drawn)) + "\n"
     (folder / "report.md").write_text(text, encoding="utf-8")
@@ -212,5 +214,5 @@ def calibration_curves(findings: Findings, path: Path) -> bool:
             axes.plot(given, seen, marker="o", markersize=3, label=f"KL {g}")
         axes.set(title=f"grade {title}", xlabel="probability given", ylabel="share of knees")
         axes.legend(frameon=False)
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=110, metadata={KEYWORD: MARK})
     return True

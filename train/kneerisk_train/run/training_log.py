@@ -15,6 +15,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from kneerisk.marks import marked_png
+
 log = logging.getLogger(__name__)
 
 Picture = npt.NDArray[np.uint8]
@@ -77,7 +79,8 @@ class TrainingLog:
         folder = self._out / "pictures" / self._name
         for key, picture in pictures.items():
             folder.mkdir(parents=True, exist_ok=True)
-            cv2.imwrite(str(folder / f"{key}-{step:06}.png"), picture)
+            encoded = cv2.imencode(".png", picture)[1].tobytes()
+            (folder / f"{key}-{step:06}.png").write_bytes(marked_png(encoded))
 
 
 def _rows_before(path: Path, first: int) -> list[list[str]]:
