@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 import typer
 from kneerisk_engines.backends import BACKENDS
 
-from kneerisk.scoring.settings import Shard
+from kneerisk.scoring.shards import Shard
 
 _DATA, _STACK, _RUN, _OUT = "Data", "Stack", "Run", "Outputs"
 Backend = Literal[("auto", *BACKENDS)]  # type: ignore[valid-type]
@@ -99,7 +99,12 @@ OPTIONS: dict[str, Any] = {
         bool, "Keep an earlier run's rows but score failed ones again.", _RUN, "--retry-failed"
     ),
     "on_error": _option(Literal["continue", "stop"], "What a failed row does to the run.", _RUN),
-    "shard": _option(str, "Only part I of N, from 1; join the parts with merge.", _RUN, metavar="I/N"),
+    "shard": _option(
+        str,
+        "Only part I of N, from 1; join the parts with merge. slurm: the part of this task of a Slurm array.",
+        _RUN,
+        metavar="I/N|slurm|slurm/N",
+    ),
     "limit": _option(int | None, "Only the first images.", _RUN),
     "workers": _option(int, "Threads that read files.", _RUN),
     "timeout": _option(float | None, "Seconds a file may take to read.", _RUN),

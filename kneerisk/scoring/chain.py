@@ -37,6 +37,11 @@ _MAX_IMAGES_A_BATCH = 256
 """Images without a knee fill no batch; their rows reach the journal all the same."""
 
 
+def source_path_of(item: Item) -> str:
+    """As the table shows it, of an image or of what stands in its place."""
+    return (item.ref if isinstance(item, Refusal) else item).source_path
+
+
 @dataclass(frozen=True, slots=True)
 class Rooms:
     """What the chain is made of."""

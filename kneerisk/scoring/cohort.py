@@ -20,7 +20,7 @@ from kneerisk.method.predict import ForecastSettings, StackPredictor
 from kneerisk.radiograph import knees
 from kneerisk.radiograph.settings import InputSettings
 from kneerisk.records import KneeCrop, Radiograph, RadiographRef, Refusal
-from kneerisk.scoring.chain import Item, Knee, Known, Localise, Rooms, Walk, locate
+from kneerisk.scoring.chain import Item, Knee, Known, Localise, Rooms, Walk, locate, source_path_of
 from kneerisk.scoring.clock import Clock
 from kneerisk.scoring.outputs import table
 from kneerisk.scoring.outputs.run_report import write_run_report
@@ -245,7 +245,7 @@ def validate_images(
 ) -> Iterator[Validation]:
     """Read and localise each image of ``run``'s shard; the same object is yielded after each."""
     found = Validation(skipped=skipped)
-    ours = ((i, item) for i, item in enumerate(images) if run.shard.holds(i))
+    ours = ((i, item) for i, item in enumerate(images) if run.shard.holds(source_path_of(item)))
     limited = (pair for pair, _ in zip(ours, range(run.limit), strict=False)) if run.limit else ours
     walk = Walk(run.workers, run.timeout, run.batch_size)
     before = None

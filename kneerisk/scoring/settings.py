@@ -13,6 +13,7 @@ from kneerisk_engines.files import sha256_file
 
 from kneerisk.errors import UsageError
 from kneerisk.radiograph.settings import InputSettings
+from kneerisk.scoring.shards import Shard
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,33 +38,6 @@ class StackSettings:
             value = getattr(self, name)
             if value is not None and value < least:
                 raise UsageError(f"--{name} must be at least {least}; got {value}")
-
-
-@dataclass(frozen=True, slots=True)
-class Shard:
-    """Part ``index`` of ``count``: images index, index + count, … of the scan."""
-
-    index: int = 1
-    count: int = 1
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.index <= self.count:
-            raise UsageError(f"--shard counts from 1: i/n with 1 ≤ i ≤ n; got {self.index}/{self.count}")
-
-    @classmethod
-    def parse(cls, text: str) -> Shard:
-        """``"2/8"`` → the second of eight."""
-        index, slash, count = text.partition("/")
-        if not (slash and index.strip().isdecimal() and count.strip().isdecimal()):
-            raise UsageError(f"--shard is written i/n, such as 1/8; got {text!r}")
-        return cls(int(index), int(count))
-
-    def holds(self, image_index: int) -> bool:
-        """Whether an image of the scan, counted from 0, belongs to this shard."""
-        return image_index % self.count == self.index - 1
-
-    def __str__(self) -> str:
-        return f"{self.index}/{self.count}"
 
 
 def default_workers() -> int:

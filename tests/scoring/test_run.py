@@ -23,7 +23,8 @@ from kneerisk.scoring.merge import merge_tables
 from kneerisk.scoring.outputs import table
 from kneerisk.scoring.outputs.summary import Tally
 from kneerisk.scoring.run import StoppedOnErrorError
-from kneerisk.scoring.settings import RunSettings, Shard
+from kneerisk.scoring.settings import RunSettings
+from kneerisk.scoring.shards import Shard
 
 
 @pytest.fixture
@@ -141,9 +142,18 @@ def test_shards_merge_into_the_very_table(
     with pytest.raises(UsageError, match="--limit"):
         merge_tables(parts, tmp_path / "m.parquet")
     fake.run(cohort, RunSettings(parts[1], shard=Shard(1, 3), overwrite=True))
-    part = table.read(parts[1])
-    part[1:].write_parquet(parts[1], metadata=pl.read_parquet_metadata(parts[1]))
-    with pytest.raises(UsageError, match="image 0 of the scan has no row"):
+    merge_tables(parts, tmp_path / "checked.parquet", against=fake.scan(cohort))
+    (cohort / "P14.txt").write_text("one 14")
+    with pytest.raises(UsageError, match=r"1 without a row \(P14.txt\)"):
+        merge_tables(parts, tmp_path / "m.parquet", against=fake.scan(cohort))
+    part, documents = table.read(parts[1]), pl.read_parquet_metadata(parts[1])
+    renamed = part.with_columns(pl.col("source_path").str.replace("P", "Q"))
+    renamed.write_parquet(parts[1], metadata=documents)
+    with pytest.raises(UsageError, match="source paths are not those of the scan"):
+        merge_tables(parts, tmp_path / "m.parquet")
+    lost = part["image_index"][0]
+    part[1:].write_parquet(parts[1], metadata=documents)
+    with pytest.raises(UsageError, match=f"image {lost} of the scan has no row"):
         merge_tables(parts, tmp_path / "m.parquet")
     assert not (tmp_path / "m.parquet").exists()
 
