@@ -16,6 +16,7 @@ from kneerisk.compile.open import forward_pass, open_network, open_networks
 from kneerisk.errors import ExitCode, UsageError
 from kneerisk.method.calibration import Calibration
 from kneerisk.method.predict import ForecastSettings, StackPredictor
+from kneerisk.method.recalibration import Recalibration
 from kneerisk.radiograph import knees
 from kneerisk.radiograph.settings import InputSettings
 from kneerisk.records import KneeCrop, Radiograph, RadiographRef, Refusal
@@ -37,7 +38,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_PATHS = frozenset({"previews", "futures", "run_report"})
+_PATHS = frozenset({"previews", "futures", "run_report", "calibration"})
+_HEADLINE = "risk_12m"
 _PARALLEL = 2
 """Calls of a network at once, on a CPU: while one waits (for memory, for a layer's end) another computes."""
 
@@ -56,7 +58,7 @@ def score_cohort(
     with ExitStack() as resources:
         with clock.stage("load"):
             rooms = resources.enter_context(open_rooms(inputs, networks, run, clock))
-        marks = fingerprint(inputs, run, rooms.provenance)
+        marks = fingerprint(inputs, run, rooms.provenance, rooms.recalibration)
         for step in score_images(images, skipped.counts, rooms, run, marks, clock):
             if isinstance(step, Summary) and run.run_report is not None:
                 write_run_report(run.run_report, marks, step)
@@ -99,6 +101,7 @@ def open_rooms(
 ) -> Iterator[Rooms]:
     """Everything the chain needs, its networks open."""
     stack = Stack.load(networks.stack)
+    recalibration = recalibration_for(run.calibration, stack.name)
     settings = _forecast_settings(stack.description, networks)
     wants_pictures = run.previews is not None or run.futures is not None
     names = ("localiser", *PREDICTING, *["decoder"] * wants_pictures)
@@ -127,6 +130,7 @@ def open_rooms(
             predictor=predictor,
             parallel=min(runner.parallel for runner in runners.values()),
             calibration=calibration,
+            recalibration=recalibration,
             provenance={
                 "stack": stack.name,
                 "stack_sha256": stack.sha256,
@@ -140,6 +144,34 @@ def open_rooms(
                 "kneerisk_version": __version__,
             },
         )
+
+
+def recalibration_for(path: Path | None, stack: str) -> Recalibration | None:
+    """The map that ``--calibration`` names, made for the risk that a stack's run writes.
+
+    Raises:
+        UsageError: the file is no calibration, is for another column, or was fitted to another stack's risks.
+    """
+    if path is None:
+        return None
+    found = Recalibration.load(path)
+    if found.column != _HEADLINE:
+        raise UsageError(
+            f"--calibration {path}: it is for {found.column}, and score writes {_HEADLINE}: score without "
+            "it, then kneerisk derive --calibration"
+        )
+    if found.stack != stack:
+        raise UsageError(
+            f"--calibration {path}: it maps risks of {found.stack or 'several stacks'}, and this run's are "
+            f"of {stack}: fit it again (kneerisk calibrate) to a table of {stack}"
+        )
+    if found.conformal is not None:
+        log.warning(
+            "--calibration %s: its sets of KL grades are not written by score; score without it, then "
+            "kneerisk derive --calibration adds them as kl_now_set",
+            path,
+        )
+    return found
 
 
 def _forecast_settings(description: StackDescription, networks: StackSettings) -> ForecastSettings:
@@ -194,6 +226,7 @@ def validate_cohort(inputs: InputSettings, networks: StackSettings, run: RunSett
     images, skipped = knees.list_images(inputs)
     backend = "cpu" if networks.backend == "auto" else networks.backend
     stack = Stack.load(networks.stack)
+    recalibration_for(run.calibration, stack.name)
     with open_network(stack, "localiser", backend, networks.precision, device=networks.device) as network:
         localise = knees.localiser(network, inputs.invert)
         yield from validate_images(images, skipped.counts, knees.reader(inputs), localise, run)

@@ -11,6 +11,7 @@ from typing import Any
 
 from kneerisk.errors import UsageError
 from kneerisk.method.calibration import Calibration
+from kneerisk.method.recalibration import Recalibration
 from kneerisk.scoring.journal import folder_of
 from kneerisk.scoring.outputs import table
 from kneerisk.scoring.outputs.rows import Row
@@ -46,10 +47,12 @@ def merge_tables(parts: Sequence[Path], out: Path, *, overwrite: bool = False) -
     first = documents[parts[0]]
     run, extra = runs[parts[0]], tuple(runs[parts[0]]["carried_columns"])
     calibration = Calibration.from_mapping(first["calibration"])
+    recalibrated = run.get("recalibrated", {}).get("risk_12m")
+    recalibration = None if recalibrated is None else Recalibration.from_json(recalibrated)
     tally = Tally()
 
     def merged() -> table.Metadata:
-        result = tally.summary(str(out), calibration)
+        result = tally.summary(str(out), calibration, recalibration)
         manifest = {
             **run,
             "fingerprint": {**run["fingerprint"], "shard": "1/1"},
@@ -75,7 +78,7 @@ def merge_tables(parts: Sequence[Path], out: Path, *, overwrite: bool = False) -
         for leftover in workspace.iterdir():
             leftover.unlink()
         workspace.rmdir()
-    return tally.summary(str(out), calibration)
+    return tally.summary(str(out), calibration, recalibration)
 
 
 def _refuse_same_file(parts: Sequence[Path]) -> None:
