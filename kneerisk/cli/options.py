@@ -82,6 +82,12 @@ OPTIONS: dict[str, Any] = {
     "seed": _option(int, "What the futures' noise is drawn from; compare tables of one seed only.", _STACK),
     "upscale": _option(bool, "Score the centre of each crop upscaled 2×.", _STACK, "--upscale"),
     "out": _option(Path, "The table to write: .parquet or .csv.", _OUT),
+    "calibration": _option(
+        Path | None,
+        "A file of kneerisk calibrate: risk_12m and its interval at your cohort's own rates.",
+        _STACK,
+        metavar="FILE.json",
+    ),
     "previews": _option(Path | None, "A picture of each knee and its forecast.", _OUT, metavar="DIR"),
     "futures": _option(Path | None, "Latents and forecast pictures of each knee.", _OUT, metavar="FILE.h5"),
     "run_report": _option(

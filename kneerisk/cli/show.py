@@ -109,6 +109,13 @@ def summary(result: Summary, *, as_json: bool, quiet: bool) -> None:
         return
     for alarm in result.alarms:
         out.print(f"[bold red]alarm:[/] {escaped(alarm.message)}", soft_wrap=True, highlight=False)
+        if alarm.code in result.answered:
+            out.print(
+                "  The knees that --calibration was fitted to raised it too: risk_12m allows for it, the "
+                "other columns do not.",
+                soft_wrap=True,
+                highlight=False,
+            )
     head = f"[bold]{result.ok} knees scored[/] of {result.images} images"
     if result.seconds and not result.reused:
         head += f" in {duration(result.seconds)} ({result.ok / result.seconds:.1f} knees/s)"

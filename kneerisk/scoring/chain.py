@@ -20,6 +20,7 @@ from kneerisk_engines.files import sha256_file
 from kneerisk.errors import Reason
 from kneerisk.method.calibration import Calibration
 from kneerisk.method.predict import Predictor
+from kneerisk.method.recalibration import Recalibration
 from kneerisk.method.score import score
 from kneerisk.records import FloatArray, KneeCrop, KneeScore, Radiograph, RadiographRef, Refusal, refuse
 from kneerisk.scoring.clock import Clock
@@ -56,6 +57,8 @@ class Rooms:
     """Batches that the predictor takes at once, in threads."""
     hide: Callable[[KneeScore | Refusal], KneeScore | Refusal] = lambda knee: knee
     """Takes out of an outcome what must not be written: see :mod:`.pseudonyms`."""
+    recalibration: Recalibration | None = None
+    """Maps ``risk_12m`` to a cohort's own rates."""
 
 
 class Keeper(Protocol):
@@ -237,7 +240,10 @@ def _scores(knees: list[Knee], rooms: Rooms) -> list[KneeScore | Refusal]:
     try:
         views = [knee.views for knee in knees if knee.views is not None]
         predictions = rooms.predictor.predict([knee.crop for knee in knees], views)
-        return [p if isinstance(p, Refusal) else score(p, rooms.calibration) for p in predictions]
+        return [
+            p if isinstance(p, Refusal) else score(p, rooms.calibration, rooms.recalibration)
+            for p in predictions
+        ]
     except Exception as error:
         if len(knees) == 1:
             return [refuse(knees[0].crop, Reason.INTERNAL_ERROR, _words(error))]

@@ -11,6 +11,7 @@ from typing import Any
 
 from kneerisk.errors import UsageError
 from kneerisk.method.calibration import Calibration
+from kneerisk.method.recalibration import Recalibration
 from kneerisk.scoring.chain import Item, source_path_of
 from kneerisk.scoring.journal import PathsDigest, folder_of
 from kneerisk.scoring.outputs import table
@@ -54,10 +55,12 @@ def merge_tables(
     first = documents[parts[0]]
     run, extra = runs[parts[0]], tuple(runs[parts[0]]["carried_columns"])
     calibration = Calibration.from_mapping(first["calibration"])
+    recalibrated = run.get("recalibrated", {}).get("risk_12m")
+    recalibration = None if recalibrated is None else Recalibration.from_json(recalibrated)
     tally = Tally()
 
     def merged() -> table.Metadata:
-        result = tally.summary(str(out), calibration)
+        result = tally.summary(str(out), calibration, recalibration)
         manifest = {
             **run,
             "fingerprint": {**shareable(run["fingerprint"]), "shard": "1/1"},
@@ -83,7 +86,7 @@ def merge_tables(
         for leftover in workspace.iterdir():
             leftover.unlink()
         workspace.rmdir()
-    return tally.summary(str(out), calibration)
+    return tally.summary(str(out), calibration, recalibration)
 
 
 def _refuse_same_file(parts: Sequence[Path]) -> None:

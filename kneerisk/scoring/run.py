@@ -13,6 +13,7 @@ from itertools import islice
 from typing import Any
 
 from kneerisk.errors import KneeriskError, UsageError
+from kneerisk.method.recalibration import Recalibration
 from kneerisk.scoring.chain import Item, Keeper, Known, Rooms, Walk, locate, records, source_path_of
 from kneerisk.scoring.clock import Clock
 from kneerisk.scoring.journal import Journal, Listing, Record, folder_of, open_journal, refuse_difference
@@ -160,7 +161,7 @@ def _score(
 
     def documents() -> table.Metadata:
         return table.metadata(
-            run_manifest(fingerprint, listing, run, started, summarise()),
+            run_manifest(fingerprint, listing, run, started, summarise(), rooms.recalibration),
             json.loads(rooms.calibration.to_json()),
             listing.extra,
         )
@@ -198,9 +199,18 @@ def _chosen(journal: Journal, indexes: Sequence[int]) -> Iterator[tuple[int, Ite
 
 
 def run_manifest(
-    fingerprint: Mapping[str, Any], listing: Listing, run: RunSettings, started: datetime, summary: Summary
+    fingerprint: Mapping[str, Any],
+    listing: Listing,
+    run: RunSettings,
+    started: datetime,
+    summary: Summary,
+    recalibration: Recalibration | None = None,
 ) -> dict[str, Any]:
     """What the file says of the run that made it."""
+    recalibrated = {}
+    if recalibration is not None:
+        digest = fingerprint["calibration"]["sha256"]
+        recalibrated = {recalibration.column: {**recalibration.to_json(), "sha256": digest}}
     return {
         "fingerprint": shareable(fingerprint),
         "images_in_scan": listing.images,
@@ -209,6 +219,7 @@ def run_manifest(
         "limit": run.limit,
         "carried_columns": list(listing.extra),
         "alarms": [asdict(alarm) for alarm in summary.alarms],
+        **({"recalibrated": recalibrated} if recalibrated else {}),
         "rows": {"ok": summary.ok, "refused": summary.refused, "failed": summary.failed},
         "started": started.isoformat(timespec="seconds"),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -275,6 +286,7 @@ def _summariser(
     return lambda: tally.summary(
         str(run.out),
         rooms.calibration,
+        rooms.recalibration,
         skipped=listing.skipped,
         reused=reused,
         seconds=clock.elapsed(),

@@ -7,13 +7,16 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePath
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from kneerisk_engines.files import sha256_file
 
 from kneerisk.errors import UsageError
 from kneerisk.radiograph.settings import InputSettings
 from kneerisk.scoring.shards import Shard
+
+if TYPE_CHECKING:
+    from kneerisk.method.recalibration import Recalibration
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +67,8 @@ class RunSettings:
     """Seconds a file may take to read."""
     batch_size: int = 16
     """Knees that go through the networks together; no row depends on it."""
+    calibration: Path | None = None
+    """A file of ``kneerisk calibrate`` for ``risk_12m``."""
     previews: Path | None = None
     futures: Path | None = None
     run_report: Path | None = None
@@ -119,7 +124,7 @@ def check_places(inputs: InputSettings, run: RunSettings, more: Mapping[str, Pat
     folder = {} if run.previews is None else {"--previews": run.previews}
     named = [*places_of("--out", run.out), *files.items(), *folder.items(), *(more or {}).items()]
     read = [path for path in inputs.inputs if not path.is_dir()]
-    read += [] if run.pseudonymise is None else [run.pseudonymise]
+    read += [path for path in (run.pseudonymise, run.calibration) if path is not None]
     refuse_clashes(named, read, run.out.with_name(run.out.name + RUN_SUFFIX))
     for name, place in named:
         if _is_no_utf8(place):
@@ -136,13 +141,26 @@ def check_places(inputs: InputSettings, run: RunSettings, more: Mapping[str, Pat
             raise UsageError(f"{name} {place} exists: write over it with --overwrite, or choose another name")
 
 
-def fingerprint(inputs: InputSettings, run: RunSettings, provenance: Mapping[str, Any]) -> dict[str, Any]:
+def fingerprint(
+    inputs: InputSettings,
+    run: RunSettings,
+    provenance: Mapping[str, Any],
+    recalibration: Recalibration | None = None,
+) -> dict[str, Any]:
     """Everything but the images that rows depend on, as plain JSON: runs resume only where it is the same."""
+    calibration = None
+    if run.calibration is not None and recalibration is not None:
+        calibration = {
+            "population": recalibration.population,
+            "date": recalibration.date,
+            "sha256": sha256_file(run.calibration),
+        }
     return {
         **{key: value for key, value in asdict(inputs).items() if key != "inputs"},
         "inputs": [str(path.absolute()) for path in inputs.inputs],
         "manifests": {str(p.absolute()): sha256_file(p) for p in inputs.inputs if _is_table(p)},
         **provenance,
+        "calibration": calibration,
         "shard": str(run.shard),
         "previews": run.previews is not None,
         "futures": run.futures is not None,
