@@ -26,6 +26,8 @@ SpacingSource = Literal[
     "unknown",
 ]
 FloatArray = npt.NDArray[np.float32]
+CarriedKind = Literal["text", "integer", "real", "boolean", "date"]
+"""Of what kind a manifest's own column is."""
 
 LANDMARKS = tuple(f"T{i}" for i in range(9)) + tuple(f"F{i}" for i in range(7))
 """The 16 points of KNEEL (arXiv 1907.12237): tibial T0-T8, femoral F0-F6, each from lateral to medial."""
@@ -50,7 +52,7 @@ class RadiographRef:
     kl_0m: int | None = None
     """A reader's current Kellgren-Lawrence grade, 0 to 4."""
     extra: Mapping[str, str | None] = field(default_factory=dict)
-    """The manifest's other columns, carried through as text."""
+    """The manifest's other columns, carried through: as text, which the table gives its kind again."""
     qc_flags: tuple[str, ...] = ()
     """What the scan alone can see, such as a second file with the same SOPInstanceUID."""
 

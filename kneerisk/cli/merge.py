@@ -15,6 +15,9 @@ def merge(
         list[Path], typer.Argument(metavar="PART...", help="The tables of every shard.", show_default=False)
     ],
     out: Annotated[Path, typer.Option(help="The table to write: .parquet or .csv.", show_default=False)],
+    bom: Annotated[
+        bool, typer.Option("--bom", help="Start a .csv with a byte-order mark, for Excel.")
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the table if it is there.")] = False,
     json: o.Json = False,
     quiet: o.Quiet = False,
@@ -24,6 +27,6 @@ def merge(
     from kneerisk.scoring.merge import merge_tables
 
     with show.interruptible("Stopped; no table was written."):
-        summary = merge_tables(parts, out, overwrite=overwrite)
+        summary = merge_tables(parts, out, bom=bom, overwrite=overwrite)
     show.summary(summary, as_json=json, quiet=quiet)
     raise typer.Exit(int(summary.exit_code))

@@ -59,7 +59,7 @@ def score_cohort(
         with clock.stage("load"):
             rooms = resources.enter_context(open_rooms(inputs, networks, run, clock))
         marks = fingerprint(inputs, run, rooms.provenance, rooms.recalibration)
-        for step in score_images(images, skipped.counts, rooms, run, marks, clock):
+        for step in score_images(images, skipped.counts, rooms, run, marks, clock, skipped.carried):
             if isinstance(step, Summary) and run.run_report is not None:
                 write_run_report(run.run_report, marks, step)
             yield step

@@ -13,6 +13,7 @@ from typing import Any
 
 from kneerisk.errors import KneeriskError, UsageError
 from kneerisk.method.recalibration import Recalibration
+from kneerisk.records import CarriedKind
 from kneerisk.scoring.chain import Item, Keeper, Known, Rooms, Walk, locate, records
 from kneerisk.scoring.clock import Clock
 from kneerisk.scoring.journal import Journal, Listing, Record, folder_of, open_journal, refuse_difference
@@ -53,6 +54,7 @@ def score_images(
     run: RunSettings,
     fingerprint: Mapping[str, Any],
     clock: Clock,
+    carried: Mapping[str, CarriedKind] | None = None,
 ) -> Iterator[Progress | Summary]:
     """Score a scan into ``run.out``: yields progress as rows reach the journal, and last the summary.
 
@@ -66,7 +68,9 @@ def score_images(
         with clock.stage("scan"):
             journal = stack.enter_context(
                 open_journal(
-                    run.out, fingerprint, images, skipped, resume=run.resumes, overwrite=run.overwrite
+                    *(run.out, fingerprint, images, skipped, carried),
+                    resume=run.resumes,
+                    overwrite=run.overwrite,
                 )
             )
         yield from _score(journal, rooms, run, fingerprint, clock, finished and run.resumes)
@@ -99,7 +103,7 @@ def _score(
 ) -> Iterator[Progress | Summary]:
     started = datetime.now(UTC)
     listing = journal.listing
-    check_carried(listing.extra)
+    check_carried(tuple(listing.extra))
     if seeded:
         _take_over(journal, run)
     indexes = range(run.shard.index - 1, listing.images, run.shard.count)[: run.limit]
@@ -150,7 +154,8 @@ def _score(
     with clock.stage("table"):
         if futures is not None and run.futures is not None:
             futures.gather(run.futures, fingerprint)
-        table.write(_counted(journal, indexes, tally), run.out, documents, listing.extra, journal.folder)
+        rows_of_all = _counted(journal, indexes, tally)
+        table.write(rows_of_all, run.out, documents, listing.extra, journal.folder, bom=run.bom)
     journal.remove()
     yield summarise()
 
@@ -174,7 +179,7 @@ def run_manifest(
         "scan_sha256": listing.sha256,
         "shard": str(run.shard),
         "limit": run.limit,
-        "carried_columns": list(listing.extra),
+        "carried_columns": dict(listing.extra),
         "alarms": [asdict(alarm) for alarm in summary.alarms],
         **({"recalibrated": recalibrated} if recalibrated else {}),
         "rows": {"ok": summary.ok, "refused": summary.refused, "failed": summary.failed},
@@ -195,10 +200,15 @@ def _take_over(journal: Journal, run: RunSettings) -> None:
             f"cannot resume: {run.out.name} was made of other images ({had} then, {found} now); "
             "score them all with --overwrite, or the new ones into a table of their own"
         )
-    rows = iter(table.read(run.out).iter_rows(named=True))
-    images = _by_image(rows)
+    carried = journal.listing.extra
+    images = _by_image(_as_text(row, carried) for row in table.read(run.out).iter_rows(named=True))
     while part := list(islice(images, _SEED_RECORDS)):
         journal.append(part)
+
+
+def _as_text(row: Row, names: Iterable[str]) -> Row:
+    """A table's row as the journal holds it: what a manifest brought is text."""
+    return {**row, **{name: None if row[name] is None else str(row[name]) for name in names if name in row}}
 
 
 def _by_image(rows: Iterator[Row]) -> Iterator[Record]:
