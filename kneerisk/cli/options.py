@@ -88,6 +88,7 @@ OPTIONS: dict[str, Any] = {
         _STACK,
         metavar="FILE.json",
     ),
+    "bom": _option(bool, "Start a .csv with a byte-order mark, for Excel.", _OUT, "--bom"),
     "previews": _option(Path | None, "A picture of each knee and its forecast.", _OUT, metavar="DIR"),
     "futures": _option(Path | None, "Latents and forecast pictures of each knee.", _OUT, metavar="FILE.h5"),
     "run_report": _option(

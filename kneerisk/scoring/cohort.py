@@ -75,7 +75,8 @@ def score_cohort(
             marks = {**pseudonyms.settings(shareable(marks)), "pseudonyms": pseudonyms.fingerprint}
         whose = knees.look_on(inputs)
         doubt = None
-        for step in score_images(whose.watch(images), skipped.counts, rooms, run, marks, clock):
+        listed = whose.watch(images)
+        for step in score_images(listed, skipped.counts, rooms, run, marks, clock, skipped.carried):
             if doubt is None and (doubt := whose.doubt()) is not None:
                 yield Notice(doubt)
             if isinstance(step, Summary) and run.run_report is not None:

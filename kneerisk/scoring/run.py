@@ -14,6 +14,7 @@ from typing import Any
 
 from kneerisk.errors import KneeriskError, UsageError
 from kneerisk.method.recalibration import Recalibration
+from kneerisk.records import CarriedKind
 from kneerisk.scoring.chain import Item, Keeper, Known, Rooms, Walk, locate, records, source_path_of
 from kneerisk.scoring.clock import Clock
 from kneerisk.scoring.journal import Journal, Listing, Record, folder_of, open_journal, refuse_difference
@@ -56,6 +57,7 @@ def score_images(
     run: RunSettings,
     fingerprint: Mapping[str, Any],
     clock: Clock,
+    carried: Mapping[str, CarriedKind] | None = None,
 ) -> Iterator[Progress | Summary]:
     """Score a scan into ``run.out``: yields progress as rows reach the journal, and last the summary.
 
@@ -70,7 +72,9 @@ def score_images(
         with clock.stage("scan"):
             journal = stack.enter_context(
                 open_journal(
-                    run.out, fingerprint, images, skipped, resume=run.resumes, overwrite=run.overwrite
+                    *(run.out, fingerprint, images, skipped, carried),
+                    resume=run.resumes,
+                    overwrite=run.overwrite,
                 )
             )
         yield from _score(journal, rooms, run, fingerprint, clock, finished and run.resumes)
@@ -116,7 +120,7 @@ def _score(
     started = datetime.now(UTC)
     listing = journal.listing
     try:
-        check_carried(listing.extra)
+        check_carried(tuple(listing.extra))
     except UsageError:
         journal.remove()  # or it would stand in the way of the mended manifest
         raise
@@ -174,7 +178,8 @@ def _score(
         if futures is not None and run.futures is not None:
             futures.gather(run.futures, shareable(fingerprint), anew if seeded else None)
         counts = [tally] if sheet is None else [tally, sheet]
-        table.write(_counted(journal, indexes, counts), run.out, documents, listing.extra, journal.folder)
+        rows_of_all = _counted(journal, indexes, counts)
+        table.write(rows_of_all, run.out, documents, listing.extra, journal.folder, bom=run.bom)
     if sheet is not None:
         sheet.write(run.out.name, [alarm.message for alarm in summarise().alarms])
     journal.remove()
@@ -217,7 +222,7 @@ def run_manifest(
         "scan_sha256": listing.sha256,
         "shard": str(run.shard),
         "limit": run.limit,
-        "carried_columns": list(listing.extra),
+        "carried_columns": dict(listing.extra),
         "alarms": [asdict(alarm) for alarm in summary.alarms],
         **({"recalibrated": recalibrated} if recalibrated else {}),
         "rows": {"ok": summary.ok, "refused": summary.refused, "failed": summary.failed},
@@ -238,10 +243,15 @@ def _take_over(journal: Journal, run: RunSettings) -> None:
             f"cannot resume: {run.out.name} was made of other images ({had} then, {found} now); "
             "score them all with --overwrite, or the new ones into a table of their own"
         )
-    rows = iter(table.read(run.out).iter_rows(named=True))
-    images = _by_image(rows)
+    carried = journal.listing.extra
+    images = _by_image(_as_text(row, carried) for row in table.read(run.out).iter_rows(named=True))
     while part := list(islice(images, _SEED_RECORDS)):
         journal.append(part)
+
+
+def _as_text(row: Row, names: Iterable[str]) -> Row:
+    """A table's row as the journal holds it: what a manifest brought is text."""
+    return {**row, **{name: None if row[name] is None else str(row[name]) for name in names if name in row}}
 
 
 def _by_image(rows: Iterator[Row]) -> Iterator[Record]:

@@ -69,6 +69,8 @@ class RunSettings:
     """Knees that go through the networks together; no row depends on it."""
     calibration: Path | None = None
     """A file of ``kneerisk calibrate`` for ``risk_12m``."""
+    bom: bool = False
+    """Start a CSV with a byte-order mark, so that Excel reads it as UTF-8."""
     previews: Path | None = None
     futures: Path | None = None
     run_report: Path | None = None
@@ -79,6 +81,8 @@ class RunSettings:
         from kneerisk.scoring.outputs.table import format_of
 
         format_of(self.out)
+        if self.bom and format_of(self.out) != "csv":
+            raise UsageError(f"--bom marks a .csv, and --out is {self.out.name}: leave it out")
         if self.resume and self.overwrite:
             raise UsageError(
                 "--resume keeps an earlier run and --overwrite throws it away: give one of the two"

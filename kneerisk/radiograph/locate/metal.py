@@ -43,8 +43,8 @@ _REACH = 4.0
 """Pixels from the outline to where inside and outside are looked at."""
 _BORDER = 4
 _AT_TOP, _CLIPPED = 0.005, 0.08
-"""Where a larger share of the crop lies this near its brightest pixel, bone is clipped like metal: lengths count
-half, and the edge not at all."""
+"""Where a larger share of the crop lies this near its brightest pixel, bone is clipped like metal: lengths
+count half, and the edge not at all."""
 _ABOVE, _BELOW = 0.29, 0.31
 """How far from the joint a replacement's outline is looked for, as shares of the crop's side."""
 
