@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from kneerisk.cli.printable import escaped, json_text
+from kneerisk.cli import events
 from kneerisk.errors import ExitCode
+from kneerisk.printable import json_text, printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -24,8 +25,23 @@ if TYPE_CHECKING:
     from kneerisk.scoring.run import Progress
 
 
+def escaped(text: str) -> str:
+    """Printable text in which Rich finds no markup."""
+    from rich.markup import escape
+
+    return escape(printable(text))
+
+
+def echo(text: object, *, err: bool = False) -> None:
+    """A line, printable, on stdout or stderr."""
+    typer.echo(printable(str(text)), err=err)
+
+
 def complain(message: str) -> None:
     """An error, on stderr."""
+    if events.wanted():
+        events.say("error", message=message)
+        return
     _console(stderr=True).print(
         "[bold red]error:[/] ", escaped(message), sep="", soft_wrap=True, highlight=False
     )
@@ -33,6 +49,9 @@ def complain(message: str) -> None:
 
 def warn(message: str) -> None:
     """What may mislead, on stderr."""
+    if events.wanted():
+        events.say("warning", message=message)
+        return
     _console(stderr=True).print(
         "[bold yellow]warning:[/] ", escaped(message), sep="", soft_wrap=True, highlight=False
     )
@@ -55,6 +74,9 @@ def interruptible(message: str) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
+        if events.wanted():
+            events.say("interrupted", message=message)
+            raise typer.Exit(int(ExitCode.INTERRUPTED)) from None
         _console(stderr=True).print(f"\n[yellow]{escaped(message)}[/]", soft_wrap=True, highlight=False)
         raise typer.Exit(int(ExitCode.INTERRUPTED)) from None
     finally:
@@ -62,15 +84,16 @@ def interruptible(message: str) -> Iterator[None]:
 
 
 def scoring(steps: Iterator[Progress | Summary], progress: bool) -> Summary:
-    """Drive a run to its end; the bar shows the rate and the time left."""
+    """Drive a run to its end; the bar shows rate and time left, and the first failure is said at once."""
     from kneerisk.scoring.outputs.summary import Summary
 
-    last = None
-    with progress_bar(progress) as bar:
+    last, failure = None, None
+    with progress_bar(progress and not events.wanted()) as bar:
         task = bar.add_task("looking for images", total=None, note="")
         for step in steps:
             if isinstance(step, Summary):
                 last = step
+                events.say("finished", **step.to_json())
                 continue
             note = f"{step.rows - step.not_ok} knees scored"
             if step.not_ok:
@@ -78,6 +101,12 @@ def scoring(steps: Iterator[Progress | Summary], progress: bool) -> Summary:
             if step.reused:
                 note += f", {step.reused} images from before"
             bar.update(task, description="scoring", total=step.total, completed=step.done, note=note)
+            events.progress(step)
+            if step.first_failure is not None and failure is None:
+                failure = step.first_failure
+                warn(f"the first file that failed: {failure}; the run goes on")
+            for slow in step.notes:
+                warn(slow)
     assert last is not None
     return last
 
@@ -116,6 +145,7 @@ def summary(result: Summary, *, as_json: bool, quiet: bool) -> None:
     for count, word in ((result.refused, "refused"), (result.failed, "failed")):
         if count:
             out.print(f"{count} {word}", highlight=False)
+    out.print(_files(result), style="dim", highlight=False)
     _counts(out, "why", result.reasons)
     _counts(out, "quality flags", result.qc_flags)
     _counts(out, "passed over", result.skipped)
@@ -213,6 +243,19 @@ def checks(findings: Findings) -> None:
         else "[bold red]not ready to score[/]: see the lines marked no"
     )
     out.print(word, highlight=False)
+
+
+def _files(result: Summary) -> str:
+    """Where each file went: the parts add up to the whole."""
+    parts = {
+        "scored": result.images_scored,
+        "refused": result.images_refused,
+        "failed": result.images_failed,
+        "passed over": sum(result.skipped.values()),
+        "left to other shards or runs": result.left,
+    }
+    listed = ", ".join(f"{count} {word}" for word, count in parts.items() if count or word == "scored")
+    return f"{result.seen} files seen: {listed}"
 
 
 def _risks(out: Console, result: Summary) -> None:

@@ -24,6 +24,7 @@ from kneerisk.scoring.clock import Clock
 from kneerisk.scoring.outputs import table
 from kneerisk.scoring.outputs.run_report import write_run_report
 from kneerisk.scoring.outputs.summary import Summary
+from kneerisk.scoring.pace import Pace
 from kneerisk.scoring.pseudonyms import Pseudonyms
 from kneerisk.scoring.run import Progress, score_images
 from kneerisk.scoring.settings import RunSettings, StackSettings, check_places, fingerprint, shareable
@@ -63,9 +64,14 @@ def score_cohort(
         if pseudonyms is not None:
             rooms = replace(rooms, hide=pseudonyms.knee)
             marks = {**pseudonyms.settings(shareable(marks)), "pseudonyms": pseudonyms.fingerprint}
+        pace = Pace()
         for step in score_images(images, skipped.counts, rooms, run, marks, clock):
-            if isinstance(step, Summary) and run.run_report is not None:
-                write_run_report(run.run_report, shareable(marks), step)
+            if isinstance(step, Progress):
+                slow = pace.note(step.done - step.reused)
+                yield step if slow is None else replace(step, notes=(slow,))
+                continue
+            if run.run_report is not None:
+                write_run_report(run.run_report, shareable(marks), step, pace.rates)
             yield step
 
 

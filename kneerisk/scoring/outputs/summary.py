@@ -58,10 +58,23 @@ class Summary:
     """What puts the table in doubt; to be said before any number."""
     skipped: Mapping[str, int] = field(default_factory=dict)
     """Files of the folders that were no images, by why."""
+    images_scored: int = 0
+    """Images with a scored knee."""
+    images_refused: int = 0
+    """Images without one, and nothing failed."""
+    images_failed: int = 0
+    """Images without one, of which something failed."""
+    left: int = 0
+    """Images of the scan that this run was not to score: other shards', or beyond ``--limit``."""
     reused: int = 0
     """Images whose rows an earlier run had made."""
     seconds: float = 0.0
     stages: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def seen(self) -> int:
+        """Files that were looked at: scored + refused + failed + passed over + left to others."""
+        return self.images + self.left + sum(self.skipped.values())
 
     @property
     def exit_code(self) -> ExitCode:
@@ -72,7 +85,7 @@ class Summary:
 
     def to_json(self) -> dict[str, Any]:
         """As ``--json`` prints it."""
-        return {**asdict(self), "exit_code": int(self.exit_code)}
+        return {**asdict(self), "seen": self.seen, "exit_code": int(self.exit_code)}
 
 
 class Tally:
@@ -83,6 +96,8 @@ class Tally:
         self._reasons: Counter[str] = Counter()
         self._flags: Counter[str] = Counter()
         self._images: set[int] = set()
+        self._scored: set[int] = set()
+        self._failed: set[int] = set()
         self._risks: list[float] = []
         self._looks = Looks()
         self._top: list[tuple[float, int, TopRisk]] = []
@@ -92,9 +107,12 @@ class Tally:
         self._images.add(row["image_index"])
         self._status[row["status"]] += 1
         self._flags.update(row["qc_flags"])
+        if row["status"] == "failed":
+            self._failed.add(row["image_index"])
         if row["status"] != "ok":
             self._reasons[row["reason"]] += 1
             return
+        self._scored.add(row["image_index"])
         self._looks.add(row)
         risk = row["risk_12m"]
         self._risks.append(risk)
@@ -118,6 +136,9 @@ class Tally:
         return Summary(
             out=out,
             images=len(self._images),
+            images_scored=len(self._scored),
+            images_refused=len(self._images - self._scored - self._failed),
+            images_failed=len(self._failed - self._scored),
             rows=self._status.total(),
             ok=self._status["ok"],
             refused=self._status["refused"],
