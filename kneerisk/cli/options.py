@@ -21,6 +21,12 @@ ShowProgress = Annotated[
     bool, typer.Option("--progress/--no-progress", help="Progress on stderr.", rich_help_panel=_RUN)
 ]
 Json = Annotated[bool, typer.Option("--json", help="The summary as JSON on stdout.")]
+LogFormat = Annotated[
+    Literal["text", "json"],
+    typer.Option(
+        "--log-format", help="Lines on stderr: for people, or as JSON objects.", rich_help_panel=_RUN
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No summary and no progress.")]
 StackName = Annotated[
     str, typer.Option("--stack", help="Name or folder of the stack of networks.", rich_help_panel=_STACK)

@@ -26,6 +26,7 @@ from kneerisk.scoring.clock import Clock
 from kneerisk.scoring.outputs import table
 from kneerisk.scoring.outputs.run_report import write_run_report
 from kneerisk.scoring.outputs.summary import Summary
+from kneerisk.scoring.pace import Pace
 from kneerisk.scoring.pseudonyms import Pseudonyms
 from kneerisk.scoring.run import Progress, score_images
 from kneerisk.scoring.settings import RunSettings, StackSettings, check_places, fingerprint, shareable
@@ -74,13 +75,17 @@ def score_cohort(
             rooms = replace(rooms, hide=pseudonyms.knee)
             marks = {**pseudonyms.settings(shareable(marks)), "pseudonyms": pseudonyms.fingerprint}
         whose = knees.look_on(inputs)
-        doubt = None
+        doubt, pace = None, Pace()
         listed = whose.watch(images)
         for step in score_images(listed, skipped.counts, rooms, run, marks, clock, skipped.carried):
             if doubt is None and (doubt := whose.doubt()) is not None:
                 yield Notice(doubt)
-            if isinstance(step, Summary) and run.run_report is not None:
-                write_run_report(run.run_report, shareable(marks), step)
+            if isinstance(step, Progress):
+                slow = pace.note(step.done - step.reused)
+                yield step if slow is None else replace(step, notes=(slow,))
+                continue
+            if run.run_report is not None:
+                write_run_report(run.run_report, shareable(marks), step, pace.rates)
             yield step
 
 

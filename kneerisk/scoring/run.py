@@ -48,6 +48,10 @@ class Progress:
     """Of these, refused and failed ones."""
     reused: int
     """Images whose rows an earlier run had made."""
+    first_failure: str | None = None
+    """The first row of this run that failed: its file and why; ``None`` so far."""
+    notes: tuple[str, ...] = ()
+    """What a person should know now."""
 
 
 def score_images(
@@ -145,6 +149,7 @@ def _score(
     located = locate(ours, rooms.read, rooms.localise, walk, clock, earlier, rooms.predictor.views)
     done = rows = not_ok = reused = 0
     anew: set[int] = set()
+    failure = None
     yield Progress(done, len(indexes), rows, not_ok, reused)
     for part in records(located, rooms, walk, clock, keepers):
         if isinstance(part, Known):
@@ -156,12 +161,15 @@ def _score(
             anew.update(record.index for record in part)
             rows += sum(len(record.rows) for record in part)
             not_ok += sum(row["status"] != "ok" for record in part for row in record.rows)
+            if failure is None:
+                failure = _first_failure(part)
             if run.on_error == "stop":
                 _stop_if_failed(part, run)
-        yield Progress(done, len(indexes), rows, not_ok, reused)
+        yield Progress(done, len(indexes), rows, not_ok, reused, failure)
 
     tally = Tally()
-    summarise = _summariser(tally, listing, rooms, run, clock, reused)
+    left = listing.images - len(indexes)
+    summarise = _summariser(tally, listing, rooms, run, clock, reused, left)
 
     def documents() -> table.Metadata:
         return table.metadata(
@@ -265,6 +273,12 @@ def _by_image(rows: Iterator[Row]) -> Iterator[Record]:
         yield Record(held[0]["image_index"], held[0]["input_sha256"], None, held)
 
 
+def _first_failure(part: list[Record]) -> str | None:
+    failed = (row for record in part for row in record.rows if row["status"] == "failed")
+    row = next(failed, None)
+    return None if row is None else f"{row['source_path']}: {row['message']} [{row['reason']}]"
+
+
 def _stop_if_failed(part: list[Record], run: RunSettings) -> None:
     for record in part:
         for row in record.rows:
@@ -291,7 +305,7 @@ def _counted(
 
 
 def _summariser(
-    tally: Tally, listing: Listing, rooms: Rooms, run: RunSettings, clock: Clock, reused: int
+    tally: Tally, listing: Listing, rooms: Rooms, run: RunSettings, clock: Clock, reused: int, left: int
 ) -> Callable[[], Summary]:
     return lambda: tally.summary(
         str(run.out),
@@ -299,6 +313,7 @@ def _summariser(
         rooms.recalibration,
         skipped=listing.skipped,
         reused=reused,
+        left=left,
         seconds=clock.elapsed(),
         stages=clock.seconds(),
     )
