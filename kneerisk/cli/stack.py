@@ -107,7 +107,7 @@ def remove(
     name: Annotated[str, typer.Argument(metavar="NAME", help="One of your own stacks.", show_default=False)],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
-    """Delete a stack that was imported or trained; tables that it scored stay, and can no longer be repeated."""
+    """Delete one of your own stacks; tables that it scored stay, and can no longer be repeated."""
     import sys
 
     from kneerisk.errors import UsageError
