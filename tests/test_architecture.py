@@ -18,7 +18,10 @@ HEAVY = {
 }  # fmt: skip
 
 _ENGINES = ("kneerisk_engines", "kneerisk_engines.tensorrt")
-_WORDS = ("kneerisk.errors", "kneerisk.records", "kneerisk.version", "kneerisk.machine")
+_WORDS = (
+    *("kneerisk.errors", "kneerisk.records", "kneerisk.version", "kneerisk.machine", "kneerisk.marks"),
+    "kneerisk.storage",
+)
 _FRONT_DOOR = ("kneerisk.radiograph.knees", "kneerisk.radiograph.settings", "kneerisk.radiograph.flags")
 _LOCATE = "kneerisk.radiograph.locate"
 
@@ -29,11 +32,13 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "kneerisk_engines.tensorrt": ("kneerisk_engines",),
     "kneerisk.errors": (),
     "kneerisk.version": (),
+    "kneerisk.marks": (),
+    "kneerisk.storage": ("kneerisk.errors",),
     "kneerisk.machine": ("kneerisk.version",),
     "kneerisk.records": ("kneerisk.errors",),
     "kneerisk.models": (),
     "kneerisk.method": (*_WORDS, "kneerisk_engines"),
-    "kneerisk.stack": (*_WORDS, "kneerisk_engines"),
+    "kneerisk.stack": (*_WORDS, "kneerisk_engines", "kneerisk.method"),
     "kneerisk.radiograph.flags": (),
     "kneerisk.radiograph.settings": _WORDS,
     "kneerisk.radiograph.upright": _WORDS,

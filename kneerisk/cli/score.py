@@ -10,7 +10,7 @@ import typer
 from kneerisk.cli import options as o
 from kneerisk.cli import show
 from kneerisk.radiograph.settings import InputSettings
-from kneerisk.scoring.settings import RunSettings, StackSettings
+from kneerisk.scoring.settings import RunSettings, StackSettings, check_places
 
 DryRun = Annotated[
     bool,
@@ -44,7 +44,9 @@ def score(
     if report is not None:
         from kneerisk.study.report.write import ReportSettings, check_report
 
-        page = ReportSettings(run.out, report, previews=run.previews, overwrite=run.overwrite or run.resumes)
+        again = run.overwrite or run.resumes
+        page = ReportSettings(run.out, report, previews=run.previews, roots=data.inputs, overwrite=again)
+        check_places(data, run, {"--report": report})
         check_report(page)
     wants_progress = progress and not quiet
     if dry_run:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from kneerisk.cli.printable import escaped, json_text
 from kneerisk.cli.progress import duration, meter
 from kneerisk.errors import ExitCode
 
@@ -24,20 +25,20 @@ if TYPE_CHECKING:
 def complain(message: str) -> None:
     """An error, on stderr."""
     _console(stderr=True).print(
-        "[bold red]error:[/] ", _escaped(message), sep="", soft_wrap=True, highlight=False
+        "[bold red]error:[/] ", escaped(message), sep="", soft_wrap=True, highlight=False
     )
 
 
 def warn(message: str) -> None:
     """What may mislead, on stderr."""
     _console(stderr=True).print(
-        "[bold yellow]warning:[/] ", _escaped(message), sep="", soft_wrap=True, highlight=False
+        "[bold yellow]warning:[/] ", escaped(message), sep="", soft_wrap=True, highlight=False
     )
 
 
 def print_json(data: Any) -> None:
     """A document on stdout."""
-    typer.echo(json.dumps(data, indent=2, ensure_ascii=False, default=str))
+    typer.echo(json_text(json.dumps(data, indent=2, ensure_ascii=False, default=str)))
 
 
 @contextmanager
@@ -52,7 +53,7 @@ def interruptible(message: str) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        _console(stderr=True).print(f"\n[yellow]{_escaped(message)}[/]", soft_wrap=True, highlight=False)
+        _console(stderr=True).print(f"\n[yellow]{escaped(message)}[/]", soft_wrap=True, highlight=False)
         raise typer.Exit(int(ExitCode.INTERRUPTED)) from None
     finally:
         signal.signal(signal.SIGTERM, before)
@@ -107,7 +108,14 @@ def summary(result: Summary, *, as_json: bool, quiet: bool) -> None:
         )
         return
     for alarm in result.alarms:
-        out.print(f"[bold red]alarm:[/] {_escaped(alarm.message)}", soft_wrap=True, highlight=False)
+        out.print(f"[bold red]alarm:[/] {escaped(alarm.message)}", soft_wrap=True, highlight=False)
+        if alarm.code in result.answered:
+            out.print(
+                "  The knees that --calibration was fitted to raised it too: risk_12m allows for it, the "
+                "other columns do not.",
+                soft_wrap=True,
+                highlight=False,
+            )
     head = f"[bold]{result.ok} knees scored[/] of {result.images} images"
     if result.seconds and not result.reused:
         head += f" in {duration(result.seconds)} ({result.ok / result.seconds:.1f} knees/s)"
@@ -120,9 +128,9 @@ def summary(result: Summary, *, as_json: bool, quiet: bool) -> None:
     _counts(out, "passed over", result.skipped)
     if result.ok:
         _risks(out, result)
-    out.print(f"\n[bold]{_escaped(result.out)}[/]: {result.rows} rows", highlight=False, soft_wrap=True)
+    out.print(f"\n[bold]{escaped(result.out)}[/]: {result.rows} rows", highlight=False, soft_wrap=True)
     for hint in _next_steps(result):
-        out.print(f"  {_escaped(hint)}", highlight=False, soft_wrap=True)
+        out.print(f"  {escaped(hint)}", highlight=False, soft_wrap=True)
     out.print("Research use only, not a diagnosis.", style="dim")
 
 
@@ -163,7 +171,7 @@ def validation(found: Validation, *, as_json: bool, quiet: bool) -> None:
     _counts(out, "passed over", found.skipped)
     for path, reason, message in found.problems[:20]:
         out.print(
-            f"  {_escaped(path)}: [yellow]{reason}[/] {_escaped(message)}", highlight=False, soft_wrap=True
+            f"  {escaped(path)}: [yellow]{reason}[/] {escaped(message)}", highlight=False, soft_wrap=True
         )
     if len(found.problems) > 20:
         out.print(f"  … and {len(found.problems) - 20} more: --json lists them all", highlight=False)
@@ -177,7 +185,7 @@ def pairs(entries: Sequence[tuple[str, str]]) -> None:
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in entries:
-        table.add_row(_escaped(name), _escaped(value))
+        table.add_row(escaped(name), escaped(value))
     _console().print(table)
 
 
@@ -187,8 +195,8 @@ def blocks(entries: Sequence[tuple[str, str]]) -> None:
 
     out = _console()
     for name, value in entries:
-        out.print(f"[bold]{_escaped(name)}[/]", soft_wrap=True, highlight=False)
-        out.print(Padding(_escaped(value), (0, 0, 0, 2)), highlight=False)
+        out.print(f"[bold]{escaped(name)}[/]", soft_wrap=True, highlight=False)
+        out.print(Padding(escaped(value), (0, 0, 0, 2)), highlight=False)
 
 
 def dictionary(entries: Mapping[str, Mapping[str, Any]]) -> None:
@@ -202,9 +210,9 @@ def dictionary(entries: Mapping[str, Mapping[str, Any]]) -> None:
     table.add_column("null", style="dim", overflow="fold")
     for name, entry in entries.items():
         row = (name, entry["unit"] or entry["kind"], entry["meaning"], entry["null"])
-        table.add_row(*map(_escaped, row))
+        table.add_row(*map(escaped, row))
         for value, meaning in entry.get("values", {}).items():
-            table.add_row("", "", f"[bold]{_escaped(value)}[/]: {_escaped(meaning)}", "")
+            table.add_row("", "", f"[bold]{escaped(value)}[/]: {escaped(meaning)}", "")
     _console().print(table)
 
 
@@ -215,7 +223,7 @@ def checks(findings: Findings) -> None:
         mark = "[green]ok[/]  " if check.ok else "[bold red]no[/]  " if check.needed else "[yellow]--[/]  "
         remedy = f"; {check.remedy}" if check.remedy and not check.ok else ""
         out.print(
-            f"{mark}[bold]{_escaped(check.name)}[/]: {_escaped(check.found + remedy)}",
+            f"{mark}[bold]{escaped(check.name)}[/]: {escaped(check.found + remedy)}",
             highlight=False,
             soft_wrap=True,
         )
@@ -238,7 +246,7 @@ def _risks(out: Console, result: Summary) -> None:
         f"median {_percent(q[50])}, middle 90 % {_percent(q[5])} to {_percent(q[95])}",
         highlight=False,
     )
-    out.print(f"calibrated to: {_escaped(result.population)}", style="dim", highlight=False)
+    out.print(f"calibrated to: {escaped(result.population)}", style="dim", highlight=False)
     table = Table(
         title="Highest risks", title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0)
     )
@@ -247,14 +255,14 @@ def _risks(out: Console, result: Summary) -> None:
             name, justify="right" if name == "risk" else "left", header_style="dim", overflow="fold"
         )
     for top in result.top:
-        participant = "-" if top.participant_id is None else _escaped(top.participant_id)
+        participant = "-" if top.participant_id is None else escaped(top.participant_id)
         table.add_row(
             participant,
             top.side,
             str(top.kl_now),
             "-" if top.kl_0m is None else str(top.kl_0m),
             _percent(top.risk_12m),
-            _escaped(top.source_path),
+            escaped(top.source_path),
         )
     out.print(table)
 
@@ -270,7 +278,7 @@ def _next_steps(result: Summary) -> Iterator[str]:
 
 def _counts(out: Console, title: str, counts: Mapping[str, int]) -> None:
     if counts:
-        listed = ", ".join(f"{_escaped(str(name))} {count}" for name, count in counts.items())
+        listed = ", ".join(f"{escaped(str(name))} {count}" for name, count in counts.items())
         out.print(f"  [dim]{title}:[/] {listed}", highlight=False, soft_wrap=True)
 
 
@@ -278,12 +286,6 @@ def _console(stderr: bool = False) -> Console:
     from rich.console import Console
 
     return Console(stderr=stderr)
-
-
-def _escaped(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)
 
 
 def _percent(value: float | None) -> str:

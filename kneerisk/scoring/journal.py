@@ -18,10 +18,11 @@ import os
 import shutil
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from kneerisk_engines.errors import BusyError
 from kneerisk_engines.files import flush, locked
@@ -84,6 +85,21 @@ class Listing:
     """Files that the scan passed over, by why."""
 
 
+class PathsDigest:
+    """sha256 over the source paths of a scan, in order: two scans of the same images agree in it."""
+
+    def __init__(self) -> None:
+        self._sha256 = hashlib.sha256()
+
+    def add(self, source_path: str) -> None:
+        """The next image's."""
+        self._sha256.update(source_path.encode("utf-8", "surrogateescape") + b"\n")
+
+    def hexdigest(self) -> str:
+        """Of all so far."""
+        return self._sha256.hexdigest()
+
+
 @dataclass(frozen=True, slots=True)
 class _Asked:
     """What ``run.json`` holds."""
@@ -115,7 +131,8 @@ class Journal:
         self._offsets: dict[int, int] = {}
         self._rows_path = folder / "rows.jsonl"
         self._end = self._recover()
-        self._stream: IO[bytes] = self._rows_path.open("ab")
+        # No buffer: what a full disk did not take must not be written later, behind a resumed run's back.
+        self._stream: FileIO = self._rows_path.open("ab", buffering=0)
 
     def images(self) -> Iterator[tuple[int, RadiographRef | Refusal]]:
         """The listing in order, one image at a time, each with its index."""
@@ -139,13 +156,14 @@ class Journal:
 
     def append(self, records: Sequence[Record]) -> None:
         """Add records; they are on disk when this returns."""
-        for record in records:
-            line = _line(record)
-            self._stream.write(line)
+        lines = [_line(record) for record in records]
+        left = memoryview(b"".join(lines))
+        while left:
+            left = left[self._stream.write(left) :]
+        os.fsync(self._stream.fileno())
+        for record, line in zip(records, lines, strict=True):
             self._offsets[record.index] = self._end
             self._end += len(line)
-        self._stream.flush()
-        os.fsync(self._stream.fileno())
 
     def __len__(self) -> int:
         return len(self._offsets)
@@ -155,9 +173,14 @@ class Journal:
         self._stream.close()
 
     def remove(self) -> None:
-        """The table is in place: the journal has done its work."""
+        """The table is in place: the journal has done its work.
+
+        The lock goes last: who waits for it then finds the table.  Another run may have come so early that
+        its own lock stands in the folder already; the folder is that one's now.
+        """
         self.close()
-        shutil.rmtree(self.folder)
+        _empty(self.folder)
+        _leave(self.folder)
 
     def _recover(self) -> int:
         """Index the whole records and cut off what a kill left behind them; returns the length kept."""
@@ -203,7 +226,7 @@ def open_journal(
     Raises:
         UsageError: a journal is there and neither option was given, or its fingerprint differs.
     """
-    folder = folder_of(out)
+    folder, there_before = folder_of(out), out.exists()
     if folder.exists() and not (resume or overwrite):
         raise UsageError(
             f"{folder.name} holds an unfinished run for {out.name}: "
@@ -214,12 +237,18 @@ def open_journal(
     except OSError as error:
         raise UsageError(f"{folder} cannot be made ({error.strerror}); choose another --out") from error
     with ExitStack() as held:
+        held.callback(_leave_if_bare, folder)
         try:
             held.enter_context(locked(folder / _LOCK, wait=False))
         except BusyError:
             raise UsageError(
                 f"another kneerisk is at work in {folder.name}: wait for it, or choose another --out"
             ) from None
+        if out.exists() and not there_before and not overwrite:
+            _leave(folder)
+            raise UsageError(
+                f"another kneerisk has finished {out.name} just now: look at it, and ask again if need be"
+            )
         if overwrite:
             _empty(folder)
         listing = _stored_listing(folder, fingerprint)
@@ -273,14 +302,14 @@ def _list_images(
     images: Iterable[RadiographRef | Refusal],
     skipped: Mapping[str, int],
 ) -> Listing:
-    digest = hashlib.sha256()
+    digest = PathsDigest()
     extra: dict[str, None] = {}
     count = 0
     path = folder / "listing.jsonl"
     with path.open("w", encoding="utf-8") as stream:
         for item in images:
             ref = item if isinstance(item, RadiographRef) else item.ref
-            digest.update(ref.source_path.encode("utf-8", "surrogateescape") + b"\n")
+            digest.add(ref.source_path)
             extra.update(dict.fromkeys(ref.extra))
             kind = "refusal" if isinstance(item, Refusal) else "ref"
             stream.write(json.dumps({kind: to_plain(item)}) + "\n")
@@ -293,9 +322,22 @@ def _list_images(
     return listing
 
 
+def _leave_if_bare(folder: Path) -> None:
+    """Take away what a lock of the second kind left: its file goes only when it is let go."""
+    with suppress(OSError):
+        folder.rmdir()
+
+
+def _leave(folder: Path) -> None:
+    """Take away the folder of a run that is none, its lock held."""
+    with suppress(OSError):
+        (folder / _LOCK).unlink(missing_ok=True)
+        folder.rmdir()
+
+
 def _empty(folder: Path) -> None:
     for entry in folder.iterdir():
-        if entry.name == _LOCK:
+        if entry.name.startswith(_LOCK):
             continue
         if entry.is_dir():
             shutil.rmtree(entry)

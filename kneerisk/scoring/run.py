@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import json
 import platform
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
 
 from kneerisk.errors import KneeriskError, UsageError
-from kneerisk.scoring.chain import Item, Keeper, Known, Rooms, Walk, locate, records
+from kneerisk.method.recalibration import Recalibration
+from kneerisk.scoring.chain import Item, Keeper, Known, Rooms, Walk, locate, records, source_path_of
 from kneerisk.scoring.clock import Clock
 from kneerisk.scoring.journal import Journal, Listing, Record, folder_of, open_journal, refuse_difference
 from kneerisk.scoring.outputs import table
 from kneerisk.scoring.outputs.contact_sheet import ContactSheet
-from kneerisk.scoring.outputs.futures import FuturesKeeper
+from kneerisk.scoring.outputs.futures import FuturesKeeper, check_futures
 from kneerisk.scoring.outputs.previews import PreviewKeeper
 from kneerisk.scoring.outputs.rows import Row, check_carried
 from kneerisk.scoring.outputs.summary import Summary, Tally
-from kneerisk.scoring.settings import RunSettings
+from kneerisk.scoring.settings import RunSettings, shareable
+from kneerisk.storage import StorageError, in_words
 
 _SEED_RECORDS = 500
 
@@ -58,11 +61,12 @@ def score_images(
 
     Raises:
         UsageError: the output exists, or cannot be resumed as asked; nothing was changed.
+        StorageError: the disk of an output failed or is full; the journal is kept.
         StoppedOnErrorError: a row failed and ``run.on_error`` is ``stop``; the journal is kept.
     """
     finished = run.out.exists() and not folder_of(run.out).exists()
     _refuse_to_clobber(run, fingerprint, finished)
-    with ExitStack() as stack:
+    with _in_the_disks_words(run), ExitStack() as stack:
         with clock.stage("scan"):
             journal = stack.enter_context(
                 open_journal(
@@ -70,6 +74,19 @@ def score_images(
                 )
             )
         yield from _score(journal, rooms, run, fingerprint, clock, finished and run.resumes)
+
+
+@contextmanager
+def _in_the_disks_words(run: RunSettings) -> Iterator[None]:
+    """Files cost rows, whatever happens to them; what gets here is the journal's disk, or an output's."""
+    kept = f"; every finished row is kept: add --resume to go on with {run.out}"
+    try:
+        yield
+    except StorageError as error:
+        raise StorageError(f"{error}{kept}") from error
+    except OSError as error:
+        place = None if error.filename else folder_of(run.out)
+        raise StorageError(f"the run stopped at {in_words(error, place)}{kept}") from error
 
 
 def _refuse_to_clobber(run: RunSettings, fingerprint: Mapping[str, Any], finished: bool) -> None:
@@ -82,11 +99,10 @@ def _refuse_to_clobber(run: RunSettings, fingerprint: Mapping[str, Any], finishe
         )
     if finished:
         before = table.read_metadata(run.out)["run"]
-        refuse_difference(before["fingerprint"], fingerprint, f"the table {run.out.name}")
+        asked, asks = shareable(before["fingerprint"]), shareable(fingerprint)
+        refuse_difference(asked, asks, f"the table {run.out.name}")
         if run.futures is not None:
-            raise UsageError(
-                "--futures is written anew by each run: score with --overwrite, or leave --futures out"
-            )
+            check_futures(run.futures, asks)
 
 
 def _score(
@@ -106,7 +122,7 @@ def _score(
         raise
     if seeded:
         _take_over(journal, run)
-    indexes = range(run.shard.index - 1, listing.images, run.shard.count)[: run.limit]
+    indexes = _ours(journal, run)
     keepers: list[Keeper] = []
     futures = sheet = None
     if run.previews is not None:
@@ -121,9 +137,10 @@ def _score(
         return None if record is not None and run.retry_failed and record.failed else record
 
     walk = Walk(run.workers, run.timeout, run.batch_size)
-    ours = ((index, item) for index, item in journal.images() if index in indexes)
+    ours = _chosen(journal, indexes)
     located = locate(ours, rooms.read, rooms.localise, walk, clock, earlier, rooms.predictor.views)
     done = rows = not_ok = reused = 0
+    anew: set[int] = set()
     yield Progress(done, len(indexes), rows, not_ok, reused)
     for part in records(located, rooms, walk, clock, keepers):
         if isinstance(part, Known):
@@ -132,6 +149,7 @@ def _score(
             with clock.stage("journal"):
                 journal.append(part)
             done += len(part)
+            anew.update(record.index for record in part)
             rows += sum(len(record.rows) for record in part)
             not_ok += sum(row["status"] != "ok" for record in part for row in record.rows)
             if run.on_error == "stop":
@@ -143,7 +161,7 @@ def _score(
 
     def documents() -> table.Metadata:
         return table.metadata(
-            run_manifest(fingerprint, listing, run, started, summarise()),
+            run_manifest(fingerprint, listing, run, started, summarise(), rooms.recalibration),
             json.loads(rooms.calibration.to_json()),
             listing.extra,
         )
@@ -154,7 +172,7 @@ def _score(
         return
     with clock.stage("table"):
         if futures is not None and run.futures is not None:
-            futures.gather(run.futures, fingerprint)
+            futures.gather(run.futures, shareable(fingerprint), anew if seeded else None)
         counts = [tally] if sheet is None else [tally, sheet]
         table.write(_counted(journal, indexes, counts), run.out, documents, listing.extra, journal.folder)
     if sheet is not None:
@@ -163,18 +181,45 @@ def _score(
     yield summarise()
 
 
+def _ours(journal: Journal, run: RunSettings) -> Sequence[int]:
+    """The indexes of this run's images, in order; eight bytes each."""
+    if run.shard.count == 1:
+        return range(journal.listing.images)[: run.limit]
+    held = (i for i, item in journal.images() if run.shard.holds(source_path_of(item)))
+    return array("q", islice(held, run.limit))
+
+
+def _chosen(journal: Journal, indexes: Sequence[int]) -> Iterator[tuple[int, Item]]:
+    wanted = iter(indexes)
+    following = next(wanted, None)
+    for index, item in journal.images():
+        if index == following:
+            yield index, item
+            following = next(wanted, None)
+
+
 def run_manifest(
-    fingerprint: Mapping[str, Any], listing: Listing, run: RunSettings, started: datetime, summary: Summary
+    fingerprint: Mapping[str, Any],
+    listing: Listing,
+    run: RunSettings,
+    started: datetime,
+    summary: Summary,
+    recalibration: Recalibration | None = None,
 ) -> dict[str, Any]:
     """What the file says of the run that made it."""
+    recalibrated = {}
+    if recalibration is not None:
+        digest = fingerprint["calibration"]["sha256"]
+        recalibrated = {recalibration.column: {**recalibration.to_json(), "sha256": digest}}
     return {
-        "fingerprint": dict(fingerprint),
+        "fingerprint": shareable(fingerprint),
         "images_in_scan": listing.images,
         "scan_sha256": listing.sha256,
         "shard": str(run.shard),
         "limit": run.limit,
         "carried_columns": list(listing.extra),
         "alarms": [asdict(alarm) for alarm in summary.alarms],
+        **({"recalibrated": recalibrated} if recalibrated else {}),
         "rows": {"ok": summary.ok, "refused": summary.refused, "failed": summary.failed},
         "started": started.isoformat(timespec="seconds"),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -221,7 +266,9 @@ def _stop_if_failed(part: list[Record], run: RunSettings) -> None:
                 )
 
 
-def _counted(journal: Journal, indexes: range, counts: Sequence[Tally | ContactSheet]) -> Iterator[Row]:
+def _counted(
+    journal: Journal, indexes: Sequence[int], counts: Sequence[Tally | ContactSheet]
+) -> Iterator[Row]:
     for index in indexes:
         record = journal.get(index)
         if record is None:
@@ -239,6 +286,7 @@ def _summariser(
     return lambda: tally.summary(
         str(run.out),
         rooms.calibration,
+        rooms.recalibration,
         skipped=listing.skipped,
         reused=reused,
         seconds=clock.elapsed(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 import zlib
 from io import BytesIO
@@ -13,15 +14,30 @@ from kneerisk.errors import Reason
 from kneerisk.radiograph import flags
 from kneerisk.radiograph.decode.decoders import StreamSizeError, UnsupportedSyntaxError, VideoError, decode
 from kneerisk.radiograph.decode.greyscale import polarity_of
-from kneerisk.radiograph.decode.headers import OVERLAY_TAGS, TAGS, Header, RefusedError, interpret
+from kneerisk.radiograph.decode.headers import (
+    OVERLAY_TAGS,
+    TAGS,
+    Header,
+    RefusedError,
+    interpret,
+    odd_elements,
+)
 from kneerisk.radiograph.decode.picture import Picture, luminance
 from kneerisk.radiograph.decode.quiet import Quiet
+from kneerisk.radiograph.decode.streams import StreamError
 
 if TYPE_CHECKING:
     from pydicom import Dataset
 
 _DEFLATED = b"1.2.840.10008.1.2.1.99"
 _MAX_INFLATED = 1 << 30
+_CODECS = frozenset({"imagecodecs", "zlib", "struct"})
+"""Modules whose errors speak of streams alone."""
+_NUMBERS_ONLY = re.compile(
+    r"(The number of bytes of pixel data|There is insufficient pixel data|Unexpected number of bytes|"
+    r"Unable to decode as exceptions)[^'\"\n]*"
+)
+"""Messages of pydicom that hold counts, and no text, up to the first quotation mark."""
 
 
 def load_dicom(data: bytes) -> Picture:
@@ -44,7 +60,7 @@ def load_dicom(data: bytes) -> Picture:
                 found = (*found, flags.COLOUR_IMAGE)
             polarity, more = polarity_of(ds, pixels)
         except Exception as error:
-            raise _damaged(f"its gray scale cannot be read: {error}", header) from error
+            raise _damaged(f"its gray scale cannot be read: {_told(error)}", header) from error
     return Picture(
         pixels, polarity, header, (*found, *more), orientation=header.orientation, aspect=header.aspect
     )
@@ -66,14 +82,14 @@ def _parse(data: bytes) -> tuple[Dataset, Header]:
     except RefusedError:
         raise
     except Exception as error:
-        raise _damaged(f"its header cannot be read: {error}") from error
+        raise _damaged(f"its header cannot be read: {_told(error)}") from error
 
 
 def _pixels(ds: Dataset, header: Header) -> tuple[npt.NDArray[Any], tuple[str, ...]]:
     try:
         pixels, found = decode(ds)
         if pixels.ndim not in (2, 3) or pixels.shape[:2] != (ds.Rows, ds.Columns):
-            raise ValueError(f"its pixels have the shape {pixels.shape}")
+            raise StreamError(f"its pixels have the shape {pixels.shape}")
     except VideoError as error:
         raise RefusedError(
             Reason.MULTI_FRAME, f"the file is a video ({error}); export the one radiograph from it", header
@@ -87,8 +103,20 @@ def _pixels(ds: Dataset, header: Header) -> tuple[npt.NDArray[Any], tuple[str, .
     except StreamSizeError as error:
         raise _damaged(str(error), header) from error
     except Exception as error:
-        raise _damaged(f"its pixels cannot be decoded: {error}", header) from error
+        odd = f"; {', '.join(wrong)} holds no valid value" if (wrong := odd_elements(ds)) else ""
+        raise _damaged(f"its pixels cannot be decoded: {_told(error)}{odd}", header) from error
     return pixels, found
+
+
+def _told(error: Exception) -> str:
+    """What an exception says where it can quote no text of the header, else only its kind.
+
+    pydicom quotes values, and a name may have been typed where a value belongs.
+    """
+    if isinstance(error, StreamError) or type(error).__module__.partition(".")[0] in _CODECS:
+        return str(error)
+    known = _NUMBERS_ONLY.match(str(error))
+    return type(error).__name__ if known is None else known.group()
 
 
 def _damaged(what: str, header: Header | None = None) -> RefusedError:

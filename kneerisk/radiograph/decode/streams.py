@@ -11,6 +11,11 @@ _BARE = frozenset(range(0xD0, 0xD9)) | {0x01}
 _MARK = re.compile(rb"\xff[\xc0-\xcf\xd8-\xfe]")
 """A mark that cannot stand in compressed data, nor begin a fill byte's run; restarts are data's."""
 
+
+class StreamError(ValueError):
+    """Pixel data are damaged, in words of our own: they quote no text of a header."""
+
+
 Size = tuple[int, int]
 """(rows, columns)"""
 

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from kneerisk_engines.files import written_whole
 
+from kneerisk.errors import UsageError
+from kneerisk.marks import MARK
 from kneerisk.records import FloatArray, KneeScore
 from kneerisk.scoring.outputs.table import replace_with
+from kneerisk.storage import writing
 
 FORMAT = 1
 
@@ -30,7 +35,6 @@ class FuturesKeeper:
         prediction, crop = score.prediction, score.prediction.crop
         if prediction.latent_now is None or prediction.latent_12m is None:
             raise ValueError("futures need a predictor that keeps latents")
-        self._folder.mkdir(parents=True, exist_ok=True)
         attributes = {
             "participant_id": crop.participant_id or "",
             "visit": crop.ref.visit or "",
@@ -45,37 +49,141 @@ class FuturesKeeper:
         }
         path = self._folder / f"{index:09d}_{crop.side}.npz"
         aside = path.with_suffix(".new")
-        with aside.open("wb") as stream:
-            np.savez(
-                stream,
-                latent_now=prediction.latent_now,
-                latent_12m=prediction.latent_12m,
-                forecast=forecast,
-                p_12m=prediction.p_12m,
-                attributes=np.array(json.dumps(attributes)),
-            )
-        replace_with(aside, path)
+        with writing(path):
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with aside.open("wb") as stream:
+                np.savez(
+                    stream,
+                    latent_now=prediction.latent_now,
+                    latent_12m=prediction.latent_12m,
+                    forecast=forecast,
+                    p_12m=prediction.p_12m,
+                    attributes=np.array(json.dumps(attributes)),
+                )
+            replace_with(aside, path)
 
-    def gather(self, out: Path, run: Mapping[str, Any]) -> None:
+    def gather(self, out: Path, run: Mapping[str, Any], anew: Set[int] | None = None) -> None:
         """Write ``out``: /knees/<image index>_<side>/{latent_now, latent_12m, forecast, p_12m}.
 
         ``latent_now`` [C, h, w], ``latent_12m`` [N, C, h, w], ``forecast`` [S, S] in 0..1 (the first future,
         decoded, in equalised greys, right-knee frame), ``p_12m`` [N, 5]: all float32.
         Attributes say which knee it is, and its risks.
+
+        Args:
+            out: ends in .h5; replaced if it is there.
+            run: what was asked, for the file to say.
+            anew: where ``out`` is a finished run's: the images that were scored again.  All others' knees
+                stay.
+
+        Raises:
+            StorageError: the disk does not take it; nothing is left of the file.
         """
+        with writing(out):
+            out.parent.mkdir(parents=True, exist_ok=True)
+            with written_whole(out) as aside, aside.open("w+b", buffering=0) as stream:
+                disk = _Disk(stream)
+                try:
+                    self._gather(disk, run, out, anew)
+                finally:
+                    disk.raise_what_failed()
+
+    def _gather(self, disk: _Disk, run: Mapping[str, Any], before: Path, anew: Set[int] | None) -> None:
         import h5py
 
-        out.parent.mkdir(parents=True, exist_ok=True)
-        aside = out.with_name(out.name + ".new")
-        with h5py.File(aside, "w") as file:
+        with h5py.File(disk, "w") as file:
             file.attrs["format"] = FORMAT
             file.attrs["note"] = "generated forecasts; research use only, not a diagnosis"
+            file.attrs["made_by"] = MARK
             file.attrs["run"] = json.dumps(dict(run))
             knees = file.create_group("knees")
+            if anew is not None:
+                with h5py.File(before) as finished:
+                    for name, knee in finished["knees"].items():
+                        if int(knee.attrs["image_index"]) not in anew:
+                            finished.copy(knee, knees, name)
             for path in sorted(self._folder.glob("*.npz")) if self._folder.is_dir() else []:
+                disk.raise_what_failed()
                 with np.load(path) as arrays:
                     knee = knees.create_group(path.stem)
                     knee.attrs.update(json.loads(str(arrays["attributes"])))
                     for name in ("latent_now", "latent_12m", "forecast", "p_12m"):
                         knee.create_dataset(name, data=arrays[name], compression="gzip", compression_opts=1)
-        replace_with(aside, out)
+
+
+def check_futures(path: Path, run: Mapping[str, Any]) -> None:
+    """UsageError where a file is not the futures of the finished run that is gone on with."""
+    import h5py
+
+    try:
+        with h5py.File(path) as file:
+            found = json.loads(file.attrs["run"])
+    except (OSError, KeyError, ValueError) as error:
+        raise UsageError(
+            f"{path} is not the futures of the finished run: name the file that it wrote, or score with "
+            "--overwrite"
+        ) from error
+    if found != json.loads(json.dumps(dict(run))):
+        raise UsageError(
+            f"{path} holds the futures of another run: name the file of this one, or score with --overwrite"
+        )
+
+
+class _Disk:
+    """A file as HDF5 wants it, that takes all that is written even when the disk does not.
+
+    HDF5 crashes where a write fails as it closes.  So the first failure is kept for
+    :meth:`raise_what_failed`, and what is written after it is lost with the file.
+    """
+
+    def __init__(self, stream: FileIO) -> None:
+        self._stream = stream
+        self._failed: OSError | None = None
+
+    def raise_what_failed(self) -> None:
+        """Raise the first failure, if there was one."""
+        if self._failed is not None:
+            raise self._failed
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """As a file does."""
+        return self._stream.seek(offset, whence)
+
+    def tell(self) -> int:
+        """As a file does."""
+        return self._stream.tell()
+
+    def read(self, size: int = -1) -> bytes:
+        """As a file does."""
+        return self._stream.read(size)
+
+    def readinto(self, buffer: memoryview) -> int:
+        """As a file does; zeros stand for what the disk did not take."""
+        found = self._stream.read(len(buffer))
+        buffer[:] = found.ljust(len(buffer), b"\0")
+        return len(buffer)
+
+    def write(self, content: bytes) -> int:
+        """Write all of it, or keep the failure."""
+
+        def act() -> int:
+            left = memoryview(content)
+            while left:
+                left = left[self._stream.write(left) :]
+            return len(content)
+
+        return self._tried(act, len(content))
+
+    def truncate(self, size: int) -> int:
+        """Cut or lengthen, or keep the failure."""
+        return self._tried(lambda: self._stream.truncate(size), size)
+
+    def flush(self) -> None:
+        """Nothing: the stream has no buffer."""
+
+    def _tried(self, act: Callable[[], int], answer: int) -> int:
+        if self._failed is None:
+            try:
+                return act()
+            except OSError as error:
+                self._failed = error
+        return answer

@@ -8,9 +8,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from kneerisk_engines.files import written_whole
+
 from kneerisk.machine import machine, versions
 from kneerisk.scoring.outputs.summary import Summary
-from kneerisk.scoring.outputs.table import replace_with
+from kneerisk.storage import writing
 
 
 def write_run_report(path: Path, settings: Mapping[str, Any], summary: Summary) -> None:
@@ -23,7 +25,8 @@ def write_run_report(path: Path, settings: Mapping[str, Any], summary: Summary) 
         "versions": versions(),
         "machine": machine(),
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(path.name + ".new")
-    aside.write_text(json.dumps(report, indent=2, ensure_ascii=False, default=str) + "\n", "utf-8")
-    replace_with(aside, path)
+    text = json.dumps(report, indent=2, ensure_ascii=False, default=str) + "\n"
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with written_whole(path) as aside:
+            aside.write_text(text, "utf-8")

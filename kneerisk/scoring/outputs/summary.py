@@ -12,6 +12,7 @@ import numpy as np
 
 from kneerisk.errors import ExitCode
 from kneerisk.method.calibration import Calibration
+from kneerisk.method.recalibration import Recalibration
 from kneerisk.records import KL_GRADES
 from kneerisk.scoring.outputs.alarms import Alarm, Looks
 from kneerisk.scoring.outputs.rows import Row
@@ -55,8 +56,11 @@ class Summary:
     top: tuple[TopRisk, ...]
     """Knees that a reader gave KL 4, which cannot rise, are not among them."""
     population: str
+    """Whose rates ``risk_12m`` has, in words."""
     alarms: tuple[Alarm, ...] = ()
     """What puts the table in doubt; to be said before any number."""
+    answered: tuple[str, ...] = ()
+    """Codes of those that the knees of ``--calibration`` had raised too: ``risk_12m`` allows for them."""
     skipped: Mapping[str, int] = field(default_factory=dict)
     """Files of the folders that were no images, by why."""
     reused: int = 0
@@ -109,8 +113,14 @@ class Tally:
         if len(self._top) > _TOP:
             heapq.heappop(self._top)
 
-    def summary(self, out: str, calibration: Calibration, **rest: Any) -> Summary:
+    def summary(
+        self, out: str, calibration: Calibration, recalibration: Recalibration | None = None, **rest: Any
+    ) -> Summary:
         """The counts so far, with what the run knows beside them."""
+        alarms = self._looks.alarms(calibration)
+        population, seen = calibration.population, ()
+        if recalibration is not None:
+            population, seen = recalibration.population, recalibration.alarms
         risks = np.asarray(self._risks)
         quantiles = (
             {}
@@ -130,7 +140,8 @@ class Tally:
             risk_quantiles=quantiles,
             mean_risk=float(risks.mean()) if len(risks) else None,
             top=tuple(entry for _, _, entry in sorted(self._top, reverse=True, key=lambda e: e[:2])),
-            population=calibration.population,
-            alarms=self._looks.alarms(calibration),
+            population=population,
+            alarms=alarms,
+            answered=tuple(alarm.code for alarm in alarms if alarm.code in seen),
             **rest,
         )

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from kneerisk_engines.files import put_in_place
 
-from kneerisk.errors import KneeriskError, UsageError
-from kneerisk.scoring.outputs.columns import COLUMNS, NAMES, columns, dictionary
+from kneerisk.errors import UsageError
+from kneerisk.scoring.outputs import cells
+from kneerisk.scoring.outputs.columns import COLUMNS, NAMES, columns, dictionary, recalibrated
 from kneerisk.scoring.outputs.rows import Row
+from kneerisk.storage import writing
 
 if TYPE_CHECKING:
     import polars as pl
@@ -59,7 +61,8 @@ def frame(rows: Sequence[Row], extra: Sequence[str] = ()) -> pl.DataFrame:
 
 def metadata(run: Mapping[str, Any], calibration: Mapping[str, Any], extra: Sequence[str] = ()) -> Metadata:
     """What travels with the rows: data dictionary, run manifest, calibration and its population."""
-    documents = {"data_dictionary": dictionary(extra), "run": run, "calibration": calibration}
+    meanings = recalibrated(dictionary(extra), run.get("recalibrated", {}))
+    documents = {"data_dictionary": meanings, "run": run, "calibration": calibration}
     return {_KEY_PREFIX + key: json.dumps(value, ensure_ascii=False) for key, value in documents.items()}
 
 
@@ -74,7 +77,17 @@ def write(
         documents: gives :func:`metadata`; called when every row has passed.
         extra: the manifest's own columns.
         workspace: a folder on the same file system as ``out``, for the parts.
+
+    Raises:
+        StorageError: the disk does not take it.
     """
+    with writing(out):
+        return _write(rows, out, documents, extra, workspace)
+
+
+def _write(
+    rows: Iterable[Row], out: Path, documents: Callable[[], Metadata], extra: Sequence[str], workspace: Path
+) -> int:
     kind = format_of(out)
     aside = workspace / f"table.{kind}"
     count = 0
@@ -87,7 +100,7 @@ def write(
             import polars as pl
 
             flat = part.with_columns(pl.col("qc_flags").list.join(_LIST_SEPARATOR))
-            flat.write_csv(stream, include_header=index == 0)
+            cells.escaped(flat.lazy()).collect().write_csv(stream, include_header=index == 0)
             count += len(part)
     beside = workspace / "table.json"
     beside.write_text(
@@ -106,7 +119,7 @@ def read(path: Path) -> pl.DataFrame:
         if format_of(path) == "parquet":
             table = pl.read_parquet(path)
         else:
-            table = pl.read_csv(path, infer_schema=False)
+            table = cells.restored(pl.read_csv(path, infer_schema=False))
     except (OSError, pl.exceptions.PolarsError) as error:
         raise UsageError(f"{path} cannot be read as a table: {error}") from error
     missing = [name for name in schema() if name not in table.columns]
@@ -158,11 +171,9 @@ def metadata_beside(out: Path) -> Path:
 
 
 def replace_with(aside: Path, out: Path) -> None:
-    """Move a finished file into place; KneeriskError where the disk does not take it."""
-    try:
+    """Move a finished file into place; StorageError where the disk does not take it."""
+    with writing(out):
         put_in_place(aside, out)
-    except OSError as error:
-        raise KneeriskError(f"{out} cannot be written: {error.strerror}") from error
 
 
 def _write_parquet(

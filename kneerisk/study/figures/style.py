@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from kneerisk.errors import KneeriskError
+from kneerisk.marks import marked_png
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -156,7 +157,7 @@ def save(draw: Draw, path: Path) -> None:
         return
     stream = io.BytesIO()
     figure.savefig(stream, format="png", dpi=200, metadata={"Software": None})
-    write_bytes(path, stream.getvalue())
+    write_bytes(path, marked_png(stream.getvalue()))
 
 
 def _svg(figure: Figure, salt: str) -> str:

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from kneerisk.marks import KEYWORD, MARK, marked_png
 from kneerisk_train.paper.experiments import Findings, Outcome
 from kneerisk_train.run.pictures import side_by_side
 from kneerisk_train.run.session import Session
@@ -34,7 +35,8 @@ def write_report(findings: Findings, session: Session, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     crops, decoded = findings.pictures
     rows = (f"radiographs of {findings.split}", crops), ("their reconstructions", decoded)
-    cv2.imwrite(str(folder / "reconstructions.png"), side_by_side(*rows))
+    encoded = cv2.imencode(".png", side_by_side(*rows))[1].tobytes()
+    (folder / "reconstructions.png").write_bytes(marked_png(encoded))
     drawn = calibration_curves(findings, folder / "calibration.png")
     losses = _losses(session, folder)
     text = "\n".join(_lines(findings, session, drawn, losses)) + "\n"
@@ -241,5 +243,5 @@ def calibration_curves(findings: Findings, path: Path) -> bool:
             axes.plot(given, seen, marker="o", markersize=3, label=f"KL {g}")
         axes.set(title=f"grade {title}", xlabel="probability given", ylabel="share of knees")
         axes.legend(frameon=False)
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=110, metadata={KEYWORD: MARK})
     return True

@@ -9,6 +9,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from kneerisk.marks import KEYWORD, MARK
+
 Crops = npt.NDArray[np.float32]
 Picture = npt.NDArray[np.uint8]
 _MARK = (80, 200, 255)
@@ -84,7 +86,7 @@ def draw_losses(path: Path, name: str, steps: Sequence[int], losses: Mapping[str
         axes.set_yscale("log")
     axes.legend(frameon=False, fontsize=8)
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=110, metadata={KEYWORD: MARK})
     return True
 
 

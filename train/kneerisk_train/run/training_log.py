@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from kneerisk.marks import marked_png
 from kneerisk_train.run.pictures import captioned, draw_losses
 
 log = logging.getLogger(__name__)
@@ -80,7 +81,8 @@ class TrainingLog:
         for key, picture in pictures.items():
             folder.mkdir(parents=True, exist_ok=True)
             titled = captioned(f"{self._name}, after {step} steps", picture)
-            cv2.imwrite(str(folder / f"{key}-{step:06}.png"), titled)
+            encoded = cv2.imencode(".png", titled)[1].tobytes()
+            (folder / f"{key}-{step:06}.png").write_bytes(marked_png(encoded))
         self._draw_losses(folder / "loss.png")
 
     def _draw_losses(self, path: Path) -> None:
