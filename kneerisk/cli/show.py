@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from kneerisk.cli.printable import escaped, json_text
-from kneerisk.cli.progress import duration, meter
+from kneerisk.cli.screen.printable import escaped, json_text
+from kneerisk.cli.screen.progress import duration, meter
 from kneerisk.errors import ExitCode
 
 if TYPE_CHECKING:

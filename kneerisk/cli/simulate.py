@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kneerisk.cli import options as o
-from kneerisk.cli.printable import echo
+from kneerisk.cli.screen.printable import echo
 
 if TYPE_CHECKING:
     from kneerisk.simulate.cohort import CohortSettings, Written
@@ -74,7 +74,7 @@ def _months(text: str) -> tuple[int, ...]:
 
 def _drive(settings: CohortSettings, shown: bool) -> Written:
     from kneerisk.cli import show
-    from kneerisk.cli.progress import meter
+    from kneerisk.cli.screen.progress import meter
     from kneerisk.simulate.cohort import Written, simulate_cohort
 
     written = None

@@ -155,7 +155,9 @@ def rooms(
 
     settings = ForecastSettings(PROVENANCE["steps"], PROVENANCE["samples"], PROVENANCE["seed"])
     predictor = StackPredictor(ForwardPass(COMPONENTS), settings, keep_latents=keep_latents)
-    return Rooms(paused_read, localise, predictor, CALIBRATION, PROVENANCE, parallel, recalibration)
+    return Rooms(
+        paused_read, localise, predictor, CALIBRATION, PROVENANCE, parallel, recalibration=recalibration
+    )
 
 
 def run(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kneerisk.cli import options as o
-from kneerisk.cli.printable import echo, printable
+from kneerisk.cli.screen.printable import echo, printable
 
 if TYPE_CHECKING:
     from kneerisk.scoring.outputs.summary import Summary

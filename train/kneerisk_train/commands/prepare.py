@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kneerisk.cli import options as o
-from kneerisk.cli.printable import echo
+from kneerisk.cli.screen.printable import echo
 
 if TYPE_CHECKING:
     from kneerisk_train.prepare.prepare import Progress
@@ -98,7 +98,7 @@ def prepare(
 
 
 def _drive(steps: Iterator[Progress | dict[str, Any]], shown: bool) -> dict[str, Any]:
-    from kneerisk.cli.progress import meter
+    from kneerisk.cli.screen.progress import meter
 
     summary: dict[str, Any] = {}
     with meter(shown, "reading tables", "radiographs") as tell:
