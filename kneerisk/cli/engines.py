@@ -56,7 +56,7 @@ def list_engines(json: o.Json = False) -> None:
         size = f"{engine.plan_bytes / 1e6:.1f} MB"
         words = f"{chip}, {key.flavour} {key.version}, batch {batches}, {size}, {state}"
         rows.append((engine.folder.name, words))
-    show.pairs(rows or [("none", f"no engine is in {cache.root}: kneerisk compile builds them")])
+    show.blocks(rows or [("none", f"no engine is in {cache.root}: kneerisk compile builds them")])
 
 
 @app.command("verify")

@@ -219,6 +219,16 @@ def pairs(entries: Sequence[tuple[str, str]]) -> None:
     _console().print(table)
 
 
+def blocks(entries: Sequence[tuple[str, str]]) -> None:
+    """Names too long for a column, whole and to be copied, with what they are below them."""
+    from rich.padding import Padding
+
+    out = _console()
+    for name, value in entries:
+        out.print(f"[bold]{escaped(name)}[/]", soft_wrap=True, highlight=False)
+        out.print(Padding(escaped(value), (0, 0, 0, 2)), highlight=False)
+
+
 def dictionary(entries: Mapping[str, Mapping[str, Any]]) -> None:
     """A table's columns; below each the codes that it may hold."""
     from rich.table import Table

@@ -101,3 +101,26 @@ def import_(
 
     place = import_stack(folder, own_root(), name=name, overwrite=overwrite)
     echo(f"score with it: kneerisk score ./cohort --stack {place.name} --out risks.parquet")
+
+
+@app.command("remove")
+def remove(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="One of your own stacks.", show_default=False)],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Delete one of your own stacks; tables that it scored stay, and can no longer be repeated."""
+    import sys
+
+    from kneerisk.errors import UsageError
+    from kneerisk.stack.find import available_stacks
+    from kneerisk.stack.write import removable, remove_stack
+
+    folder = removable(name)
+    if not yes:
+        if not sys.stdin.isatty():
+            raise UsageError(f"nobody is here to be asked: add --yes to delete {folder}")
+        typer.confirm(f"Delete {folder}, for good?", abort=True)
+    remove_stack(name)
+    echo(f"removed {folder}")
+    if (other := available_stacks().get(name)) is not None:
+        echo(f"--stack {name} now means {other}")

@@ -17,7 +17,16 @@ def stack_roots() -> list[Path]:
     import platformdirs
 
     user = Path(platformdirs.user_data_dir("kneerisk", appauthor=False)) / "stacks"
-    return [*_listed_roots(), user, Path(__file__).parents[1] / "stacks"]
+    return [*_listed_roots(), user, _installed_root()]
+
+
+def _installed_root() -> Path:
+    return Path(__file__).absolute().parents[1] / "stacks"
+
+
+def came_along(folder: Path) -> bool:
+    """Whether a stack's folder is of those that were installed with kneerisk."""
+    return folder.absolute().parent == _installed_root()
 
 
 def own_root() -> Path:

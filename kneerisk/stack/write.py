@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
-from kneerisk_engines.files import folder_whole, sha256_file
+from kneerisk_engines.files import folder_whole, remove_folder, sha256_file
 
 from kneerisk.errors import StackError, UsageError
 from kneerisk.method.calibration import Calibration
 from kneerisk.stack.description import StackDescription, is_plain_name
-from kneerisk.stack.find import STACK_FILE
+from kneerisk.stack.find import STACK_FILE, available_stacks, came_along
 from kneerisk.stack.stack import CALIBRATION_FILE, FORMAT, MODEL_CARD_FILE, OUTCOMES_FILE, Stack
 
 if TYPE_CHECKING:
@@ -115,6 +115,32 @@ def revise_stack(
             (aside / OUTCOMES_FILE).write_bytes(text.encode())
         _write_description(aside, replace(stack.description, **changes))
     return Stack.load(stack.folder)
+
+
+def removable(name: str) -> Path:
+    """The folder of one of the user's own stacks.
+
+    Raises:
+        StackError: there is none of that name, or it came with kneerisk.
+    """
+    known = available_stacks()
+    if name not in known:
+        own = ", ".join(one for one, folder in known.items() if not came_along(folder)) or "none"
+        raise StackError(f"no stack is called {name!r}: your own are {own}")
+    if came_along(known[name]):
+        raise StackError(f"the stack {name} came with kneerisk, and goes only with it")
+    return known[name]
+
+
+def remove_stack(name: str) -> Path:
+    """Take one of the user's own stacks away: renamed first, so that nobody finds half of it.
+
+    Raises:
+        StackError: see :func:`removable`.
+    """
+    folder = removable(name)
+    remove_folder(folder)
+    return folder
 
 
 def _write_texts(folder: Path, calibration: Mapping[str, Any], model_card: str) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import base64
+import re
+import shutil
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import cv2
@@ -26,16 +29,19 @@ _LABEL_NOISE_PX = 5.0
 
 
 def write_report(findings: Findings, session: Session, folder: Path) -> Path:
-    """Write ``report.md``, ``report.html`` and their pictures; returns the HTML's path."""
+    """Write ``report.md`` with its pictures, and ``report.html``, which holds them; returns its path."""
     import markdown
 
     folder.mkdir(parents=True, exist_ok=True)
-    encoded = cv2.imencode(".png", side_by_side(*findings.pictures))[1].tobytes()
+    crops, decoded = findings.pictures
+    rows = (f"radiographs of {findings.split}", crops), ("their reconstructions", decoded)
+    encoded = cv2.imencode(".png", side_by_side(*rows))[1].tobytes()
     (folder / "reconstructions.png").write_bytes(marked_png(encoded))
     drawn = calibration_curves(findings, folder / "calibration.png")
-    text = "\n".join(_lines(findings, session, drawn)) + "\n"
+    losses = _losses(session, folder)
+    text = "\n".join(_lines(findings, session, drawn, losses)) + "\n"
     (folder / "report.md").write_text(text, encoding="utf-8")
-    body = markdown.markdown(text, extensions=["tables"])
+    body = _with_pictures(markdown.markdown(text, extensions=["tables"]), folder)
     page = (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>kneerisk experiments</title>'
         f"<style>{_STYLE}</style>{body}</html>\n"
@@ -45,7 +51,26 @@ def write_report(findings: Findings, session: Session, folder: Path) -> Path:
     return path
 
 
-def _lines(findings: Findings, session: Session, drawn: bool) -> Iterator[str]:
+def _losses(session: Session, folder: Path) -> list[str]:
+    """Copy the plots of the run's losses into the report's folder; gives their stages."""
+    names = []
+    for plot in sorted((session.out / "pictures").glob("*/loss.png")):
+        names.append(plot.parent.name)
+        shutil.copyfile(plot, folder / f"loss-{plot.parent.name}.png")
+    return names
+
+
+def _with_pictures(body: str, folder: Path) -> str:
+    """HTML whose pictures of the folder are in the text itself, so that the page is one file."""
+
+    def embedded(match: re.Match[str]) -> str:
+        data = base64.b64encode((folder / match[1]).read_bytes()).decode("ascii")
+        return f'src="data:image/png;base64,{data}"'
+
+    return re.sub(r'src="([\w.-]+\.png)"', embedded, body)
+
+
+def _lines(findings: Findings, session: Session, drawn: bool, losses: Sequence[str]) -> Iterator[str]:
     base, without_z0, delta_0 = findings.outcomes
     people = len(np.unique(findings.knees.participant))
     simulated = "simulated" in session.data.name.lower() or bool(session.data.provenance.get("simulated"))
@@ -63,6 +88,10 @@ def _lines(findings: Findings, session: Session, drawn: bool) -> Iterator[str]:
     yield from _first_three(findings, base, without_z0, delta_0)
     yield from _upscaling(findings)
     yield from _checks(findings, base, drawn)
+    if losses:
+        yield from ("", "## How the base run trained", "")
+    for name in losses:
+        yield from (f"![Loss of the stage {name}, step by step](loss-{name}.png)", "")
 
 
 def _first_three(findings: Findings, base: Outcome, without_z0: Outcome, delta_0: Outcome) -> Iterator[str]:

@@ -138,4 +138,9 @@ def pictures(unet: nn.Module, encoder: Encoder, decoder: Decoder, session: Sessi
     noise = np.repeat(draw_noise(0, 1, tuple(latent.shape[1:])), len(latent), axis=0)
     forecast = forecast_latents(unet, latent, noise, _SHOWN_STEPS)
     drawn = [decoder(z).float().cpu().numpy()[:, 0] for z in (latent, forecast)]
-    return {"forecasts": side_by_side(*drawn)}
+    now, later = drawn
+    return {
+        "forecasts": side_by_side(
+            ("knees of val now, as the decoder draws them", now), ("their forecasts at 12 months", later)
+        )
+    }
