@@ -53,6 +53,8 @@ class Rooms:
     """The columns from ``stack`` to ``kneerisk_version``."""
     parallel: int = 1
     """Batches that the predictor takes at once, in threads."""
+    origin: Callable[[Path], Any] = lambda path: None
+    """File → its DICOM header, for reports that refer to it."""
 
 
 class Keeper(Protocol):
@@ -60,6 +62,13 @@ class Keeper(Protocol):
 
     def keep(self, index: int, score: KneeScore, forecast: FloatArray) -> None:
         """One knee: its image's index, its score, and the picture [S, S] of its first sampled future."""
+
+
+class Reporter(Protocol):
+    """Writes something of each image beside the table, from its rows, before they are kept."""
+
+    def report(self, index: int, ref: RadiographRef, rows: Sequence[Row]) -> None:
+        """One image's rows; a flag may be added to them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +176,7 @@ def records(
     walk: Walk,
     clock: Clock,
     keepers: Sequence[Keeper] = (),
+    reporters: Sequence[Reporter] = (),
 ) -> Iterator[list[Record] | Known]:
     """Knees → scored records, a batch of images at a time, in order.
 
@@ -201,6 +211,9 @@ def records(
             knees = [next(scores) if isinstance(knee, Knee) else knee for knee in image.knees]
             _keep(image.index, [knee for knee in knees if isinstance(knee, KneeScore)], rooms, clock, keepers)
             rows = [_row(knee, rooms.provenance) for knee in knees]
+            for reporter in reporters:
+                with clock.stage("reports"):
+                    reporter.report(image.index, image.ref, rows)
             done.append(Record(image.index, image.input_sha256, image.state, rows))
         if done:
             yield done

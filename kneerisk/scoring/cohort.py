@@ -22,6 +22,7 @@ from kneerisk.records import KneeCrop, Radiograph, RadiographRef, Refusal
 from kneerisk.scoring.chain import Item, Knee, Known, Localise, Rooms, Walk, locate, source_path_of
 from kneerisk.scoring.clock import Clock
 from kneerisk.scoring.outputs import table
+from kneerisk.scoring.outputs.dicom.common import check_installed
 from kneerisk.scoring.outputs.run_report import write_run_report
 from kneerisk.scoring.outputs.summary import Summary
 from kneerisk.scoring.run import Progress, score_images
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_PATHS = frozenset({"previews", "futures", "run_report"})
+_PATHS = frozenset({"previews", "futures", "run_report", "dicom_sr", "dicom_sc"})
 _PARALLEL = 2
 """Calls of a network at once, on a CPU: while one waits (for memory, for a layer's end) another computes."""
 
@@ -51,6 +52,8 @@ def score_cohort(
         UsageError, StackError, NoEngineError: before anything is scored.
         StoppedOnErrorError: see :func:`kneerisk.scoring.run.score_images`.
     """
+    if run.dicom_sr is not None or run.dicom_sc is not None:
+        check_installed()
     clock = Clock()
     images, skipped = knees.list_images(inputs)
     with ExitStack() as resources:
@@ -100,7 +103,7 @@ def open_rooms(
     """Everything the chain needs, its networks open."""
     stack = Stack.load(networks.stack)
     settings = _forecast_settings(stack.description, networks)
-    wants_pictures = run.previews is not None or run.futures is not None
+    wants_pictures = any(wanted is not None for wanted in (run.previews, run.futures, run.dicom_sc))
     names = ("localiser", *PREDICTING, *["decoder"] * wants_pictures)
     choice = resolve(
         *(stack, names, networks.backend, networks.precision),
@@ -127,6 +130,7 @@ def open_rooms(
             predictor=predictor,
             parallel=min(runner.parallel for runner in runners.values()),
             calibration=calibration,
+            origin=knees.origin_of,
             provenance={
                 "stack": stack.name,
                 "stack_sha256": stack.sha256,

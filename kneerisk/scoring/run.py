@@ -13,7 +13,7 @@ from itertools import islice
 from typing import Any
 
 from kneerisk.errors import KneeriskError, UsageError
-from kneerisk.scoring.chain import Item, Keeper, Known, Rooms, Walk, locate, records, source_path_of
+from kneerisk.scoring.chain import Item, Keeper, Known, Reporter, Rooms, Walk, locate, records, source_path_of
 from kneerisk.scoring.clock import Clock
 from kneerisk.scoring.journal import Journal, Listing, Record, folder_of, open_journal, refuse_difference
 from kneerisk.scoring.outputs import table
@@ -111,6 +111,15 @@ def _score(
         futures = FuturesKeeper(journal.folder / "futures")
         keepers.append(futures)
 
+    reporters: list[Reporter] = []
+    if run.dicom_sr is not None or run.dicom_sc is not None:
+        from kneerisk.scoring.outputs.dicom.keepers import DicomKeeper
+
+        reports = DicomKeeper(run.dicom_sr, run.dicom_sc, rooms.origin, rooms.provenance)
+        reporters.append(reports)
+        if run.dicom_sc is not None:
+            keepers.append(reports)
+
     def earlier(index: int) -> Record | None:
         record = journal.get(index)
         return None if record is not None and run.retry_failed and record.failed else record
@@ -120,7 +129,7 @@ def _score(
     located = locate(ours, rooms.read, rooms.localise, walk, clock, earlier, rooms.predictor.views)
     done = rows = not_ok = reused = 0
     yield Progress(done, len(indexes), rows, not_ok, reused)
-    for part in records(located, rooms, walk, clock, keepers):
+    for part in records(located, rooms, walk, clock, keepers, reporters):
         if isinstance(part, Known):
             done, reused = done + 1, reused + 1
         else:

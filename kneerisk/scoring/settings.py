@@ -64,6 +64,10 @@ class RunSettings:
     """Knees that go through the networks together; no row depends on it."""
     previews: Path | None = None
     futures: Path | None = None
+    dicom_sr: Path | None = None
+    """Folder of DICOM structured reports, one for each image."""
+    dicom_sc: Path | None = None
+    """Folder of DICOM secondary captures, one for each knee."""
     run_report: Path | None = None
 
     def __post_init__(self) -> None:
@@ -105,6 +109,7 @@ def fingerprint(inputs: InputSettings, run: RunSettings, provenance: Mapping[str
         "shard": str(run.shard),
         "previews": run.previews is not None,
         "futures": run.futures is not None,
+        **({"dicom": True} if run.dicom_sr is not None or run.dicom_sc is not None else {}),
     }
 
 
