@@ -68,9 +68,11 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "kneerisk.scoring.outputs": (
         *(*_WORDS, "kneerisk_engines", "kneerisk.radiograph.flags", "kneerisk.method"),
     ),
+    "kneerisk.scoring.outputs.dicom": (*_WORDS, "kneerisk.radiograph.flags", "kneerisk.scoring.outputs"),
     "kneerisk.scoring": (
         *(*_WORDS, *_FRONT_DOOR, "kneerisk_engines"),
         *("kneerisk.method", "kneerisk.stack", "kneerisk.compile", "kneerisk.scoring.outputs"),
+        "kneerisk.scoring.outputs.dicom",
     ),
     "kneerisk.releases": (*_WORDS, "kneerisk.radiograph.sources"),
     "kneerisk.study": (
@@ -143,7 +145,8 @@ CHAIN = [
 CONFINED = {
     "typer": ("kneerisk.cli", "kneerisk_train.commands"),
     "rich": ("kneerisk.cli",),
-    "pydicom": ("kneerisk.radiograph", "kneerisk.simulate"),
+    "pydicom": ("kneerisk.radiograph", "kneerisk.simulate", "kneerisk.scoring.outputs.dicom"),
+    "highdicom": ("kneerisk.scoring.outputs.dicom",),
     # A manifest may be a Parquet file, and is read beside the other inputs.
     "polars": (
         "kneerisk.scoring",

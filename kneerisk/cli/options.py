@@ -97,6 +97,15 @@ OPTIONS: dict[str, Any] = {
     "bom": _option(bool, "Start a .csv with a byte-order mark, for Excel.", _OUT, "--bom"),
     "previews": _option(Path | None, "A picture of each knee and its forecast.", _OUT, metavar="DIR"),
     "futures": _option(Path | None, "Latents and forecast pictures of each knee.", _OUT, metavar="FILE.h5"),
+    "dicom_sr": _option(
+        Path | None,
+        "A DICOM structured report of each DICOM image: measurements, landmarks, the networks' identity.",
+        _OUT,
+        metavar="DIR",
+    ),
+    "dicom_sc": _option(
+        Path | None, "The picture of each knee as a DICOM secondary capture.", _OUT, metavar="DIR"
+    ),
     "run_report": _option(
         Path | None, "Settings, versions, counts, time of each stage.", _OUT, metavar="FILE.json"
     ),

@@ -64,7 +64,7 @@ def merge_tables(
     run = runs[parts[0]]
     carried = run["carried_columns"]
     # Tables of earlier versions list names alone: what they carry is text.
-    extra = carried if isinstance(carried, dict) else dict.fromkeys(carried, "text")
+    extra: table.Carried = carried if isinstance(carried, dict) else dict.fromkeys(carried, "text")
     calibration = Calibration.from_mapping(first["calibration"])
     recalibrated = run.get("recalibrated", {}).get("risk_12m")
     recalibration = None if recalibrated is None else Recalibration.from_json(recalibrated)

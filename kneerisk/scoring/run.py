@@ -15,7 +15,17 @@ from typing import Any
 from kneerisk.errors import KneeriskError, UsageError
 from kneerisk.method.recalibration import Recalibration
 from kneerisk.records import CarriedKind
-from kneerisk.scoring.chain import Item, Keeper, Known, Rooms, Walk, locate, records, source_path_of
+from kneerisk.scoring.chain import (
+    Item,
+    Keeper,
+    Known,
+    Reporter,
+    Rooms,
+    Walk,
+    locate,
+    records,
+    source_path_of,
+)
 from kneerisk.scoring.clock import Clock
 from kneerisk.scoring.journal import Journal, Listing, Record, folder_of, open_journal, refuse_difference
 from kneerisk.scoring.outputs import table
@@ -140,6 +150,15 @@ def _score(
         futures = FuturesKeeper(journal.folder / "futures")
         keepers.append(futures)
 
+    reporters: list[Reporter] = []
+    if run.dicom_sr is not None or run.dicom_sc is not None:
+        from kneerisk.scoring.outputs.dicom.keepers import DicomKeeper
+
+        reports = DicomKeeper(run.dicom_sr, run.dicom_sc, rooms.origin, rooms.provenance)
+        reporters.append(reports)
+        if run.dicom_sc is not None:
+            keepers.append(reports)
+
     def earlier(index: int) -> Record | None:
         record = journal.get(index)
         return None if record is not None and run.retry_failed and record.failed else record
@@ -151,7 +170,7 @@ def _score(
     anew: set[int] = set()
     failure = None
     yield Progress(done, len(indexes), rows, not_ok, reused)
-    for part in records(located, rooms, walk, clock, keepers):
+    for part in records(located, rooms, walk, clock, keepers, reporters):
         if isinstance(part, Known):
             done, reused = done + 1, reused + 1
         else:
@@ -185,7 +204,7 @@ def _score(
     with clock.stage("table"):
         if futures is not None and run.futures is not None:
             futures.gather(run.futures, shareable(fingerprint), anew if seeded else None)
-        counts = [tally] if sheet is None else [tally, sheet]
+        counts: list[Tally | ContactSheet] = [tally] if sheet is None else [tally, sheet]
         rows_of_all = _counted(journal, indexes, counts)
         table.write(rows_of_all, run.out, documents, listing.extra, journal.folder, bom=run.bom)
     if sheet is not None:

@@ -65,8 +65,8 @@ def frame(rows: Sequence[Row], extra: Carried = _NONE) -> pl.DataFrame:
     listed = [{name: row.get(name) for name in types} for row in rows]
     for name, kind in extra.items():
         for row in listed:
-            if isinstance(row[name], str):
-                row[name] = carried_value(kind, row[name])
+            if isinstance(cell := row[name], str):
+                row[name] = carried_value(kind, cell)
     return pl.DataFrame(listed, schema=types, orient="row")
 
 
