@@ -14,7 +14,7 @@ from kneerisk.radiograph import flags
 from kneerisk.radiograph.decode.decoders import StreamSizeError, UnsupportedSyntaxError, VideoError, decode
 from kneerisk.radiograph.decode.greyscale import polarity_of
 from kneerisk.radiograph.decode.headers import OVERLAY_TAGS, TAGS, Header, RefusedError, interpret
-from kneerisk.radiograph.decode.picture import Picture, luminance
+from kneerisk.radiograph.decode.picture import COLOURED, Picture, is_coloured, luminance
 from kneerisk.radiograph.decode.quiet import Quiet
 
 if TYPE_CHECKING:
@@ -40,9 +40,13 @@ def load_dicom(data: bytes) -> Picture:
 
                 pixels, colour = apply_color_lut(pixels, ds), True
             if colour:
+                if is_coloured(pixels):
+                    raise RefusedError(Reason.WRONG_MODALITY, COLOURED, header)
                 pixels = luminance(pixels)
                 found = (*found, flags.COLOUR_IMAGE)
             polarity, more = polarity_of(ds, pixels)
+        except RefusedError:
+            raise
         except Exception as error:
             raise _damaged(f"its gray scale cannot be read: {error}", header) from error
     return Picture(
