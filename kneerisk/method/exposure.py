@@ -35,4 +35,4 @@ def equalise(pixels: npt.NDArray[np.float32] | npt.NDArray[np.uint16]) -> npt.ND
 def _ranked(levels: npt.NDArray[np.integer[Any]], count: int) -> npt.NDArray[np.float32]:
     counts = np.bincount(levels.ravel(), minlength=count)
     table: npt.NDArray[np.float32] = ((np.cumsum(counts) - 0.5 * counts) / levels.size).astype(np.float32)
-    return table[levels]
+    return np.asarray(table[levels])
