@@ -39,7 +39,7 @@ def written(folder: Path) -> Path:
     out = folder / "r.csv"
     rows = [row(a, b) for a, b in zip(NASTY, PLAIN, strict=False)]
     documents = {"kneerisk.run": "{}"}
-    table.write(rows, out, lambda: documents, ["=note"], folder)
+    table.write(rows, out, lambda: documents, {"=note": "text"}, folder)
     return out
 
 

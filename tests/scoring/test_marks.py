@@ -72,7 +72,7 @@ def test_a_later_scan_passes_over_what_kneerisk_wrote(written: dict[str, bytes],
     (folder / "radiograph.png").write_bytes(png())
     skipped = Skipped()
     assert [item.source_path for item in scan([folder.parent], skipped=skipped)] == ["deep/radiograph.png"]
-    assert skipped.counts == {"a picture that kneerisk wrote": len(written)}
+    assert skipped.counts == {"a report or picture that kneerisk wrote": len(written)}
 
 
 def test_one_that_is_named_is_refused(written: dict[str, bytes], tmp_path: Path) -> None:

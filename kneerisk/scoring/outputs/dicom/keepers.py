@@ -50,7 +50,7 @@ class DicomKeeper:
         origin = self._origin_of(crop.ref, crop.sop_instance_uid)
         if origin is None:
             return
-        picture = np.asarray(draw(score, forecast), dtype=np.uint8)
+        picture = np.asarray(draw(score, forecast).convert("RGB"))
         made = _made(lambda: capture_of(origin, picture, crop.side, self._provenance, index + 1), crop.ref)
         if made is not None:
             name = file_name(index, crop.participant_id, crop.ref.visit, crop.side, crop.ref.source_path)
