@@ -20,6 +20,7 @@ HEAVY = {
 _ENGINES = ("kneerisk_engines", "kneerisk_engines.tensorrt")
 _WORDS = (
     *("kneerisk.errors", "kneerisk.records", "kneerisk.version", "kneerisk.machine", "kneerisk.marks"),
+    "kneerisk.plotting",
     "kneerisk.storage",
 )
 _FRONT_DOOR = ("kneerisk.radiograph.knees", "kneerisk.radiograph.settings", "kneerisk.radiograph.flags")
@@ -33,6 +34,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "kneerisk.errors": (),
     "kneerisk.version": (),
     "kneerisk.marks": (),
+    "kneerisk.plotting": (),
     "kneerisk.storage": ("kneerisk.errors",),
     "kneerisk.machine": ("kneerisk.version",),
     "kneerisk.records": ("kneerisk.errors",),
