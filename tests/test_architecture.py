@@ -20,8 +20,7 @@ HEAVY = {
 _ENGINES = ("kneerisk_engines", "kneerisk_engines.tensorrt")
 _WORDS = (
     *("kneerisk.errors", "kneerisk.records", "kneerisk.version", "kneerisk.machine", "kneerisk.marks"),
-    "kneerisk.plotting",
-    "kneerisk.storage",
+    *("kneerisk.plotting", "kneerisk.printable", "kneerisk.storage"),
 )
 _FRONT_DOOR = ("kneerisk.radiograph.knees", "kneerisk.radiograph.settings", "kneerisk.radiograph.flags")
 _LOCATE = "kneerisk.radiograph.locate"
@@ -36,6 +35,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "kneerisk.marks": (),
     "kneerisk.plotting": (),
     "kneerisk.storage": ("kneerisk.errors",),
+    "kneerisk.printable": (),
     "kneerisk.machine": ("kneerisk.version",),
     "kneerisk.records": ("kneerisk.errors",),
     "kneerisk.models": (),
@@ -69,9 +69,11 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "kneerisk.scoring.outputs": (
         *(*_WORDS, "kneerisk_engines", "kneerisk.radiograph.flags", "kneerisk.method"),
     ),
+    "kneerisk.scoring.outputs.dicom": (*_WORDS, "kneerisk.radiograph.flags", "kneerisk.scoring.outputs"),
     "kneerisk.scoring": (
         *(*_WORDS, *_FRONT_DOOR, "kneerisk_engines"),
         *("kneerisk.method", "kneerisk.stack", "kneerisk.compile", "kneerisk.scoring.outputs"),
+        "kneerisk.scoring.outputs.dicom",
     ),
     "kneerisk.releases": (*_WORDS, "kneerisk.radiograph.sources"),
     "kneerisk.study": (
@@ -144,7 +146,8 @@ CHAIN = [
 CONFINED = {
     "typer": ("kneerisk.cli", "kneerisk_train.commands"),
     "rich": ("kneerisk.cli",),
-    "pydicom": ("kneerisk.radiograph", "kneerisk.simulate"),
+    "pydicom": ("kneerisk.radiograph", "kneerisk.simulate", "kneerisk.scoring.outputs.dicom"),
+    "highdicom": ("kneerisk.scoring.outputs.dicom",),
     # A manifest may be a Parquet file, and is read beside the other inputs.
     "polars": (
         "kneerisk.scoring",

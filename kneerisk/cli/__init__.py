@@ -23,7 +23,7 @@ def main() -> None:
         complain(str(error))
         sys.exit(int(error.exit_code))
     except BrokenPipeError:  # whoever read our output has enough of it
-        sys.stdout = None  # type: ignore[assignment]
+        sys.stdout = None
         sys.exit(int(ExitCode.FATAL))
     except (OSError, MemoryError) as error:
         from kneerisk.cli.show import complain

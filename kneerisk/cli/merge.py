@@ -24,6 +24,9 @@ def merge(
             show_default=False,
         ),
     ] = None,
+    bom: Annotated[
+        bool, typer.Option("--bom", help="Start a .csv with a byte-order mark, for Excel.")
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the table if it is there.")] = False,
     json: o.Json = False,
     quiet: o.Quiet = False,
@@ -36,6 +39,6 @@ def merge(
 
     images = list_images(InputSettings(tuple(against)))[0] if against else None
     with show.interruptible("Stopped; no table was written."):
-        summary = merge_tables(parts, out, overwrite=overwrite, against=images)
+        summary = merge_tables(parts, out, bom=bom, overwrite=overwrite, against=images)
     show.summary(summary, as_json=json, quiet=quiet)
     raise typer.Exit(int(summary.exit_code))

@@ -21,6 +21,12 @@ ShowProgress = Annotated[
     bool, typer.Option("--progress/--no-progress", help="Progress on stderr.", rich_help_panel=_RUN)
 ]
 Json = Annotated[bool, typer.Option("--json", help="The summary as JSON on stdout.")]
+LogFormat = Annotated[
+    Literal["text", "json"],
+    typer.Option(
+        "--log-format", help="Lines on stderr: for people, or as JSON objects.", rich_help_panel=_RUN
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No summary and no progress.")]
 StackName = Annotated[
     str, typer.Option("--stack", help="Name or folder of the stack of networks.", rich_help_panel=_STACK)
@@ -88,8 +94,18 @@ OPTIONS: dict[str, Any] = {
         _STACK,
         metavar="FILE.json",
     ),
+    "bom": _option(bool, "Start a .csv with a byte-order mark, for Excel.", _OUT, "--bom"),
     "previews": _option(Path | None, "A picture of each knee and its forecast.", _OUT, metavar="DIR"),
     "futures": _option(Path | None, "Latents and forecast pictures of each knee.", _OUT, metavar="FILE.h5"),
+    "dicom_sr": _option(
+        Path | None,
+        "A DICOM structured report of each DICOM image: measurements, landmarks, the networks' identity.",
+        _OUT,
+        metavar="DIR",
+    ),
+    "dicom_sc": _option(
+        Path | None, "The picture of each knee as a DICOM secondary capture.", _OUT, metavar="DIR"
+    ),
     "run_report": _option(
         Path | None, "Settings, versions, counts, time of each stage.", _OUT, metavar="FILE.json"
     ),

@@ -9,6 +9,7 @@ import typer
 
 from kneerisk.cli import options as o
 from kneerisk.cli import show
+from kneerisk.cli.screen import events
 from kneerisk.radiograph.settings import InputSettings
 from kneerisk.scoring.settings import RunSettings, StackSettings, check_places
 
@@ -37,9 +38,11 @@ def score(
     dry_run: DryRun = False,
     progress: o.ShowProgress = True,
     json: o.Json = False,
+    log_format: o.LogFormat = "text",
     quiet: o.Quiet = False,
 ) -> None:
     """Score a folder, files or a manifest: one row for each knee, refusals included."""
+    events.choose(log_format)
     page = None
     if report is not None:
         from kneerisk.study.report.write import ReportSettings, check_report
@@ -55,6 +58,7 @@ def score(
         walk(data, networks, run, progress=wants_progress, as_json=json, quiet=quiet)
     from kneerisk.scoring.cohort import score_cohort
 
+    events.say("started", out=str(run.out), shard=str(run.shard), resume=run.resumes)
     with show.interruptible(f"Stopped. Every finished row is kept: add --resume to go on with {run.out}."):
         summary = show.scoring(score_cohort(data, networks, run), wants_progress)
     show.summary(summary, as_json=json, quiet=quiet)

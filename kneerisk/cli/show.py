@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from kneerisk.cli.screen.printable import escaped, json_text
+from kneerisk.cli.screen import events
 from kneerisk.cli.screen.progress import duration, meter
 from kneerisk.errors import ExitCode
+from kneerisk.printable import json_text, printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -22,8 +23,23 @@ if TYPE_CHECKING:
     from kneerisk.scoring.run import Progress
 
 
+def escaped(text: str) -> str:
+    """Printable text in which Rich finds no markup."""
+    from rich.markup import escape
+
+    return escape(printable(text))
+
+
+def echo(text: object, *, err: bool = False) -> None:
+    """A line, printable, on stdout or stderr."""
+    typer.echo(printable(str(text)), err=err)
+
+
 def complain(message: str) -> None:
     """An error, on stderr."""
+    if events.wanted():
+        events.say("error", message=message)
+        return
     _console(stderr=True).print(
         "[bold red]error:[/] ", escaped(message), sep="", soft_wrap=True, highlight=False
     )
@@ -31,6 +47,9 @@ def complain(message: str) -> None:
 
 def warn(message: str) -> None:
     """What may mislead, on stderr."""
+    if events.wanted():
+        events.say("warning", message=message)
+        return
     _console(stderr=True).print(
         "[bold yellow]warning:[/] ", escaped(message), sep="", soft_wrap=True, highlight=False
     )
@@ -53,6 +72,9 @@ def interruptible(message: str) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
+        if events.wanted():
+            events.say("interrupted", message=message)
+            raise typer.Exit(int(ExitCode.INTERRUPTED)) from None
         _console(stderr=True).print(f"\n[yellow]{escaped(message)}[/]", soft_wrap=True, highlight=False)
         raise typer.Exit(int(ExitCode.INTERRUPTED)) from None
     finally:
@@ -60,15 +82,16 @@ def interruptible(message: str) -> Iterator[None]:
 
 
 def scoring(steps: Iterator[Notice | Progress | Summary], progress: bool) -> Summary:
-    """Drive a run to its end; the bar shows the rate and the time left."""
+    """Drive a run to its end; the bar shows rate and time left, and the first failure is said at once."""
     from kneerisk.scoring.cohort import Notice
     from kneerisk.scoring.outputs.summary import Summary
 
-    last = None
-    with meter(progress, "looking for images", "images") as tell:
+    last, failure = None, None
+    with meter(progress and not events.wanted(), "looking for images", "images") as tell:
         for step in steps:
             if isinstance(step, Summary):
                 last = step
+                events.say("finished", **step.to_json())
                 continue
             if isinstance(step, Notice):
                 warn(step.message)
@@ -79,6 +102,12 @@ def scoring(steps: Iterator[Notice | Progress | Summary], progress: bool) -> Sum
             if step.reused:
                 note += f", {step.reused} images from before"
             tell("scoring", step.done, step.total, note, reused=step.reused)
+            events.progress(step)
+            if step.first_failure is not None and failure is None:
+                failure = step.first_failure
+                warn(f"the first file that failed: {failure}; the run goes on")
+            for slow in step.notes:
+                warn(slow)
     assert last is not None
     return last
 
@@ -123,6 +152,7 @@ def summary(result: Summary, *, as_json: bool, quiet: bool) -> None:
     for count, word in ((result.refused, "refused"), (result.failed, "failed")):
         if count:
             out.print(f"{count} {word}", highlight=False)
+    out.print(_files(result), style="dim", highlight=False)
     _counts(out, "why", result.reasons)
     _counts(out, "quality flags", result.qc_flags)
     _counts(out, "passed over", result.skipped)
@@ -233,6 +263,19 @@ def checks(findings: Findings) -> None:
         else "[bold red]not ready to score[/]: see the lines marked no"
     )
     out.print(word, highlight=False)
+
+
+def _files(result: Summary) -> str:
+    """Where each file went: the parts add up to the whole."""
+    parts = {
+        "scored": result.images_scored,
+        "refused": result.images_refused,
+        "failed": result.images_failed,
+        "passed over": sum(result.skipped.values()),
+        "left to other shards or runs": result.left,
+    }
+    listed = ", ".join(f"{count} {word}" for word, count in parts.items() if count or word == "scored")
+    return f"{result.seen} files seen: {listed}"
 
 
 def _risks(out: Console, result: Summary) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kneerisk.cli import options as o
-from kneerisk.cli.screen.printable import echo
+from kneerisk.cli.show import echo
 
 if TYPE_CHECKING:
     from kneerisk.simulate.cohort import CohortSettings, Written

@@ -46,6 +46,9 @@ NEAR_BORDER: Final = "near-border"
 LOW_CONTRAST: Final = "low-contrast"
 PARTLY_BLANK: Final = "partly-blank"
 
+# Of what was to be written beside the table.
+NO_DICOM_OUTPUT: Final = "no-dicom-output"
+
 MEANINGS: Final[dict[str, str]] = {
     DUPLICATE_UID: "an earlier file of the scan has the same SOPInstanceUID, with the same side asked",
     SPACING_INVALID: "the header's pixel spacing is not a plausible number of millimetres and was not used",
@@ -85,6 +88,8 @@ MEANINGS: Final[dict[str, str]] = {
     NEAR_BORDER: "a tenth of the crop or more lies beyond the radiograph's border, filled with its edge",
     LOW_CONTRAST: "the knee spans a small part of the radiograph's grey scale",
     PARTLY_BLANK: "a quarter of the crop or more is one dark or bright grey: collimation, or saturation",
+    NO_DICOM_OUTPUT: "no DICOM report or capture was written: the image is no DICOM file, or its header "
+    "lacks or spoils what a report must repeat (UIDs, patient, study)",
 }
 """Every flag in words: the table's data dictionary explains ``qc_flags`` with them."""
 

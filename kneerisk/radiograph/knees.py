@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from kneerisk.errors import Reason
+from kneerisk.radiograph.decode.origin import origin_of
 from kneerisk.radiograph.decode.read import read
 from kneerisk.radiograph.locate.crop import knee_of, whole_as_knee
 from kneerisk.radiograph.locate.localise import KneeLocaliser
@@ -22,6 +23,8 @@ from kneerisk.records import KneeCrop, Radiograph, RadiographRef, Refusal, refus
 
 if TYPE_CHECKING:
     from kneerisk_engines.runner import Runner
+
+__all__ = ["as_one_knee", "find_knees", "list_images", "localiser", "origin_of", "reader"]
 
 Read = Callable[[RadiographRef], Radiograph | Refusal]
 Localise = Callable[[Radiograph], list[KneeCrop | Refusal]]

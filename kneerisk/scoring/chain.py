@@ -59,6 +59,8 @@ class Rooms:
     """Takes out of an outcome what must not be written: see :mod:`.pseudonyms`."""
     recalibration: Recalibration | None = None
     """Maps ``risk_12m`` to a cohort's own rates."""
+    origin: Callable[[Path], Any] = lambda path: None
+    """File → its DICOM header, for reports that refer to it."""
 
 
 class Keeper(Protocol):
@@ -66,6 +68,13 @@ class Keeper(Protocol):
 
     def keep(self, knees: Sequence[tuple[int, KneeScore, FloatArray]]) -> None:
         """Of each: its image's index, its score, and the picture [S, S] of its first sampled future."""
+
+
+class Reporter(Protocol):
+    """Writes something of each image beside the table, from its rows, before they are kept."""
+
+    def report(self, index: int, ref: RadiographRef, rows: Sequence[Row]) -> None:
+        """One image's rows; a flag may be added to them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +185,7 @@ def records(
     walk: Walk,
     clock: Clock,
     keepers: Sequence[Keeper] = (),
+    reporters: Sequence[Reporter] = (),
 ) -> Iterator[list[Record] | Known]:
     """Knees → scored records, a batch of images at a time, in order.
 
@@ -212,6 +222,9 @@ def records(
             knees = [rooms.hide(knee) for knee in found]
             kept += [(image.index, knee) for knee in knees if isinstance(knee, KneeScore)]
             rows = [_row(knee, rooms.provenance) for knee in knees]
+            for reporter in reporters:
+                with clock.stage("reports"):
+                    reporter.report(image.index, image.ref, rows)
             done.append(Record(image.index, image.input_sha256, image.state, rows))
         _keep(kept, rooms, clock, keepers)
         if done:
@@ -303,7 +316,7 @@ class _Film:
 
 
 def _results(
-    task: Task[Sequence[tuple[int, Item]], list[_Fetched]],
+    task: Task[list[tuple[int, Item]], list[_Fetched]],
     refs: Sequence[RadiographRef],
     timeout: float | None,
 ) -> list[_Fetched]:

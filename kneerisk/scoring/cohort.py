@@ -24,8 +24,10 @@ from kneerisk.records import KneeCrop, Radiograph, RadiographRef, Refusal
 from kneerisk.scoring.chain import Item, Knee, Known, Localise, Rooms, Walk, locate, source_path_of
 from kneerisk.scoring.clock import Clock
 from kneerisk.scoring.outputs import table
+from kneerisk.scoring.outputs.dicom.common import check_installed
 from kneerisk.scoring.outputs.run_report import write_run_report
 from kneerisk.scoring.outputs.summary import Summary
+from kneerisk.scoring.pace import Pace
 from kneerisk.scoring.pseudonyms import Pseudonyms
 from kneerisk.scoring.run import Progress, score_images
 from kneerisk.scoring.settings import RunSettings, StackSettings, check_places, fingerprint, shareable
@@ -40,7 +42,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_PATHS = frozenset({"previews", "futures", "run_report", "pseudonymise", "calibration"})
+_PATHS = frozenset(
+    {"previews", "futures", "run_report", "pseudonymise", "calibration", "dicom_sr", "dicom_sc"}
+)
 _HEADLINE = "risk_12m"
 _PARALLEL = 2
 """Calls of a network at once, on a CPU: while one waits (for memory, for a layer's end) another computes."""
@@ -64,6 +68,8 @@ def score_cohort(
     """
     check_places(inputs, run)
     pseudonyms = None if run.pseudonymise is None else Pseudonyms.read(run.pseudonymise)
+    if run.dicom_sr is not None or run.dicom_sc is not None:
+        check_installed()
     clock = Clock()
     images, skipped = knees.list_images(inputs)
     with ExitStack() as resources:
@@ -74,12 +80,17 @@ def score_cohort(
             rooms = replace(rooms, hide=pseudonyms.knee)
             marks = {**pseudonyms.settings(shareable(marks)), "pseudonyms": pseudonyms.fingerprint}
         whose = knees.look_on(inputs)
-        doubt = None
-        for step in score_images(whose.watch(images), skipped.counts, rooms, run, marks, clock):
+        doubt, pace = None, Pace()
+        listed = whose.watch(images)
+        for step in score_images(listed, skipped.counts, rooms, run, marks, clock, skipped.carried):
             if doubt is None and (doubt := whose.doubt()) is not None:
                 yield Notice(doubt)
-            if isinstance(step, Summary) and run.run_report is not None:
-                write_run_report(run.run_report, shareable(marks), step)
+            if isinstance(step, Progress):
+                slow = pace.note(step.done - step.reused)
+                yield step if slow is None else replace(step, notes=(slow,))
+                continue
+            if run.run_report is not None:
+                write_run_report(run.run_report, shareable(marks), step, pace.rates)
             yield step
 
 
@@ -124,7 +135,7 @@ def open_rooms(
     stack = Stack.load(networks.stack)
     recalibration = recalibration_for(run.calibration, stack.name)
     settings = _forecast_settings(stack.description, networks)
-    wants_pictures = run.previews is not None or run.futures is not None
+    wants_pictures = any(wanted is not None for wanted in (run.previews, run.futures, run.dicom_sc))
     names = ("localiser", *PREDICTING, *["decoder"] * wants_pictures)
     choice = _choice(stack, names, networks)
     log.info("--backend %s: %s, because %s", networks.backend, choice.backend, choice.why)
@@ -148,6 +159,7 @@ def open_rooms(
             parallel=min(runner.parallel for runner in runners.values()),
             calibration=calibration,
             recalibration=recalibration,
+            origin=knees.origin_of,
             provenance={
                 "stack": stack.name,
                 "stack_sha256": stack.sha256,

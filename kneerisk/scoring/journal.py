@@ -29,7 +29,7 @@ from kneerisk_engines.files import flush, locked
 from kneerisk_engines.plain import from_plain, to_plain
 
 from kneerisk.errors import KneeriskError, UsageError
-from kneerisk.records import RUN_SUFFIX, RadiographRef, Refusal
+from kneerisk.records import RUN_SUFFIX, CarriedKind, RadiographRef, Refusal
 from kneerisk.scoring.outputs.rows import Row
 from kneerisk.scoring.outputs.table import replace_with
 
@@ -79,8 +79,8 @@ class Listing:
     images: int
     sha256: str
     """Over the source paths in order: shards that saw different folders differ here."""
-    extra: tuple[str, ...]
-    """The manifest's own columns."""
+    extra: Mapping[str, CarriedKind]
+    """The manifest's own columns, and of what kind each is."""
     skipped: Mapping[str, int]
     """Files that the scan passed over, by why."""
 
@@ -209,6 +209,7 @@ def open_journal(
     fingerprint: Fingerprint,
     images: Iterable[RadiographRef | Refusal],
     skipped: Mapping[str, int],
+    carried: Mapping[str, CarriedKind] | None = None,
     *,
     resume: bool,
     overwrite: bool,
@@ -220,6 +221,7 @@ def open_journal(
         fingerprint: what rows depend on; a journal with another one is refused, naming what differs.
         images: the scan, listed once into a new journal; a journal that has its listing keeps it.
         skipped: filled as the scan goes.
+        carried: of what kind the manifest's own columns are; text where it says nothing.
         resume: go on where an earlier run stopped; start anew if none did.
         overwrite: throw an earlier run's journal away.
 
@@ -255,7 +257,7 @@ def open_journal(
         if listing is None:
             _empty(folder)
             try:
-                listing = _list_images(folder, fingerprint, images, skipped)
+                listing = _list_images(folder, fingerprint, images, skipped, carried or {})
             except BaseException:
                 shutil.rmtree(folder)  # nothing to go on with, and in the way of the next try
                 raise
@@ -301,21 +303,22 @@ def _list_images(
     fingerprint: Fingerprint,
     images: Iterable[RadiographRef | Refusal],
     skipped: Mapping[str, int],
+    carried: Mapping[str, CarriedKind],
 ) -> Listing:
     digest = PathsDigest()
-    extra: dict[str, None] = {}
+    extra: dict[str, CarriedKind] = {}
     count = 0
     path = folder / "listing.jsonl"
     with path.open("w", encoding="utf-8") as stream:
         for item in images:
             ref = item if isinstance(item, RadiographRef) else item.ref
             digest.add(ref.source_path)
-            extra.update(dict.fromkeys(ref.extra))
+            extra.update({name: carried.get(name, "text") for name in ref.extra})
             kind = "refusal" if isinstance(item, Refusal) else "ref"
             stream.write(json.dumps({kind: to_plain(item)}) + "\n")
             count += 1
     flush(path)
-    listing = Listing(count, digest.hexdigest(), tuple(extra), dict(skipped))
+    listing = Listing(count, digest.hexdigest(), extra, dict(skipped))
     aside = folder / "run.json.new"
     aside.write_text(json.dumps(to_plain(_Asked(fingerprint, listing)), indent=2), "utf-8")
     replace_with(aside, folder / "run.json")

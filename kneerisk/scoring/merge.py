@@ -24,13 +24,19 @@ _OF_THE_SHARD = frozenset({"shard"})
 
 
 def merge_tables(
-    parts: Sequence[Path], out: Path, *, overwrite: bool = False, against: Iterable[Item] | None = None
+    parts: Sequence[Path],
+    out: Path,
+    *,
+    bom: bool = False,
+    overwrite: bool = False,
+    against: Iterable[Item] | None = None,
 ) -> Summary:
     """Write the whole scan's table from its shards', rows in the scan's order.
 
     Args:
         parts: the tables of every shard, in any order.
         out: ends in .parquet or .csv.
+        bom: start a CSV with a byte-order mark.
         overwrite: replace ``out``.
         against: a scan of the cohort as it is now, which the parts must cover.
 
@@ -40,6 +46,8 @@ def merge_tables(
             ``--limit``; an image of the scan has no row, or a row is of no image of it; ``against`` has
             other images.
     """
+    if bom and table.format_of(out) != "csv":
+        raise UsageError(f"--bom marks a .csv, and --out is {out.name}: leave it out")
     table.format_of(out)
     if out.exists() and not overwrite:
         raise UsageError(f"{out} exists: write over it with --overwrite, or choose another --out")
@@ -53,7 +61,10 @@ def merge_tables(
     if against is not None:
         _refuse_other_images(parts, runs[parts[0]], against)
     first = documents[parts[0]]
-    run, extra = runs[parts[0]], tuple(runs[parts[0]]["carried_columns"])
+    run = runs[parts[0]]
+    carried = run["carried_columns"]
+    # Tables of earlier versions list names alone: what they carry is text.
+    extra: table.Carried = carried if isinstance(carried, dict) else dict.fromkeys(carried, "text")
     calibration = Calibration.from_mapping(first["calibration"])
     recalibrated = run.get("recalibrated", {}).get("risk_12m")
     recalibration = None if recalibrated is None else Recalibration.from_json(recalibrated)
@@ -81,7 +92,7 @@ def merge_tables(
             f"{workspace.name} holds an unfinished run: finish it, or choose another --out"
         ) from None
     try:
-        table.write(_rows(parts, run, tally), out, merged, extra, workspace)
+        table.write(_rows(parts, run, tally), out, merged, extra, workspace, bom=bom)
     finally:
         for leftover in workspace.iterdir():
             leftover.unlink()

@@ -14,7 +14,18 @@ from typing import Any
 
 from kneerisk.errors import KneeriskError, UsageError
 from kneerisk.method.recalibration import Recalibration
-from kneerisk.scoring.chain import Item, Keeper, Known, Rooms, Walk, locate, records, source_path_of
+from kneerisk.records import CarriedKind
+from kneerisk.scoring.chain import (
+    Item,
+    Keeper,
+    Known,
+    Reporter,
+    Rooms,
+    Walk,
+    locate,
+    records,
+    source_path_of,
+)
 from kneerisk.scoring.clock import Clock
 from kneerisk.scoring.journal import Journal, Listing, Record, folder_of, open_journal, refuse_difference
 from kneerisk.scoring.outputs import table
@@ -47,6 +58,10 @@ class Progress:
     """Of these, refused and failed ones."""
     reused: int
     """Images whose rows an earlier run had made."""
+    first_failure: str | None = None
+    """The first row of this run that failed: its file and why; ``None`` so far."""
+    notes: tuple[str, ...] = ()
+    """What a person should know now."""
 
 
 def score_images(
@@ -56,6 +71,7 @@ def score_images(
     run: RunSettings,
     fingerprint: Mapping[str, Any],
     clock: Clock,
+    carried: Mapping[str, CarriedKind] | None = None,
 ) -> Iterator[Progress | Summary]:
     """Score a scan into ``run.out``: yields progress as rows reach the journal, and last the summary.
 
@@ -70,7 +86,9 @@ def score_images(
         with clock.stage("scan"):
             journal = stack.enter_context(
                 open_journal(
-                    run.out, fingerprint, images, skipped, resume=run.resumes, overwrite=run.overwrite
+                    *(run.out, fingerprint, images, skipped, carried),
+                    resume=run.resumes,
+                    overwrite=run.overwrite,
                 )
             )
         yield from _score(journal, rooms, run, fingerprint, clock, finished and run.resumes)
@@ -116,7 +134,7 @@ def _score(
     started = datetime.now(UTC)
     listing = journal.listing
     try:
-        check_carried(listing.extra)
+        check_carried(tuple(listing.extra))
     except UsageError:
         journal.remove()  # or it would stand in the way of the mended manifest
         raise
@@ -132,6 +150,15 @@ def _score(
         futures = FuturesKeeper(journal.folder / "futures")
         keepers.append(futures)
 
+    reporters: list[Reporter] = []
+    if run.dicom_sr is not None or run.dicom_sc is not None:
+        from kneerisk.scoring.outputs.dicom.keepers import DicomKeeper
+
+        reports = DicomKeeper(run.dicom_sr, run.dicom_sc, rooms.origin, rooms.provenance)
+        reporters.append(reports)
+        if run.dicom_sc is not None:
+            keepers.append(reports)
+
     def earlier(index: int) -> Record | None:
         record = journal.get(index)
         return None if record is not None and run.retry_failed and record.failed else record
@@ -141,8 +168,9 @@ def _score(
     located = locate(ours, rooms.read, rooms.localise, walk, clock, earlier, rooms.predictor.views)
     done = rows = not_ok = reused = 0
     anew: set[int] = set()
+    failure = None
     yield Progress(done, len(indexes), rows, not_ok, reused)
-    for part in records(located, rooms, walk, clock, keepers):
+    for part in records(located, rooms, walk, clock, keepers, reporters):
         if isinstance(part, Known):
             done, reused = done + 1, reused + 1
         else:
@@ -152,12 +180,15 @@ def _score(
             anew.update(record.index for record in part)
             rows += sum(len(record.rows) for record in part)
             not_ok += sum(row["status"] != "ok" for record in part for row in record.rows)
+            if failure is None:
+                failure = _first_failure(part)
             if run.on_error == "stop":
                 _stop_if_failed(part, run)
-        yield Progress(done, len(indexes), rows, not_ok, reused)
+        yield Progress(done, len(indexes), rows, not_ok, reused, failure)
 
     tally = Tally()
-    summarise = _summariser(tally, listing, rooms, run, clock, reused)
+    left = listing.images - len(indexes)
+    summarise = _summariser(tally, listing, rooms, run, clock, reused, left)
 
     def documents() -> table.Metadata:
         return table.metadata(
@@ -173,8 +204,9 @@ def _score(
     with clock.stage("table"):
         if futures is not None and run.futures is not None:
             futures.gather(run.futures, shareable(fingerprint), anew if seeded else None)
-        counts = [tally] if sheet is None else [tally, sheet]
-        table.write(_counted(journal, indexes, counts), run.out, documents, listing.extra, journal.folder)
+        counts: list[Tally | ContactSheet] = [tally] if sheet is None else [tally, sheet]
+        rows_of_all = _counted(journal, indexes, counts)
+        table.write(rows_of_all, run.out, documents, listing.extra, journal.folder, bom=run.bom)
     if sheet is not None:
         sheet.write(run.out.name, [alarm.message for alarm in summarise().alarms])
     journal.remove()
@@ -217,7 +249,7 @@ def run_manifest(
         "scan_sha256": listing.sha256,
         "shard": str(run.shard),
         "limit": run.limit,
-        "carried_columns": list(listing.extra),
+        "carried_columns": dict(listing.extra),
         "alarms": [asdict(alarm) for alarm in summary.alarms],
         **({"recalibrated": recalibrated} if recalibrated else {}),
         "rows": {"ok": summary.ok, "refused": summary.refused, "failed": summary.failed},
@@ -238,10 +270,15 @@ def _take_over(journal: Journal, run: RunSettings) -> None:
             f"cannot resume: {run.out.name} was made of other images ({had} then, {found} now); "
             "score them all with --overwrite, or the new ones into a table of their own"
         )
-    rows = iter(table.read(run.out).iter_rows(named=True))
-    images = _by_image(rows)
+    carried = journal.listing.extra
+    images = _by_image(_as_text(row, carried) for row in table.read(run.out).iter_rows(named=True))
     while part := list(islice(images, _SEED_RECORDS)):
         journal.append(part)
+
+
+def _as_text(row: Row, names: Iterable[str]) -> Row:
+    """A table's row as the journal holds it: what a manifest brought is text."""
+    return {**row, **{name: None if row[name] is None else str(row[name]) for name in names if name in row}}
 
 
 def _by_image(rows: Iterator[Row]) -> Iterator[Record]:
@@ -253,6 +290,12 @@ def _by_image(rows: Iterator[Row]) -> Iterator[Record]:
         held.append(row)
     if held:
         yield Record(held[0]["image_index"], held[0]["input_sha256"], None, held)
+
+
+def _first_failure(part: list[Record]) -> str | None:
+    failed = (row for record in part for row in record.rows if row["status"] == "failed")
+    row = next(failed, None)
+    return None if row is None else f"{row['source_path']}: {row['message']} [{row['reason']}]"
 
 
 def _stop_if_failed(part: list[Record], run: RunSettings) -> None:
@@ -281,7 +324,7 @@ def _counted(
 
 
 def _summariser(
-    tally: Tally, listing: Listing, rooms: Rooms, run: RunSettings, clock: Clock, reused: int
+    tally: Tally, listing: Listing, rooms: Rooms, run: RunSettings, clock: Clock, reused: int, left: int
 ) -> Callable[[], Summary]:
     return lambda: tally.summary(
         str(run.out),
@@ -289,6 +332,7 @@ def _summariser(
         rooms.recalibration,
         skipped=listing.skipped,
         reused=reused,
+        left=left,
         seconds=clock.elapsed(),
         stages=clock.seconds(),
     )

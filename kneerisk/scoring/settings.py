@@ -69,8 +69,14 @@ class RunSettings:
     """Knees that go through the networks together; no row depends on it."""
     calibration: Path | None = None
     """A file of ``kneerisk calibrate`` for ``risk_12m``."""
+    bom: bool = False
+    """Start a CSV with a byte-order mark, so that Excel reads it as UTF-8."""
     previews: Path | None = None
     futures: Path | None = None
+    dicom_sr: Path | None = None
+    """Folder of DICOM structured reports, one for each image."""
+    dicom_sc: Path | None = None
+    """Folder of DICOM secondary captures, one for each knee."""
     run_report: Path | None = None
     pseudonymise: Path | None = None
     """A file with the key by which participants' ids are replaced."""
@@ -79,6 +85,8 @@ class RunSettings:
         from kneerisk.scoring.outputs.table import format_of
 
         format_of(self.out)
+        if self.bom and format_of(self.out) != "csv":
+            raise UsageError(f"--bom marks a .csv, and --out is {self.out.name}: leave it out")
         if self.resume and self.overwrite:
             raise UsageError(
                 "--resume keeps an earlier run and --overwrite throws it away: give one of the two"
@@ -121,7 +129,13 @@ def check_places(inputs: InputSettings, run: RunSettings, more: Mapping[str, Pat
 
     beside = {"--futures": run.futures, "--run-report": run.run_report}
     files = {name: place for name, place in beside.items() if place is not None}
-    folder = {} if run.previews is None else {"--previews": run.previews}
+    folders = {"--previews": run.previews, "--dicom-sr": run.dicom_sr, "--dicom-sc": run.dicom_sc}
+    folder = {name: place for name, place in folders.items() if place is not None}
+    if run.pseudonymise is not None and (run.dicom_sr or run.dicom_sc):
+        raise UsageError(
+            "--pseudonymise with --dicom-sr or --dicom-sc: those name the radiograph's own patient and "
+            "study; leave one of them out"
+        )
     named = [*places_of("--out", run.out), *files.items(), *folder.items(), *(more or {}).items()]
     read = [path for path in inputs.inputs if not path.is_dir()]
     read += [path for path in (run.pseudonymise, run.calibration) if path is not None]
@@ -164,6 +178,7 @@ def fingerprint(
         "shard": str(run.shard),
         "previews": run.previews is not None,
         "futures": run.futures is not None,
+        **({"dicom": True} if run.dicom_sr is not None or run.dicom_sc is not None else {}),
     }
 
 

@@ -18,7 +18,7 @@ from kneerisk.method.calibration import Calibration, Logistic
 from kneerisk.method.predict import ForecastSettings, ForwardPass, StackPredictor
 from kneerisk.method.recalibration import Recalibration
 from kneerisk.radiograph.settings import InputSettings
-from kneerisk.records import KneeCrop, Radiograph, RadiographRef, Refusal
+from kneerisk.records import CarriedKind, KneeCrop, Radiograph, RadiographRef, Refusal
 from kneerisk.scoring.chain import Rooms
 from kneerisk.scoring.clock import Clock
 from kneerisk.scoring.cohort import recalibration_for
@@ -161,13 +161,18 @@ def rooms(
 
 
 def run(
-    folder: Path, settings: RunSettings, pause: float = 0.0, parallel: int = 2, **changed: object
+    folder: Path,
+    settings: RunSettings,
+    pause: float = 0.0,
+    parallel: int = 2,
+    carried: Mapping[str, CarriedKind] | None = None,
+    **changed: object,
 ) -> list[Progress | Summary]:
     recalibration = recalibration_for(settings.calibration, PROVENANCE["stack"])
     marks = fingerprint(InputSettings((folder,)), settings, PROVENANCE, recalibration) | changed
     keep = settings.previews is not None or settings.futures is not None
     opened = rooms(pause, keep, parallel, recalibration)
-    return list(score_images(scan(folder), {}, opened, settings, marks, Clock()))
+    return list(score_images(scan(folder), {}, opened, settings, marks, Clock(), carried))
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import date
 from pathlib import Path
 from types import ModuleType
 
@@ -16,7 +17,7 @@ import pytest
 
 from kneerisk.errors import ExitCode, UsageError
 from kneerisk.method.grade import median_grade
-from kneerisk.records import RadiographRef
+from kneerisk.records import RadiographRef, Refusal
 from kneerisk.scoring import journal as journals
 from kneerisk.scoring.journal import folder_of
 from kneerisk.scoring.merge import merge_tables
@@ -243,6 +244,34 @@ def test_retry_failed_mends_failed_rows_and_leaves_the_rest(
     assert after.filter(status="failed").is_empty()
     kept = pl.col("source_path").is_in(["P09.txt", "P10.txt", "P12.txt", "P13.txt"]).not_()
     assert after.filter(kept).equals(before.filter(kept))
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "csv"])
+def test_refused_rows_keep_what_the_manifest_says_and_kinds_survive_resume_and_merge(
+    suffix: str, fake: ModuleType, cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def listed(folder: Path) -> Iterator[RadiographRef | Refusal]:
+        for path in sorted(folder.glob("*.txt")):
+            said = {"age": "63", "seen": "2020-02-29", "ever": "True", "bmi": "27.5", "code": "007"}
+            yield RadiographRef(path, path.name, "0012", "24m", "R", kl_0m=2, extra=said)
+
+    kinds = {"age": "integer", "seen": "date", "ever": "boolean", "bmi": "real", "code": "text"}
+    monkeypatch.setattr(fake, "scan", listed)
+    out, parts = tmp_path / f"r.{suffix}", [tmp_path / f"{i}.{suffix}" for i in (1, 2)]
+    fake.run(cohort, RunSettings(out), carried=kinds)
+    first = table.read(out)
+    *_, again = fake.run(cohort, RunSettings(out, retry_failed=True), carried=kinds)
+    assert 0 < again.reused < again.images
+    assert table.read(out).equals(first)
+    for i, part in enumerate(parts, start=1):
+        fake.run(cohort, RunSettings(part, shard=Shard(i, 2)), carried=kinds)
+    merge_tables(parts, tmp_path / f"all.{suffix}")
+    assert table.read(tmp_path / f"all.{suffix}").equals(first)
+    assert set(first["status"]) == {"ok", "refused", "failed"}
+    alone = first.filter(pl.col("source_path") != "P07.txt")
+    assert set(alone.select("participant_id", "visit", "side", "kl_0m", *kinds).rows()) == {
+        ("0012", "24m", "R", 2, 63, date(2020, 2, 29), True, 27.5, "007")
+    }
 
 
 def test_a_file_that_hangs_costs_its_own_row(fake: ModuleType, tmp_path: Path) -> None:

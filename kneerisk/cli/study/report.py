@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kneerisk.cli import options as o
-from kneerisk.cli.screen.printable import echo, printable
+from kneerisk.cli.show import echo
+from kneerisk.printable import printable
 
 if TYPE_CHECKING:
     from kneerisk.scoring.outputs.summary import Summary

@@ -22,7 +22,7 @@ from kneerisk.radiograph.decode.headers import (
     interpret,
     odd_elements,
 )
-from kneerisk.radiograph.decode.picture import Picture, luminance
+from kneerisk.radiograph.decode.picture import COLOURED, Picture, is_coloured, luminance
 from kneerisk.radiograph.decode.quiet import Quiet
 from kneerisk.radiograph.decode.streams import StreamError
 
@@ -56,9 +56,13 @@ def load_dicom(data: bytes) -> Picture:
 
                 pixels, colour = apply_color_lut(pixels, ds), True
             if colour:
+                if is_coloured(pixels):
+                    raise RefusedError(Reason.WRONG_MODALITY, COLOURED, header)
                 pixels = luminance(pixels)
                 found = (*found, flags.COLOUR_IMAGE)
             polarity, more = polarity_of(ds, pixels)
+        except RefusedError:
+            raise
         except Exception as error:
             raise _damaged(f"its gray scale cannot be read: {_told(error)}", header) from error
     return Picture(

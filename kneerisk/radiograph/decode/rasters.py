@@ -17,7 +17,7 @@ from kneerisk.errors import Reason
 from kneerisk.radiograph import flags
 from kneerisk.radiograph.decode.greyscale import Polarity
 from kneerisk.radiograph.decode.headers import Header, RefusedError, check_size
-from kneerisk.radiograph.decode.picture import Picture, luminance
+from kneerisk.radiograph.decode.picture import COLOURED, Picture, is_coloured, luminance
 from kneerisk.radiograph.decode.quiet import Quiet
 from kneerisk.radiograph.decode.spacing import Spacing
 from kneerisk.radiograph.decode.streams import jpeg_frame, jpeg_is_whole
@@ -49,6 +49,8 @@ def load_raster(data: bytes, kind: Literal["png", "jpeg", "tiff"]) -> Picture:
         raise damaged(str(error) or type(error).__name__) from error
     colour = pixels.ndim == 3 and pixels.shape[2] >= 3
     if colour:
+        if is_coloured(pixels):
+            raise RefusedError(Reason.WRONG_MODALITY, COLOURED)
         pixels = luminance(pixels)
     elif pixels.ndim == 3:  # gray with alpha
         pixels = pixels[..., 0].copy()

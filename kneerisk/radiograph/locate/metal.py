@@ -20,9 +20,9 @@ import numpy.typing as npt
 from kneerisk.radiograph.locate.crop import JOINT_IN_CROP
 from kneerisk.records import FloatArray
 
-METAL_OUTLINE = 0.6
+METAL_OUTLINE = 0.45
 """Length of metal's outline, in sides of the crop, from which a knee is flagged."""
-JOINT_OUTLINE = 0.3
+JOINT_OUTLINE = 0.25
 """Length, above the joint and below it alike, from which the joint is a replaced one."""
 METAL_EDGE = 0.25
 """Fall of grey at the edge of the brightest region from which a joint is a replaced one ..."""
@@ -34,7 +34,7 @@ _FLAT = 0.06
 """Metal lies within this share of the crop's grey range below its brightest pixels."""
 _LEAST_AREA = 0.02
 """Share of the crop's area that a joint's metal covers at the least; screws and lead letters cover less."""
-_STEEP, _FALL, _BRIGHT, _EVEN = 0.03, 0.15, 0.85, 0.025
+_STEEP, _FALL, _BRIGHT, _EVEN = 0.03, 0.2, 0.92, 0.025
 """Of metal's outline, as shares of the grey range: slope a pixel, fall over twice the reach, and the grey
 inside and its standard deviation."""
 _SHARP, _HALF_STEP = 0.6, 1.5
@@ -43,8 +43,8 @@ _REACH = 4.0
 """Pixels from the outline to where inside and outside are looked at."""
 _BORDER = 4
 _AT_TOP, _CLIPPED = 0.005, 0.08
-"""Where a larger share of the crop lies this near its brightest pixel, bone is clipped like metal: lengths count
-half, and the edge not at all."""
+"""Where a larger share of the crop lies this near its brightest pixel, bone is clipped like metal: lengths
+count half, and the edge not at all."""
 _ABOVE, _BELOW = 0.29, 0.31
 """How far from the joint a replacement's outline is looked for, as shares of the crop's side."""
 

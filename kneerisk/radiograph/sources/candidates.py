@@ -9,10 +9,11 @@ from pathlib import Path
 from kneerisk.errors import Reason
 from kneerisk.marks import is_marked
 from kneerisk.radiograph.sources.manifest import SUFFIXES, is_manifest
-from kneerisk.radiograph.sources.sniff import HEAD_BYTES, describe, is_text, sniff, sop_instance_uid
+from kneerisk.radiograph.sources.sniff import HEAD_BYTES, describe, is_ours, is_text, sniff, sop_instance_uid
 from kneerisk.records import RUN_SUFFIX, RadiographRef, Refusal
 
-IMAGE_SUFFIXES = frozenset({".dcm", ".dicom", ".ima", ".png", ".jpg", ".jpeg", ".tif", ".tiff"})
+_DICOM_SUFFIXES = frozenset({".dcm", ".dicom", ".ima"})
+IMAGE_SUFFIXES = _DICOM_SUFFIXES | {".png", ".jpg", ".jpeg", ".tif", ".tiff"}
 _OTHER_SUFFIXES = frozenset(
     f".{suffix}"
     for suffix in (
@@ -116,8 +117,8 @@ def why_skip_file(entry: os.DirEntry[str]) -> str | None:
         head = _head(Path(entry.path))
     except OSError:
         return None
-    if is_marked(head):
-        return "a picture that kneerisk wrote"
+    if is_marked(head) or is_ours(head):
+        return "a report or picture that kneerisk wrote"
     if suffix in IMAGE_SUFFIXES or sniff(head) is not None:
         return None
     if suffix in SUFFIXES and is_manifest(Path(entry.path)):
@@ -187,11 +188,11 @@ def refuse_if_damaged(ref: RadiographRef) -> Refusal | None:
             Reason.FILE_UNREADABLE,
             f"the file cannot be read ({error.strerror}); check its permissions, or where its link leads",
         )
-    if is_marked(head):
+    if is_marked(head) or is_ours(head):
         return Refusal(
             ref,
             Reason.NOT_AN_IMAGE,
-            "kneerisk wrote this picture of a knee; give the radiograph that it was made of",
+            "a report or picture that kneerisk wrote; give the radiograph that it was made of",
         )
     if sniff(head) is not None:
         return None

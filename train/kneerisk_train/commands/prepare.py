@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kneerisk.cli import options as o
-from kneerisk.cli.screen.printable import echo
+from kneerisk.cli.show import echo
 
 if TYPE_CHECKING:
     from kneerisk_train.prepare.prepare import Progress

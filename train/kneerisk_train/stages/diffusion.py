@@ -7,6 +7,7 @@ of that change's spread: no time counts more than another (arXiv 2206.00364, sec
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -113,7 +114,7 @@ def change_of(futures: Futures, seed: int, count: int = 4096) -> float:
         np.square(drawn.future - drawn.current).mean(dtype=np.float64)
         for drawn in (futures.draw(rng, 64) for _ in range(count // 64))
     ]
-    return float(np.mean(squares)) ** 0.5
+    return math.sqrt(np.mean(squares))
 
 
 @torch.no_grad()
