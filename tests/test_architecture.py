@@ -20,7 +20,7 @@ HEAVY = {
 _ENGINES = ("kneerisk_engines", "kneerisk_engines.tensorrt")
 _WORDS = (
     *("kneerisk.errors", "kneerisk.records", "kneerisk.version", "kneerisk.machine", "kneerisk.marks"),
-    *("kneerisk.storage", "kneerisk.printable"),
+    *("kneerisk.plotting", "kneerisk.printable", "kneerisk.storage"),
 )
 _FRONT_DOOR = ("kneerisk.radiograph.knees", "kneerisk.radiograph.settings", "kneerisk.radiograph.flags")
 _LOCATE = "kneerisk.radiograph.locate"
@@ -33,6 +33,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "kneerisk.errors": (),
     "kneerisk.version": (),
     "kneerisk.marks": (),
+    "kneerisk.plotting": (),
     "kneerisk.storage": ("kneerisk.errors",),
     "kneerisk.printable": (),
     "kneerisk.machine": ("kneerisk.version",),

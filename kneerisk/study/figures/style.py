@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from kneerisk.errors import KneeriskError
 from kneerisk.marks import marked_png
+from kneerisk.plotting import figure_class
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -63,12 +64,12 @@ def new_figure(width: float = 7.0, height: float = 3.6) -> Figure:
         KneeriskError: Matplotlib is not installed.
     """
     try:
-        from matplotlib.figure import Figure
+        made = figure_class()(figsize=(width, height), layout="constrained")
     except ImportError as error:
         raise KneeriskError(
             "plots need Matplotlib, which is not installed: pip install 'kneerisk[report]'"
         ) from error
-    return Figure(figsize=(width, height), layout="constrained")
+    return made
 
 
 def axes(figure: Figure, palette: Palette, rows: int = 1, columns: int = 1, place: int = 1) -> Axes:

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kneerisk.marks import KEYWORD, MARK, marked_png
+from kneerisk.plotting import figure_class
 from kneerisk_train.paper.experiments import Findings, Outcome
 from kneerisk_train.run.pictures import side_by_side
 from kneerisk_train.run.session import Session
@@ -226,12 +227,12 @@ def _errors(posterior: npt.NDArray[np.float32], grade: npt.NDArray[np.int64]) ->
 def calibration_curves(findings: Findings, path: Path) -> bool:
     """Draw frequency against probability, a panel for each classifier; False without matplotlib."""
     try:
-        from matplotlib.figure import Figure
+        make = figure_class()
     except ImportError:
         return False
     now, later = _answers(findings)
     panels = [("now", *now)] + ([("at 12 months", *later)] if later is not None else [])
-    figure = Figure(figsize=(5 * len(panels), 4.4), layout="constrained")
+    figure = make(figsize=(5 * len(panels), 4.4), layout="constrained")
     for place, (title, posterior, grade) in enumerate(panels, start=1):
         axes = figure.add_subplot(1, len(panels), place)
         axes.plot([0, 1], [0, 1], color="0.7", linewidth=1)

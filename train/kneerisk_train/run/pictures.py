@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kneerisk.marks import KEYWORD, MARK
+from kneerisk.plotting import figure_class
 
 Crops = npt.NDArray[np.float32]
 Picture = npt.NDArray[np.uint8]
@@ -58,10 +59,10 @@ def draw_losses(path: Path, name: str, steps: Sequence[int], losses: Mapping[str
         losses: the loss and its terms by name, a value a step.
     """
     try:
-        from matplotlib.figure import Figure
+        make = figure_class()
     except ImportError:
         return False
-    figure = Figure(figsize=(8, 4.4), layout="constrained")
+    figure = make(figsize=(8, 4.4), layout="constrained")
     axes = figure.add_subplot()
     window = max(1, len(steps) // _SMOOTH)
     kernel = np.full(window, 1 / window)
