@@ -27,6 +27,9 @@ SpacingSource = Literal[
 ]
 FloatArray = npt.NDArray[np.float32]
 
+GREY_STEPS = 1 << 16
+"""Steps of the grey scale from 0 to 1.  In float32 multiples of 1/65536 are exact, and one minus them too."""
+
 LANDMARKS = tuple(f"T{i}" for i in range(9)) + tuple(f"F{i}" for i in range(7))
 """The 16 points of KNEEL (arXiv 1907.12237): tibial T0-T8, femoral F0-F6, each from lateral to medial."""
 

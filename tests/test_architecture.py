@@ -20,7 +20,7 @@ HEAVY = {
 _ENGINES = ("kneerisk_engines", "kneerisk_engines.tensorrt")
 _WORDS = (
     *("kneerisk.errors", "kneerisk.records", "kneerisk.version", "kneerisk.machine", "kneerisk.marks"),
-    *("kneerisk.storage", "kneerisk.printable"),
+    "kneerisk.storage",
 )
 _FRONT_DOOR = ("kneerisk.radiograph.knees", "kneerisk.radiograph.settings", "kneerisk.radiograph.flags")
 _LOCATE = "kneerisk.radiograph.locate"
@@ -34,7 +34,6 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "kneerisk.version": (),
     "kneerisk.marks": (),
     "kneerisk.storage": ("kneerisk.errors",),
-    "kneerisk.printable": (),
     "kneerisk.machine": ("kneerisk.version",),
     "kneerisk.records": ("kneerisk.errors",),
     "kneerisk.models": (),

@@ -60,7 +60,14 @@ class TorchRunner(Runner):
         if threads is not None:
             torch.set_num_threads(threads)  # torch has one setting for the whole process
         self._torch: Any = torch
-        self._device = torch.device(device)
+        try:
+            self._device = torch.device(device)
+            torch.empty(0, device=self._device)
+        except (RuntimeError, AssertionError) as error:
+            what = (str(error).splitlines() or [""])[0]
+            raise BackendUnavailableError(
+                f"the torch backend cannot compute on {device!r} ({what}): name another device, such as cpu"
+            ) from error
         chosen: Precision = _choose_precision(torch, self._device) if precision == "auto" else precision
         self._module = cast(Any, module()).float().eval().to(self._device)
         self._load(weights, spec.name)

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from kneerisk.cli import options as o
-from kneerisk.cli.show import echo
+from kneerisk.cli.screen.printable import echo
 
 _BUILD, _CHECK = "Build", "Verification"
 

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from kneerisk.cli import options as o
-from kneerisk.cli.show import echo
+from kneerisk.cli.screen.printable import echo
 
 app = typer.Typer(
     help="The compiled engines that are here: kneerisk compile makes them.", no_args_is_help=True

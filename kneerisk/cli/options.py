@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 import typer
 from kneerisk_engines.backends import BACKENDS
 
-from kneerisk.scoring.settings import Shard
+from kneerisk.scoring.shards import Shard
 
 _DATA, _STACK, _RUN, _OUT = "Data", "Stack", "Run", "Outputs"
 Backend = Literal[("auto", *BACKENDS)]  # type: ignore[valid-type]
@@ -76,13 +76,24 @@ OPTIONS: dict[str, Any] = {
         "Arithmetic; auto is the fastest that was verified (fp16 is for TensorRT engines).",
         _STACK,
     ),
-    "device": _option(str, "Device of the torch backend, such as cuda:0.", _STACK),
+    "device": _option(
+        str | None,
+        "What the networks compute on: cpu, or a GPU such as cuda:0; default: the backend's own.",
+        _STACK,
+        show_default=False,
+    ),
     "batch_size": _option(int, "Knees that go through the networks together; no row depends on it.", _STACK),
     "steps": _option(int | None, "Sampler steps; default: the stack's.", _STACK),
     "samples": _option(int | None, "Futures sampled for each knee; default: the stack's.", _STACK),
     "seed": _option(int, "What the futures' noise is drawn from; compare tables of one seed only.", _STACK),
     "upscale": _option(bool, "Score the centre of each crop upscaled 2×.", _STACK, "--upscale"),
     "out": _option(Path, "The table to write: .parquet or .csv.", _OUT),
+    "calibration": _option(
+        Path | None,
+        "A file of kneerisk calibrate: risk_12m and its interval at your cohort's own rates.",
+        _STACK,
+        metavar="FILE.json",
+    ),
     "previews": _option(Path | None, "A picture of each knee and its forecast.", _OUT, metavar="DIR"),
     "futures": _option(Path | None, "Latents and forecast pictures of each knee.", _OUT, metavar="FILE.h5"),
     "run_report": _option(
@@ -100,7 +111,12 @@ OPTIONS: dict[str, Any] = {
         bool, "Keep an earlier run's rows but score failed ones again.", _RUN, "--retry-failed"
     ),
     "on_error": _option(Literal["continue", "stop"], "What a failed row does to the run.", _RUN),
-    "shard": _option(str, "Only part I of N, from 1; join the parts with merge.", _RUN, metavar="I/N"),
+    "shard": _option(
+        str,
+        "Only part I of N, from 1; join the parts with merge. slurm: the part of this task of a Slurm array.",
+        _RUN,
+        metavar="I/N|slurm|slurm/N",
+    ),
     "limit": _option(int | None, "Only the first images.", _RUN),
     "workers": _option(int, "Threads that read files.", _RUN),
     "timeout": _option(float | None, "Seconds a file may take to read.", _RUN),

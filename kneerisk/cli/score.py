@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
-from kneerisk.cli import events, show
 from kneerisk.cli import options as o
+from kneerisk.cli import show
+from kneerisk.cli.screen import events
 from kneerisk.radiograph.settings import InputSettings
 from kneerisk.scoring.settings import RunSettings, StackSettings, check_places
 

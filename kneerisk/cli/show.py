@@ -3,38 +3,24 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from kneerisk.cli import events
+from kneerisk.cli.screen import events
+from kneerisk.cli.screen.printable import escaped, json_text
+from kneerisk.cli.screen.progress import duration, meter
 from kneerisk.errors import ExitCode
-from kneerisk.printable import json_text, printable
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.progress import Progress as Bar
-    from rich.progress import ProgressColumn
 
     from kneerisk.doctor import Findings
-    from kneerisk.scoring.cohort import Validation
+    from kneerisk.scoring.cohort import Notice, Validation
     from kneerisk.scoring.outputs.summary import Summary
     from kneerisk.scoring.run import Progress
-
-
-def escaped(text: str) -> str:
-    """Printable text in which Rich finds no markup."""
-    from rich.markup import escape
-
-    return escape(printable(text))
-
-
-def echo(text: object, *, err: bool = False) -> None:
-    """A line, printable, on stdout or stderr."""
-    typer.echo(printable(str(text)), err=err)
 
 
 def complain(message: str) -> None:
@@ -83,30 +69,31 @@ def interruptible(message: str) -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def scoring(steps: Iterator[Progress | Summary], progress: bool) -> Summary:
+def scoring(steps: Iterator[Notice | Progress | Summary], progress: bool) -> Summary:
     """Drive a run to its end; the bar shows rate and time left, and the first failure is said at once."""
+    from kneerisk.scoring.cohort import Notice
     from kneerisk.scoring.outputs.summary import Summary
 
     last, failure = None, None
-    with progress_bar(progress and not events.wanted()) as bar:
-        task = bar.add_task("looking for images", total=None, note="")
+    with meter(progress and not events.wanted(), "looking for images", "images") as tell:
         for step in steps:
             if isinstance(step, Summary):
                 last = step
                 events.say("finished", **step.to_json())
+                continue
+            if isinstance(step, Notice):
+                warn(step.message)
                 continue
             note = f"{step.rows - step.not_ok} knees scored"
             if step.not_ok:
                 note += f", {step.not_ok} refused or failed"
             if step.reused:
                 note += f", {step.reused} images from before"
-            bar.update(task, description="scoring", total=step.total, completed=step.done, note=note)
+            tell("scoring", step.done, step.total, note, reused=step.reused)
             events.progress(step)
             if step.first_failure is not None and failure is None:
                 failure = step.first_failure
                 warn(f"the first file that failed: {failure}; the run goes on")
-            for slow in step.notes:
-                warn(slow)
     assert last is not None
     return last
 
@@ -114,10 +101,9 @@ def scoring(steps: Iterator[Progress | Summary], progress: bool) -> Summary:
 def validating(steps: Iterator[Validation], progress: bool) -> Validation:
     """Drive a validation to its end."""
     found = None
-    with progress_bar(progress) as bar:
-        task = bar.add_task("validating", total=None, note="")
+    with meter(progress, "looking for images", "images") as tell:
         for found in steps:
-            bar.update(task, completed=found.images, note=f"{found.images} images, {found.knees} knees")
+            tell("looked at", found.images, note=f"{found.knees} knees")
     assert found is not None
     return found
 
@@ -138,9 +124,16 @@ def summary(result: Summary, *, as_json: bool, quiet: bool) -> None:
         return
     for alarm in result.alarms:
         out.print(f"[bold red]alarm:[/] {escaped(alarm.message)}", soft_wrap=True, highlight=False)
+        if alarm.code in result.answered:
+            out.print(
+                "  The knees that --calibration was fitted to raised it too: risk_12m allows for it, the "
+                "other columns do not.",
+                soft_wrap=True,
+                highlight=False,
+            )
     head = f"[bold]{result.ok} knees scored[/] of {result.images} images"
     if result.seconds and not result.reused:
-        head += f" in {_duration(result.seconds)} ({result.ok / result.seconds:.1f} knees/s)"
+        head += f" in {duration(result.seconds)} ({result.ok / result.seconds:.1f} knees/s)"
     out.print(head, highlight=False)
     for count, word in ((result.refused, "refused"), (result.failed, "failed")):
         if count:
@@ -168,6 +161,7 @@ def validation(found: Validation, *, as_json: bool, quiet: bool) -> None:
                 "qc_flags": dict(found.qc_flags.most_common()),
                 "knees_without_spacing": found.without_spacing,
                 "knees_without_participant": found.without_participant,
+                "doubt": found.doubt,
                 "skipped": dict(found.skipped),
                 "problems": [
                     dict(zip(("source_path", "reason", "message"), p, strict=True)) for p in found.problems
@@ -177,6 +171,8 @@ def validation(found: Validation, *, as_json: bool, quiet: bool) -> None:
         )
     if as_json or quiet:
         return
+    if found.doubt is not None:
+        warn(found.doubt)
     out = _console()
     out.print(f"[bold]{found.knees} knees would be scored[/], of {found.images} images", highlight=False)
     if found.without_spacing:
@@ -305,36 +301,6 @@ def _counts(out: Console, title: str, counts: Mapping[str, int]) -> None:
         out.print(f"  [dim]{title}:[/] {listed}", highlight=False, soft_wrap=True)
 
 
-def progress_bar(shown: bool) -> Bar:
-    """Images done, their rate and the time left, on stderr; tasks need a ``note``."""
-    from rich import progress
-
-    return progress.Progress(
-        progress.SpinnerColumn(),
-        progress.TextColumn("{task.description}"),
-        progress.BarColumn(bar_width=28),
-        progress.MofNCompleteColumn(),
-        _rate_column()(),
-        progress.TimeRemainingColumn(compact=True),
-        progress.TextColumn("{task.fields[note]}", style="dim"),
-        console=_console(stderr=True),
-        disable=not shown,
-        transient=not sys.stderr.isatty(),
-    )
-
-
-def _rate_column() -> Callable[[], ProgressColumn]:
-    from rich.progress import ProgressColumn, Task
-    from rich.text import Text
-
-    class RateColumn(ProgressColumn):
-        def render(self, task: Task) -> Text:
-            speed = task.finished_speed or task.speed
-            return Text("" if speed is None else f"{speed:.1f} images/s", style="cyan")
-
-    return RateColumn
-
-
 def _console(stderr: bool = False) -> Console:
     from rich.console import Console
 
@@ -343,11 +309,3 @@ def _console(stderr: bool = False) -> Console:
 
 def _percent(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:.1f} %"
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return (
-        f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"
-    )

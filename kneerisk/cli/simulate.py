@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kneerisk.cli import options as o
-from kneerisk.cli.show import echo
+from kneerisk.cli.screen.printable import echo
 
 if TYPE_CHECKING:
     from kneerisk.simulate.cohort import CohortSettings, Written
@@ -74,17 +74,17 @@ def _months(text: str) -> tuple[int, ...]:
 
 def _drive(settings: CohortSettings, shown: bool) -> Written:
     from kneerisk.cli import show
+    from kneerisk.cli.screen.progress import meter
     from kneerisk.simulate.cohort import Written, simulate_cohort
 
     written = None
     message = f"Stopped. {settings.directory} is unfinished, without its tables: delete it and run again."
-    with show.interruptible(message), show.progress_bar(shown) as bar:
-        task = bar.add_task("simulating", total=settings.participants, note="")
+    with show.interruptible(message), meter(shown, "simulating", "participants") as tell:
         for step in simulate_cohort(settings):
             if isinstance(step, Written):
                 written = step
             else:
-                bar.update(task, completed=step.done, note=f"participants; {step.images} images")
+                tell("simulating", step.done, step.total, f"{step.images} images")
     assert written is not None
     return written
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kneerisk.cli import options as o
-from kneerisk.cli.show import echo
+from kneerisk.cli.screen.printable import echo
 
 if TYPE_CHECKING:
     from kneerisk.stack.description import StackDescription

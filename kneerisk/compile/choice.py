@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Literal
 from kneerisk_engines.errors import BackendUnavailableError, NoEngineFoundError
 from kneerisk_engines.tensorrt.cache import EngineCache
 from kneerisk_engines.tensorrt.flavour import installed_flavours
-from kneerisk_engines.tensorrt.gpu import find_gpu
+from kneerisk_engines.tensorrt.gpu import find_gpu, why_no_gpu
 from kneerisk_engines.tensorrt.open import find_engine
 
 from kneerisk.compile.build import CompileSettings, compile_stack
 from kneerisk.compile.open import how_to_compile
-from kneerisk.errors import NoEngineError
+from kneerisk.errors import NoEngineError, UsageError
 from kneerisk.stack.stack import Stack
 
 if TYPE_CHECKING:
@@ -39,25 +39,44 @@ def resolve(
     backend: str = "auto",
     precision: AskedPrecision = "auto",
     *,
-    device: str = "cpu",
+    device: str | None = None,
     policy: EnginePolicy | None = None,
 ) -> Choice:
     """The backend that a user's words mean here; engines are built first where the policy says so.
+
+    Words that cannot be followed are an error: nobody is to believe that a GPU scored where a CPU did.
 
     Args:
         stack: whose networks are to run.
         components: their names.
         backend: ``auto`` chooses (:func:`choose`); any other name is taken as it stands.
         precision: that they are to run in.
-        device: of a backend that was named.
+        device: ``cpu``, or a GPU such as ``cuda:0``; ``None``: the backend's own.
         policy: ``None`` falls back with ``auto``, and requires engines with ``tensorrt``.
+
+    Raises:
+        UsageError: the words contradict each other.
+        NoEngineError: see :func:`choose`.
     """
-    if backend not in ("auto", "tensorrt"):
-        return Choice(backend, device, "it was asked for")
+    if policy is not None and backend not in ("auto", "tensorrt"):
+        raise UsageError(
+            f"--engine-policy {policy} is about TensorRT engines, and --backend {backend} uses none: leave "
+            "one of the two out"
+        )
+    if backend == "cpu" and device not in (None, "cpu"):
+        raise UsageError(
+            f"--device {device}: --backend cpu computes on the CPU; take --backend torch or auto with it"
+        )
+    if device == "cpu" and (backend == "tensorrt" or policy in ("require", "build")):
+        raise UsageError("--device cpu: TensorRT engines run on a GPU; leave out one of the two")
+    if backend in ("cpu", "torch"):
+        return Choice(backend, device or "cpu", "it was asked for")
+    if device == "cpu":
+        return Choice("cpu", "cpu", "--device cpu was asked for")
     policy = policy or ("fallback" if backend == "auto" else "require")
     if backend == "tensorrt" and policy == "require":
-        return Choice(backend, device, "it was asked for")
-    return choose(stack, components, precision, policy)
+        return Choice(backend, device or "cuda:0", "it was asked for")
+    return choose(stack, components, precision, policy, device=device)
 
 
 def choose(
@@ -66,16 +85,27 @@ def choose(
     precision: AskedPrecision = "auto",
     policy: EnginePolicy = "fallback",
     cache: EngineCache | None = None,
+    *,
+    device: str | None = None,
 ) -> Choice:
     """What ``--backend auto`` takes: a GPU's verified engines, else torch on that GPU, else the CPU.
 
     Raises:
-        NoEngineError: the policy is ``require`` and a GPU is here, and an engine is missing; or ``build``
-            could not build one.
+        NoEngineError: there is no GPU, and one was named or the policy is not ``fallback``; or the policy is
+            ``require`` and an engine is missing; or ``build`` could not build one.
     """
-    gpu = find_gpu()
+    place = device or "cuda:0"
+    gpu = find_gpu(place)
     if gpu is None:
-        return Choice("cpu", "cpu", "no NVIDIA GPU that torch can see is here")
+        why = why_no_gpu(place) or "no NVIDIA GPU that torch can see is here"
+        if device is not None:
+            raise NoEngineError(f"--device {device} cannot be used: {why}; leave it out to score on the CPU")
+        if policy != "fallback":
+            raise NoEngineError(
+                f"--engine-policy {policy} asks for TensorRT engines, which run on an NVIDIA GPU: {why}; "
+                "leave it out to score on the CPU"
+            )
+        return Choice("cpu", "cpu", why)
     cache = cache or EngineCache()
     wanted = list(components)
     try:
@@ -89,9 +119,9 @@ def choose(
             raise NoEngineError(why) from error
         if policy == "build":
             _build_here(stack, precision, cache)
-            return choose(stack, wanted, precision, "require", cache)
-        return Choice("torch", "cuda:0", f"on {gpu.name} without engines: {why}")
-    return Choice("tensorrt", "cuda:0", f"verified engines for {gpu.name}")
+            return choose(stack, wanted, precision, "require", cache, device=device)
+        return Choice("torch", place, f"on {gpu.name} without engines: {why}")
+    return Choice("tensorrt", place, f"verified engines for {gpu.name}")
 
 
 def _build_here(stack: Stack, precision: AskedPrecision, cache: EngineCache) -> None:

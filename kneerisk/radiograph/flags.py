@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 # Of a file: by its scan, its header or its pixels.
@@ -38,6 +39,9 @@ SIDE_FROM_ANATOMY: Final = "side-from-anatomy"
 SIDE_DISAGREES_ANATOMY: Final = "side-disagrees-anatomy"
 SIDE_DISAGREES_HEADER: Final = "side-disagrees-header"
 FAINT_KNEE: Final = "faint-knee"
+FEW_PIXELS: Final = "few-pixels"
+SMALL_JOINT: Final = "small-joint"
+METAL_SEEN: Final = "metal-seen"
 NEAR_BORDER: Final = "near-border"
 LOW_CONTRAST: Final = "low-contrast"
 PARTLY_BLANK: Final = "partly-blank"
@@ -75,8 +79,22 @@ MEANINGS: Final[dict[str, str]] = {
     SIDE_DISAGREES_ANATOMY: "the knee looks like one of the other side: mirrored, or wrongly labelled",
     SIDE_DISAGREES_HEADER: "the header names another side than the one used",
     FAINT_KNEE: "the localiser was not sure that this is a frontal knee",
+    FEW_PIXELS: "fewer than 120 pixels across the joint: the networks see an enlarged, blurred knee",
+    SMALL_JOINT: "by its spacing the joint is under 60 mm wide: a child's, no knee, or a wrong spacing",
+    METAL_SEEN: "flat, bright shapes with sharp edges: screws, a plate, a nail or a marker on the knee",
     NEAR_BORDER: "a tenth of the crop or more lies beyond the radiograph's border, filled with its edge",
     LOW_CONTRAST: "the knee spans a small part of the radiograph's grey scale",
     PARTLY_BLANK: "a quarter of the crop or more is one dark or bright grey: collimation, or saturation",
 }
 """Every flag in words: the table's data dictionary explains ``qc_flags`` with them."""
+
+FACTS: Final = frozenset(
+    {PUT_UPRIGHT, INVERTED_BY_OPTION, DECODER_FALLBACK, CROPPED_INPUT, SCALE_ESTIMATED, SIDE_FROM_NAME}
+)
+"""Flags that say how a row came about; every other one is something that a person should look at."""
+
+
+def apart(qc_flags: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Flags to look at, and mere facts."""
+    found = list(qc_flags)
+    return [flag for flag in found if flag not in FACTS], [flag for flag in found if flag in FACTS]

@@ -17,6 +17,7 @@ from kneerisk.radiograph.locate.localise import KneeLocaliser
 from kneerisk.radiograph.locate.recognise import side_from_name
 from kneerisk.radiograph.settings import InputSettings, Invert
 from kneerisk.radiograph.sources.scan import Skipped, scan
+from kneerisk.radiograph.sources.whose import Whose
 from kneerisk.records import KneeCrop, Radiograph, RadiographRef, Refusal, refuse
 
 if TYPE_CHECKING:
@@ -24,6 +25,11 @@ if TYPE_CHECKING:
 
 Read = Callable[[RadiographRef], Radiograph | Refusal]
 Localise = Callable[[Radiograph], list[KneeCrop | Refusal]]
+
+
+def look_on(settings: InputSettings) -> Whose:
+    """What tells, once the images were listed, whether they can be told apart by their participants."""
+    return Whose(settings.id_from)
 
 
 def list_images(settings: InputSettings) -> tuple[Iterator[RadiographRef | Refusal], Skipped]:

@@ -9,7 +9,8 @@ Nothing here knows a file format or a network: the rooms come as functions, and 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,6 +20,7 @@ from kneerisk_engines.files import sha256_file
 from kneerisk.errors import Reason
 from kneerisk.method.calibration import Calibration
 from kneerisk.method.predict import Predictor
+from kneerisk.method.recalibration import Recalibration
 from kneerisk.method.score import score
 from kneerisk.records import FloatArray, KneeCrop, KneeScore, Radiograph, RadiographRef, Refusal, refuse
 from kneerisk.scoring.clock import Clock
@@ -36,6 +38,11 @@ _MAX_IMAGES_A_BATCH = 256
 """Images without a knee fill no batch; their rows reach the journal all the same."""
 
 
+def source_path_of(item: Item) -> str:
+    """As the table shows it, of an image or of what stands in its place."""
+    return (item.ref if isinstance(item, Refusal) else item).source_path
+
+
 @dataclass(frozen=True, slots=True)
 class Rooms:
     """What the chain is made of."""
@@ -50,13 +57,15 @@ class Rooms:
     """Batches that the predictor takes at once, in threads."""
     hide: Callable[[KneeScore | Refusal], KneeScore | Refusal] = lambda knee: knee
     """Takes out of an outcome what must not be written: see :mod:`.pseudonyms`."""
+    recalibration: Recalibration | None = None
+    """Maps ``risk_12m`` to a cohort's own rates."""
 
 
 class Keeper(Protocol):
     """Keeps something of each scored knee beside the table (previews, futures), before its row is kept."""
 
-    def keep(self, index: int, score: KneeScore, forecast: FloatArray) -> None:
-        """One knee: its image's index, its score, and the picture [S, S] of its first sampled future."""
+    def keep(self, knees: Sequence[tuple[int, KneeScore, FloatArray]]) -> None:
+        """Of each: its image's index, its score, and the picture [S, S] of its first sampled future."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +131,11 @@ def locate(
     takes longer than ``walk.timeout`` is given up.
     """
 
-    def fetch(job: tuple[int, Item]) -> _Fetched:
-        index, item = job
+    def fetch(job: Sequence[tuple[int, Item]]) -> list[_Fetched]:
+        film = _Film(read)
+        return [fetch_one(index, item, film) for index, item in job]
+
+    def fetch_one(index: int, item: Item, film: _Film) -> _Fetched:
         if isinstance(item, Refusal):
             return _Fetched.refused(None, item) if earlier(index) is None else _Fetched(None)
         with clock.stage("read"):
@@ -131,7 +143,7 @@ def locate(
             if (before := earlier(index)) is not None and _is_unchanged(before, state, item.path):
                 return _Fetched(state)
             try:
-                found = read(item)
+                found = film.read(item)
             except Exception as error:
                 found = _unread(item, error)
         if isinstance(found, Refusal):
@@ -143,19 +155,19 @@ def locate(
 
     # A batch's worth ahead: while the networks work on one batch the next fills up.
     ahead = walk.batch_size + 2 * walk.workers
-    tasks = ordered_map(fetch, images, workers=walk.workers, ahead=ahead, timeout=walk.timeout)
+    films = _by_film(images)
+    tasks = ordered_map(fetch, films, workers=walk.workers, ahead=ahead, timeout=walk.timeout)
     while True:
         with clock.stage("wait for files"):
             task = next(tasks, None)
         if task is None:
             return
-        index, item = task.item
-        ref = item.ref if isinstance(item, Refusal) else item
-        fetched = _result(task, ref, walk.timeout)
-        if fetched.knees is None:
-            yield Known(index)
-        else:
-            yield Located(index, ref, fetched.state, fetched.input_sha256, fetched.knees)
+        refs = [item.ref if isinstance(item, Refusal) else item for _, item in task.item]
+        for (index, _), ref, fetched in zip(task.item, refs, _results(task, refs, walk.timeout), strict=True):
+            if fetched.knees is None:
+                yield Known(index)
+            else:
+                yield Located(index, ref, fetched.state, fetched.input_sha256, fetched.knees)
 
 
 def records(
@@ -191,15 +203,17 @@ def records(
             return
         scores = iter(task.value())
         done: list[Record] = []
+        kept: list[tuple[int, KneeScore]] = []
         for image in task.item:
             if isinstance(image, Known):
                 yield image
                 continue
             found = (next(scores) if isinstance(knee, Knee) else knee for knee in image.knees)
             knees = [rooms.hide(knee) for knee in found]
-            _keep(image.index, [knee for knee in knees if isinstance(knee, KneeScore)], rooms, clock, keepers)
+            kept += [(image.index, knee) for knee in knees if isinstance(knee, KneeScore)]
             rows = [_row(knee, rooms.provenance) for knee in knees]
             done.append(Record(image.index, image.input_sha256, image.state, rows))
+        _keep(kept, rooms, clock, keepers)
         if done:
             yield done
 
@@ -226,22 +240,29 @@ def _scores(knees: list[Knee], rooms: Rooms) -> list[KneeScore | Refusal]:
     try:
         views = [knee.views for knee in knees if knee.views is not None]
         predictions = rooms.predictor.predict([knee.crop for knee in knees], views)
-        return [p if isinstance(p, Refusal) else score(p, rooms.calibration) for p in predictions]
+        return [
+            p if isinstance(p, Refusal) else score(p, rooms.calibration, rooms.recalibration)
+            for p in predictions
+        ]
     except Exception as error:
         if len(knees) == 1:
             return [refuse(knees[0].crop, Reason.INTERNAL_ERROR, _words(error))]
         return [outcome for knee in knees for outcome in _scores([knee], rooms)]
 
 
-def _keep(index: int, scores: list[KneeScore], rooms: Rooms, clock: Clock, keepers: Sequence[Keeper]) -> None:
-    if not scores or not keepers:
+def _keep(
+    knees: Sequence[tuple[int, KneeScore]], rooms: Rooms, clock: Clock, keepers: Sequence[Keeper]
+) -> None:
+    """A batch's at once: the decoder takes as long for one as for a whole micro-batch."""
+    if not knees or not keepers:
         return
     with clock.stage("pictures"):
-        latents = [s.prediction.latent_12m for s in scores]
+        latents = [knee.prediction.latent_12m for _, knee in knees]
         firsts = np.stack([latent[0] for latent in latents if latent is not None])
-        for knee, picture in zip(scores, rooms.predictor.decode(firsts), strict=True):
-            for keeper in keepers:
-                keeper.keep(index, knee, picture)
+        pictures = rooms.predictor.decode(firsts)
+        found = [(index, knee, picture) for (index, knee), picture in zip(knees, pictures, strict=True)]
+        for keeper in keepers:
+            keeper.keep(found)
 
 
 def _row(knee: KneeScore | Refusal, provenance: Mapping[str, Any]) -> Row:
@@ -256,12 +277,43 @@ def _is_unchanged(before: Record, state: FileState | None, path: Path) -> bool:
     return found is not None and found == before.input_sha256
 
 
-def _result(task: Task[tuple[int, Item], _Fetched], ref: RadiographRef, timeout: float | None) -> _Fetched:
+def _by_film(images: Iterable[tuple[int, Item]]) -> Iterator[list[tuple[int, Item]]]:
+    """Neighbours that are one file: a manifest with a row a knee names a film of both knees twice."""
+    for _, items in groupby(
+        images, key=lambda pair: pair[1].path if isinstance(pair[1], RadiographRef) else pair[0]
+    ):
+        yield list(items)
+
+
+class _Film:
+    """One file, read once for all rows that name it, unless they differ in the spacing that they give."""
+
+    def __init__(self, read: Read) -> None:
+        self._read = read
+        self._last: Radiograph | None = None
+
+    def read(self, ref: RadiographRef) -> Radiograph | Refusal:
+        last = self._last
+        if last is not None and last.ref.spacing_mm == ref.spacing_mm:
+            own = [flag for flag in last.qc_flags if flag not in last.ref.qc_flags]
+            return replace(last, ref=ref, qc_flags=(*ref.qc_flags, *own))
+        found = self._read(ref)
+        self._last = found if isinstance(found, Radiograph) else None
+        return found
+
+
+def _results(
+    task: Task[Sequence[tuple[int, Item]], list[_Fetched]],
+    refs: Sequence[RadiographRef],
+    timeout: float | None,
+) -> list[_Fetched]:
     try:
         return task.value()
     except TimeoutError:
         message = f"reading took longer than {timeout:g} s; raise --timeout, or look at the file and its disk"
-        return _Fetched.refused(FileState.of(ref.path), Refusal(ref, Reason.TIMED_OUT, message))
+        return [
+            _Fetched.refused(FileState.of(ref.path), Refusal(ref, Reason.TIMED_OUT, message)) for ref in refs
+        ]
 
 
 def _unread(ref: RadiographRef, error: Exception) -> Refusal:

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import logging
 import os
+import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kneerisk.compile.choice import resolve
+from kneerisk.compile.choice import Choice, resolve
 from kneerisk.compile.open import forward_pass, open_network, open_networks
 from kneerisk.errors import ExitCode, UsageError
 from kneerisk.method.calibration import Calibration
 from kneerisk.method.predict import ForecastSettings, StackPredictor
+from kneerisk.method.recalibration import Recalibration
 from kneerisk.radiograph import knees
 from kneerisk.radiograph.settings import InputSettings
 from kneerisk.records import KneeCrop, Radiograph, RadiographRef, Refusal
-from kneerisk.scoring.chain import Item, Knee, Known, Localise, Rooms, Walk, locate
+from kneerisk.scoring.chain import Item, Knee, Known, Localise, Rooms, Walk, locate, source_path_of
 from kneerisk.scoring.clock import Clock
 from kneerisk.scoring.outputs import table
 from kneerisk.scoring.outputs.run_report import write_run_report
@@ -39,15 +41,23 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_PATHS = frozenset({"previews", "futures", "run_report", "pseudonymise"})
+_PATHS = frozenset({"previews", "futures", "run_report", "pseudonymise", "calibration"})
+_HEADLINE = "risk_12m"
 _PARALLEL = 2
 """Calls of a network at once, on a CPU: while one waits (for memory, for a layer's end) another computes."""
 
 
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """What the user should know before anything is scored."""
+
+    message: str
+
+
 def score_cohort(
     inputs: InputSettings, networks: StackSettings, run: RunSettings
-) -> Iterator[Progress | Summary]:
-    """Score a cohort into ``run.out``: yields progress, and last the summary.
+) -> Iterator[Notice | Progress | Summary]:
+    """Score a cohort into ``run.out``: yields progress, perhaps a notice before it, and last the summary.
 
     Raises:
         UsageError, StackError, NoEngineError: before anything is scored.
@@ -60,17 +70,18 @@ def score_cohort(
     with ExitStack() as resources:
         with clock.stage("load"):
             rooms = resources.enter_context(open_rooms(inputs, networks, run, clock))
-        marks = fingerprint(inputs, run, rooms.provenance)
+        marks = fingerprint(inputs, run, rooms.provenance, rooms.recalibration)
         if pseudonyms is not None:
             rooms = replace(rooms, hide=pseudonyms.knee)
             marks = {**pseudonyms.settings(shareable(marks)), "pseudonyms": pseudonyms.fingerprint}
-        pace = Pace()
-        for step in score_images(images, skipped.counts, rooms, run, marks, clock):
-            if isinstance(step, Progress):
-                slow = pace.note(step.done - step.reused)
-                yield step if slow is None else replace(step, notes=(slow,))
-                continue
-            if run.run_report is not None:
+        whose = knees.look_on(inputs)
+        pace, doubt = Pace(), None
+        for step in score_images(whose.watch(images), skipped.counts, rooms, run, marks, clock):
+            if doubt is None and (doubt := whose.doubt()) is not None:
+                yield Notice(doubt)
+            if isinstance(step, Progress) and (slow := pace.note(step.done - step.reused)) is not None:
+                yield Notice(slow)
+            if isinstance(step, Summary) and run.run_report is not None:
                 write_run_report(run.run_report, shareable(marks), step, pace.rates)
             yield step
 
@@ -95,7 +106,10 @@ def score_frame(
         raise TypeError(f"score() has no option {', '.join(sorted(rest))}")
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch, "risks.parquet") if out is None else Path(out)
-        *_, last = score_cohort(data, networks, RunSettings(path, **kept))
+        last: Notice | Progress | Summary | None = None
+        for last in score_cohort(data, networks, RunSettings(path, **kept)):
+            if isinstance(last, Notice):
+                warnings.warn(last.message, stacklevel=3)
         return table.read(path) if isinstance(last, Summary) and last.images else table.frame([])
 
 
@@ -111,14 +125,11 @@ def open_rooms(
 ) -> Iterator[Rooms]:
     """Everything the chain needs, its networks open."""
     stack = Stack.load(networks.stack)
+    recalibration = recalibration_for(run.calibration, stack.name)
     settings = _forecast_settings(stack.description, networks)
     wants_pictures = run.previews is not None or run.futures is not None
     names = ("localiser", *PREDICTING, *["decoder"] * wants_pictures)
-    choice = resolve(
-        *(stack, names, networks.backend, networks.precision),
-        device=networks.device,
-        policy=networks.engine_policy,
-    )
+    choice = _choice(stack, names, networks)
     log.info("--backend %s: %s, because %s", networks.backend, choice.backend, choice.why)
     calibration = Calibration.from_mapping(stack.calibration())
     parallel = min(_PARALLEL, os.cpu_count() or 1)
@@ -139,6 +150,7 @@ def open_rooms(
             predictor=predictor,
             parallel=min(runner.parallel for runner in runners.values()),
             calibration=calibration,
+            recalibration=recalibration,
             provenance={
                 "stack": stack.name,
                 "stack_sha256": stack.sha256,
@@ -152,6 +164,42 @@ def open_rooms(
                 "kneerisk_version": __version__,
             },
         )
+
+
+def _choice(stack: Stack, names: Sequence[str], networks: StackSettings) -> Choice:
+    return resolve(
+        *(stack, names, networks.backend, networks.precision),
+        device=networks.device,
+        policy=networks.engine_policy,
+    )
+
+
+def recalibration_for(path: Path | None, stack: str) -> Recalibration | None:
+    """The map that ``--calibration`` names, made for the risk that a stack's run writes.
+
+    Raises:
+        UsageError: the file is no calibration, is for another column, or was fitted to another stack's risks.
+    """
+    if path is None:
+        return None
+    found = Recalibration.load(path)
+    if found.column != _HEADLINE:
+        raise UsageError(
+            f"--calibration {path}: it is for {found.column}, and score writes {_HEADLINE}: score without "
+            "it, then kneerisk derive --calibration"
+        )
+    if found.stack != stack:
+        raise UsageError(
+            f"--calibration {path}: it maps risks of {found.stack or 'several stacks'}, and this run's are "
+            f"of {stack}: fit it again (kneerisk calibrate) to a table of {stack}"
+        )
+    if found.conformal is not None:
+        log.warning(
+            "--calibration %s: its sets of KL grades are not written by score; score without it, then "
+            "kneerisk derive --calibration adds them as kl_now_set",
+            path,
+        )
+    return found
 
 
 def _forecast_settings(description: StackDescription, networks: StackSettings) -> ForecastSettings:
@@ -173,9 +221,12 @@ class Validation:
     """What would be scored, refused, and why."""
 
     images: int = 0
+    """Files, however many rows of a manifest name each."""
     knees: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
     qc_flags: Counter[str] = field(default_factory=Counter)
+    doubt: str | None = None
+    """Why the images may not be told apart by their participants."""
     without_spacing: int = 0
     without_participant: int = 0
     skipped: Mapping[str, int] = field(default_factory=dict)
@@ -204,11 +255,21 @@ class Validation:
 def validate_cohort(inputs: InputSettings, networks: StackSettings, run: RunSettings) -> Iterator[Validation]:
     """Walk a cohort as ``score`` would, up to its knees; yields the count as it grows. Nothing is written."""
     images, skipped = knees.list_images(inputs)
-    backend = "cpu" if networks.backend == "auto" else networks.backend
     stack = Stack.load(networks.stack)
-    with open_network(stack, "localiser", backend, networks.precision, device=networks.device) as network:
+    recalibration_for(run.calibration, stack.name)
+    choice = Choice("cpu", "cpu", "to find knees needs no GPU")
+    if (networks.backend, networks.device, networks.engine_policy) != ("auto", None, None):
+        choice = _choice(stack, ("localiser",), networks)
+    with open_network(
+        stack, "localiser", choice.backend, networks.precision, device=choice.device
+    ) as network:
         localise = knees.localiser(network, inputs.invert)
-        yield from validate_images(images, skipped.counts, knees.reader(inputs), localise, run)
+        whose = knees.look_on(inputs)
+        for found in validate_images(
+            whose.watch(images), skipped.counts, knees.reader(inputs), localise, run
+        ):
+            found.doubt = whose.doubt()
+            yield found
 
 
 def validate_images(
@@ -220,13 +281,15 @@ def validate_images(
 ) -> Iterator[Validation]:
     """Read and localise each image of ``run``'s shard; the same object is yielded after each."""
     found = Validation(skipped=skipped)
-    ours = ((i, item) for i, item in enumerate(images) if run.shard.holds(i))
+    ours = ((i, item) for i, item in enumerate(images) if run.shard.holds(source_path_of(item)))
     limited = (pair for pair, _ in zip(ours, range(run.limit), strict=False)) if run.limit else ours
     walk = Walk(run.workers, run.timeout, run.batch_size)
+    before = None
     for image in locate(limited, read, localise, walk, Clock()):
         if isinstance(image, Known):
             continue
-        found.images += 1
+        found.images += image.ref.path != before
+        before = image.ref.path
         for knee in image.knees:
             found.add(knee.crop if isinstance(knee, Knee) else knee)
         yield found

@@ -85,6 +85,21 @@ class Listing:
     """Files that the scan passed over, by why."""
 
 
+class PathsDigest:
+    """sha256 over the source paths of a scan, in order: two scans of the same images agree in it."""
+
+    def __init__(self) -> None:
+        self._sha256 = hashlib.sha256()
+
+    def add(self, source_path: str) -> None:
+        """The next image's."""
+        self._sha256.update(source_path.encode("utf-8", "surrogateescape") + b"\n")
+
+    def hexdigest(self) -> str:
+        """Of all so far."""
+        return self._sha256.hexdigest()
+
+
 @dataclass(frozen=True, slots=True)
 class _Asked:
     """What ``run.json`` holds."""
@@ -239,7 +254,11 @@ def open_journal(
         listing = _stored_listing(folder, fingerprint)
         if listing is None:
             _empty(folder)
-            listing = _list_images(folder, fingerprint, images, skipped)
+            try:
+                listing = _list_images(folder, fingerprint, images, skipped)
+            except BaseException:
+                shutil.rmtree(folder)  # nothing to go on with, and in the way of the next try
+                raise
         journal = Journal(folder, listing)
         try:
             yield journal
@@ -283,14 +302,14 @@ def _list_images(
     images: Iterable[RadiographRef | Refusal],
     skipped: Mapping[str, int],
 ) -> Listing:
-    digest = hashlib.sha256()
+    digest = PathsDigest()
     extra: dict[str, None] = {}
     count = 0
     path = folder / "listing.jsonl"
     with path.open("w", encoding="utf-8") as stream:
         for item in images:
             ref = item if isinstance(item, RadiographRef) else item.ref
-            digest.update(ref.source_path.encode("utf-8", "surrogateescape") + b"\n")
+            digest.add(ref.source_path)
             extra.update(dict.fromkeys(ref.extra))
             kind = "refusal" if isinstance(item, Refusal) else "ref"
             stream.write(json.dumps({kind: to_plain(item)}) + "\n")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -12,10 +13,12 @@ from itertools import islice
 from typing import Any
 
 from kneerisk.errors import KneeriskError, UsageError
-from kneerisk.scoring.chain import Item, Keeper, Known, Rooms, Walk, locate, records
+from kneerisk.method.recalibration import Recalibration
+from kneerisk.scoring.chain import Item, Keeper, Known, Rooms, Walk, locate, records, source_path_of
 from kneerisk.scoring.clock import Clock
 from kneerisk.scoring.journal import Journal, Listing, Record, folder_of, open_journal, refuse_difference
 from kneerisk.scoring.outputs import table
+from kneerisk.scoring.outputs.contact_sheet import ContactSheet
 from kneerisk.scoring.outputs.futures import FuturesKeeper, check_futures
 from kneerisk.scoring.outputs.previews import PreviewKeeper
 from kneerisk.scoring.outputs.rows import Row, check_carried
@@ -46,8 +49,6 @@ class Progress:
     """Images whose rows an earlier run had made."""
     first_failure: str | None = None
     """The first row of this run that failed: its file and why; ``None`` so far."""
-    notes: tuple[str, ...] = ()
-    """What a person should know now."""
 
 
 def score_images(
@@ -116,14 +117,19 @@ def _score(
 ) -> Iterator[Progress | Summary]:
     started = datetime.now(UTC)
     listing = journal.listing
-    check_carried(listing.extra)
+    try:
+        check_carried(listing.extra)
+    except UsageError:
+        journal.remove()  # or it would stand in the way of the mended manifest
+        raise
     if seeded:
         _take_over(journal, run)
-    indexes = range(run.shard.index - 1, listing.images, run.shard.count)[: run.limit]
+    indexes = _ours(journal, run)
     keepers: list[Keeper] = []
-    futures = None
+    futures = sheet = None
     if run.previews is not None:
         keepers.append(PreviewKeeper(run.previews))
+        sheet = ContactSheet(run.previews, "index" if run.shard.count == 1 else f"index-{run.shard.index}")
     if run.futures is not None:
         futures = FuturesKeeper(journal.folder / "futures")
         keepers.append(futures)
@@ -133,7 +139,7 @@ def _score(
         return None if record is not None and run.retry_failed and record.failed else record
 
     walk = Walk(run.workers, run.timeout, run.batch_size)
-    ours = ((index, item) for index, item in journal.images() if index in indexes)
+    ours = _chosen(journal, indexes)
     located = locate(ours, rooms.read, rooms.localise, walk, clock, earlier, rooms.predictor.views)
     done = rows = not_ok = reused = 0
     anew: set[int] = set()
@@ -161,7 +167,7 @@ def _score(
 
     def documents() -> table.Metadata:
         return table.metadata(
-            run_manifest(fingerprint, listing, run, started, summarise()),
+            run_manifest(fingerprint, listing, run, started, summarise(), rooms.recalibration),
             json.loads(rooms.calibration.to_json()),
             listing.extra,
         )
@@ -173,15 +179,44 @@ def _score(
     with clock.stage("table"):
         if futures is not None and run.futures is not None:
             futures.gather(run.futures, shareable(fingerprint), anew if seeded else None)
-        table.write(_counted(journal, indexes, tally), run.out, documents, listing.extra, journal.folder)
+        counts = [tally] if sheet is None else [tally, sheet]
+        table.write(_counted(journal, indexes, counts), run.out, documents, listing.extra, journal.folder)
+    if sheet is not None:
+        sheet.write(run.out.name, [alarm.message for alarm in summarise().alarms])
     journal.remove()
     yield summarise()
 
 
+def _ours(journal: Journal, run: RunSettings) -> Sequence[int]:
+    """The indexes of this run's images, in order; eight bytes each."""
+    if run.shard.count == 1:
+        return range(journal.listing.images)[: run.limit]
+    held = (i for i, item in journal.images() if run.shard.holds(source_path_of(item)))
+    return array("q", islice(held, run.limit))
+
+
+def _chosen(journal: Journal, indexes: Sequence[int]) -> Iterator[tuple[int, Item]]:
+    wanted = iter(indexes)
+    following = next(wanted, None)
+    for index, item in journal.images():
+        if index == following:
+            yield index, item
+            following = next(wanted, None)
+
+
 def run_manifest(
-    fingerprint: Mapping[str, Any], listing: Listing, run: RunSettings, started: datetime, summary: Summary
+    fingerprint: Mapping[str, Any],
+    listing: Listing,
+    run: RunSettings,
+    started: datetime,
+    summary: Summary,
+    recalibration: Recalibration | None = None,
 ) -> dict[str, Any]:
     """What the file says of the run that made it."""
+    recalibrated = {}
+    if recalibration is not None:
+        digest = fingerprint["calibration"]["sha256"]
+        recalibrated = {recalibration.column: {**recalibration.to_json(), "sha256": digest}}
     return {
         "fingerprint": shareable(fingerprint),
         "images_in_scan": listing.images,
@@ -190,6 +225,7 @@ def run_manifest(
         "limit": run.limit,
         "carried_columns": list(listing.extra),
         "alarms": [asdict(alarm) for alarm in summary.alarms],
+        **({"recalibrated": recalibrated} if recalibrated else {}),
         "rows": {"ok": summary.ok, "refused": summary.refused, "failed": summary.failed},
         "started": started.isoformat(timespec="seconds"),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -242,14 +278,17 @@ def _stop_if_failed(part: list[Record], run: RunSettings) -> None:
                 )
 
 
-def _counted(journal: Journal, indexes: range, tally: Tally) -> Iterator[Row]:
+def _counted(
+    journal: Journal, indexes: Sequence[int], counts: Sequence[Tally | ContactSheet]
+) -> Iterator[Row]:
     for index in indexes:
         record = journal.get(index)
         if record is None:
             raise KneeriskError(f"image {index} has no record in the journal; start again with --overwrite")
         for row in record.rows:
             counted = {**row, "image_index": index}
-            tally.add(counted)
+            for count in counts:
+                count.add(counted)
             yield counted
 
 
@@ -259,6 +298,7 @@ def _summariser(
     return lambda: tally.summary(
         str(run.out),
         rooms.calibration,
+        rooms.recalibration,
         skipped=listing.skipped,
         reused=reused,
         left=left,

@@ -7,12 +7,16 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePath
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from kneerisk_engines.files import sha256_file
 
 from kneerisk.errors import UsageError
 from kneerisk.radiograph.settings import InputSettings
+from kneerisk.scoring.shards import Shard
+
+if TYPE_CHECKING:
+    from kneerisk.method.recalibration import Recalibration
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +28,8 @@ class StackSettings:
     engine_policy: Literal["require", "build", "fallback"] | None = None
     """Where a verified TensorRT engine is missing; ``None``: fall back with ``auto``, else require."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    device: str = "cpu"
+    device: str | None = None
+    """``cpu``, or a GPU such as ``cuda:0``; ``None``: the backend's own."""
     steps: int | None = None
     """``None``: the stack's own (``stack.yaml``)."""
     samples: int | None = None
@@ -36,33 +41,6 @@ class StackSettings:
             value = getattr(self, name)
             if value is not None and value < least:
                 raise UsageError(f"--{name} must be at least {least}; got {value}")
-
-
-@dataclass(frozen=True, slots=True)
-class Shard:
-    """Part ``index`` of ``count``: images index, index + count, … of the scan."""
-
-    index: int = 1
-    count: int = 1
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.index <= self.count:
-            raise UsageError(f"--shard counts from 1: i/n with 1 ≤ i ≤ n; got {self.index}/{self.count}")
-
-    @classmethod
-    def parse(cls, text: str) -> Shard:
-        """``"2/8"`` → the second of eight."""
-        index, slash, count = text.partition("/")
-        if not (slash and index.strip().isdecimal() and count.strip().isdecimal()):
-            raise UsageError(f"--shard is written i/n, such as 1/8; got {text!r}")
-        return cls(int(index), int(count))
-
-    def holds(self, image_index: int) -> bool:
-        """Whether an image of the scan, counted from 0, belongs to this shard."""
-        return image_index % self.count == self.index - 1
-
-    def __str__(self) -> str:
-        return f"{self.index}/{self.count}"
 
 
 def default_workers() -> int:
@@ -89,6 +67,8 @@ class RunSettings:
     """Seconds a file may take to read."""
     batch_size: int = 16
     """Knees that go through the networks together; no row depends on it."""
+    calibration: Path | None = None
+    """A file of ``kneerisk calibrate`` for ``risk_12m``."""
     previews: Path | None = None
     futures: Path | None = None
     run_report: Path | None = None
@@ -144,7 +124,7 @@ def check_places(inputs: InputSettings, run: RunSettings, more: Mapping[str, Pat
     folder = {} if run.previews is None else {"--previews": run.previews}
     named = [*places_of("--out", run.out), *files.items(), *folder.items(), *(more or {}).items()]
     read = [path for path in inputs.inputs if not path.is_dir()]
-    read += [] if run.pseudonymise is None else [run.pseudonymise]
+    read += [path for path in (run.pseudonymise, run.calibration) if path is not None]
     refuse_clashes(named, read, run.out.with_name(run.out.name + RUN_SUFFIX))
     for name, place in named:
         if _is_no_utf8(place):
@@ -161,13 +141,26 @@ def check_places(inputs: InputSettings, run: RunSettings, more: Mapping[str, Pat
             raise UsageError(f"{name} {place} exists: write over it with --overwrite, or choose another name")
 
 
-def fingerprint(inputs: InputSettings, run: RunSettings, provenance: Mapping[str, Any]) -> dict[str, Any]:
+def fingerprint(
+    inputs: InputSettings,
+    run: RunSettings,
+    provenance: Mapping[str, Any],
+    recalibration: Recalibration | None = None,
+) -> dict[str, Any]:
     """Everything but the images that rows depend on, as plain JSON: runs resume only where it is the same."""
+    calibration = None
+    if run.calibration is not None and recalibration is not None:
+        calibration = {
+            "population": recalibration.population,
+            "date": recalibration.date,
+            "sha256": sha256_file(run.calibration),
+        }
     return {
         **{key: value for key, value in asdict(inputs).items() if key != "inputs"},
         "inputs": [str(path.absolute()) for path in inputs.inputs],
         "manifests": {str(p.absolute()): sha256_file(p) for p in inputs.inputs if _is_table(p)},
         **provenance,
+        "calibration": calibration,
         "shard": str(run.shard),
         "previews": run.previews is not None,
         "futures": run.futures is not None,

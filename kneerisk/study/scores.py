@@ -55,9 +55,17 @@ class Scores:
 
     @property
     def population(self) -> str | None:
-        """Whom the table's risks were calibrated to, in words."""
+        """Whom the scoring stack's risks are calibrated to, in words."""
         found = self.documents.get("calibration", {}).get("population")
         return None if found is None else str(found)
+
+    def population_of(self, column: str) -> str | None:
+        """Whose rates a column of risks has: its recalibration's, its equation's, or else the stack's."""
+        run = self.documents.get("run", {})
+        if column in run.get("recalibrated", {}):
+            return str(run["recalibrated"][column]["population"])
+        derived = run.get("derived", {})
+        return str(derived["population"]) if column in derived.get("columns", ()) else self.population
 
 
 def read_scores(path: Path, *, landmarks: bool = False) -> Scores:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from kneerisk.cli import events
+from kneerisk.cli.screen import events
 from kneerisk.errors import ExitCode
 from kneerisk.radiograph import knees as front_door
 from kneerisk.radiograph.sources.scan import Skipped
@@ -63,9 +63,9 @@ def test_the_sum_adds_up(
     assert written["memory_peak_bytes"] > 10_000_000
     assert written["throughput"]["images_per_second"] > 0 and written["throughput"]["by_minute"] == []
 
-    assert cli("score", cohort, "--out", tmp_path / "p.csv", "--shard", "2/3", "--no-progress") == 3
+    assert cli("score", cohort, "--out", tmp_path / "p.csv", "--limit", "3", "--no-progress") == 3
     printed = capsys.readouterr().out
-    assert "13 files seen: 1 scored, 2 failed, 3 passed over, 7 left to other shards or runs" in printed
+    assert "13 files seen: 2 scored, 1 failed, 3 passed over, 7 left to other shards or runs" in printed
 
 
 def test_the_first_failure_is_said_at_once_and_alone(

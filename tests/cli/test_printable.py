@@ -8,8 +8,7 @@ import pytest
 from rich.console import Console
 
 from kneerisk.cli import show
-from kneerisk.cli.show import escaped
-from kneerisk.printable import json_text, printable
+from kneerisk.cli.screen.printable import escaped, json_text, printable
 
 HOSTILE = "a\x1b[2Jb\x07\r\x08\x9b31m\u202egpj.exe\u2066\x7f\udcff\u2028[bold]x[/bold][/]\\"
 COMMANDS = {*"\x1b\x07\r\x08\x9b\u202e\u2066\x7f\udcff\u2028"}

@@ -16,11 +16,14 @@ import numpy as np
 from kneerisk.errors import Reason
 from kneerisk.method.calibration import Calibration, Logistic
 from kneerisk.method.predict import ForecastSettings, ForwardPass, StackPredictor
+from kneerisk.method.recalibration import Recalibration
+from kneerisk.radiograph.settings import InputSettings
 from kneerisk.records import KneeCrop, Radiograph, RadiographRef, Refusal
 from kneerisk.scoring.chain import Rooms
 from kneerisk.scoring.clock import Clock
+from kneerisk.scoring.cohort import recalibration_for
 from kneerisk.scoring.run import Progress, Summary, score_images
-from kneerisk.scoring.settings import RunSettings
+from kneerisk.scoring.settings import RunSettings, fingerprint
 
 S = 16
 LATENT = (2, 2, 2)
@@ -140,22 +143,31 @@ def localise(radiograph: Radiograph) -> list[KneeCrop | Refusal]:
     ]
 
 
-def rooms(pause: float = 0.0, keep_latents: bool = False, parallel: int = 2) -> Rooms:
+def rooms(
+    pause: float = 0.0,
+    keep_latents: bool = False,
+    parallel: int = 2,
+    recalibration: Recalibration | None = None,
+) -> Rooms:
     def paused_read(ref: RadiographRef) -> Radiograph | Refusal:
         time.sleep(pause)
         return read(ref)
 
     settings = ForecastSettings(PROVENANCE["steps"], PROVENANCE["samples"], PROVENANCE["seed"])
     predictor = StackPredictor(ForwardPass(COMPONENTS), settings, keep_latents=keep_latents)
-    return Rooms(paused_read, localise, predictor, CALIBRATION, PROVENANCE, parallel)
+    return Rooms(
+        paused_read, localise, predictor, CALIBRATION, PROVENANCE, parallel, recalibration=recalibration
+    )
 
 
 def run(
     folder: Path, settings: RunSettings, pause: float = 0.0, parallel: int = 2, **changed: object
 ) -> list[Progress | Summary]:
-    fingerprint = {**PROVENANCE, "inputs": [str(folder)], "shard": str(settings.shard), **changed}
+    recalibration = recalibration_for(settings.calibration, PROVENANCE["stack"])
+    marks = fingerprint(InputSettings((folder,)), settings, PROVENANCE, recalibration) | changed
     keep = settings.previews is not None or settings.futures is not None
-    return list(score_images(scan(folder), {}, rooms(pause, keep, parallel), settings, fingerprint, Clock()))
+    opened = rooms(pause, keep, parallel, recalibration)
+    return list(score_images(scan(folder), {}, opened, settings, marks, Clock()))
 
 
 if __name__ == "__main__":

@@ -126,6 +126,20 @@ def test_a_scan_that_was_cut_short_is_made_again(tmp_path: Path) -> None:
         assert journal.listing.images == 6
 
 
+def test_a_scan_that_breaks_leaves_nothing_in_the_way(tmp_path: Path) -> None:
+    def breaking() -> Iterator[RadiographRef]:
+        yield from items(2)
+        raise UsageError("the manifest ends in the middle of a line")
+
+    out = tmp_path / "r.parquet"
+    with (
+        pytest.raises(UsageError, match="middle of a line"),
+        open_journal(out, {}, breaking(), {}, resume=False, overwrite=False),
+    ):
+        pass
+    assert not folder_of(out).exists()
+
+
 def test_two_runs_cannot_share_an_output(tmp_path: Path) -> None:
     pytest.importorskip("fcntl", reason="no file locks on this system")
     out = tmp_path / "r.parquet"

@@ -16,13 +16,15 @@ import pytest
 
 from kneerisk.errors import ExitCode, UsageError
 from kneerisk.method.grade import median_grade
+from kneerisk.records import RadiographRef
 from kneerisk.scoring import journal as journals
 from kneerisk.scoring.journal import folder_of
 from kneerisk.scoring.merge import merge_tables
 from kneerisk.scoring.outputs import table
 from kneerisk.scoring.outputs.summary import Tally
 from kneerisk.scoring.run import StoppedOnErrorError
-from kneerisk.scoring.settings import RunSettings, Shard
+from kneerisk.scoring.settings import RunSettings
+from kneerisk.scoring.shards import Shard
 
 
 @pytest.fixture
@@ -140,9 +142,18 @@ def test_shards_merge_into_the_very_table(
     with pytest.raises(UsageError, match="--limit"):
         merge_tables(parts, tmp_path / "m.parquet")
     fake.run(cohort, RunSettings(parts[1], shard=Shard(1, 3), overwrite=True))
-    part = table.read(parts[1])
-    part[1:].write_parquet(parts[1], metadata=pl.read_parquet_metadata(parts[1]))
-    with pytest.raises(UsageError, match="image 0 of the scan has no row"):
+    merge_tables(parts, tmp_path / "checked.parquet", against=fake.scan(cohort))
+    (cohort / "P14.txt").write_text("one 14")
+    with pytest.raises(UsageError, match=r"1 without a row \(P14.txt\)"):
+        merge_tables(parts, tmp_path / "m.parquet", against=fake.scan(cohort))
+    part, documents = table.read(parts[1]), pl.read_parquet_metadata(parts[1])
+    renamed = part.with_columns(pl.col("source_path").str.replace("P", "Q"))
+    renamed.write_parquet(parts[1], metadata=documents)
+    with pytest.raises(UsageError, match="source paths are not those of the scan"):
+        merge_tables(parts, tmp_path / "m.parquet")
+    lost = part["image_index"][0]
+    part[1:].write_parquet(parts[1], metadata=documents)
+    with pytest.raises(UsageError, match=f"image {lost} of the scan has no row"):
         merge_tables(parts, tmp_path / "m.parquet")
     assert not (tmp_path / "m.parquet").exists()
 
@@ -303,9 +314,27 @@ def test_futures_and_previews_have_one_entry_a_scored_knee(
         assert (knee.attrs["side"], knee.attrs["participant_id"]) == ("L", "P07")
         row = scored.filter(source_path="P07.txt", side="L").row(0, named=True)
         assert knee.attrs["risk_12m"] == pytest.approx(row["risk_12m"], abs=1e-6)
-    pictures = sorted(path.name for path in (tmp_path / "pictures").iterdir())
+    pictures = sorted(path.name for path in (tmp_path / "pictures").glob("*.png"))
     assert len(pictures) == len(scored)
+    page = (tmp_path / "pictures" / "index.html").read_text("utf-8")
+    assert all(picture in page for picture in pictures)
+    assert len(list((tmp_path / "pictures").iterdir())) == len(pictures) + 1
     assert "P07_L_000007.png" in pictures
+
+
+def test_a_manifest_refused_for_its_columns_leaves_nothing_in_the_way(
+    fake: ModuleType, cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its mended copy is another file, so that --resume would not go on either."""
+    out = tmp_path / "r.parquet"
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            fake, "scan", lambda folder: [RadiographRef(cohort / "P00.txt", "P00.txt", extra={"kl_now": "2"})]
+        )
+        with pytest.raises(UsageError, match="kl_now would collide"):
+            fake.run(cohort, RunSettings(out))
+    assert not folder_of(out).exists()
+    fake.run(cohort, RunSettings(out), manifest="mended")
 
 
 def test_a_finished_run_with_futures_is_gone_on_with(fake: ModuleType, cohort: Path, tmp_path: Path) -> None:

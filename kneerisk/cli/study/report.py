@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kneerisk.cli import options as o
-from kneerisk.cli.show import echo
-from kneerisk.printable import printable
+from kneerisk.cli.screen.printable import echo, printable
 
 if TYPE_CHECKING:
     from kneerisk.scoring.outputs.summary import Summary

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from kneerisk.cli import show
-from kneerisk.cli.show import escaped
+from kneerisk.cli.screen.printable import escaped
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from kneerisk.cli.show import escaped
+from kneerisk.cli.screen.printable import escaped
 from kneerisk.study.enrichment.enrich import Enrichment
 from kneerisk.study.enrichment.screening import Point
 from kneerisk.study.results import Figure

@@ -3,12 +3,13 @@
 The window a header proposes is for a viewer's eye, differs by vendor and hides what lies outside it. So no
 window is applied: the modality transform and the VOI LUT settle only which way is up (a falling one turns
 the scale), and the image's own distribution sets the range. Values between the 0.1st and the 99.9th
-percentile fill 0.02..0.98 and the tails run on linearly to 0 and 1: strictly rising, so sclerotic bone
+percentile fill 0.02..0.98 and the tails run on linearly to 0 and 1: rising throughout, so sclerotic bone
 beyond any window keeps its detail, and a crop's rank equalisation sees the same ranks whatever window was
 written.
 
 A radiograph has at most 65,536 stored values, so the whole chain is worked out on a table of values and
-applied to the pixels in one look-up.
+applied to the pixels in one look-up. The table's greys are steps of 1/65,536, so that turning the scale is
+exact and a negative has the positive's greys.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kneerisk.radiograph import flags
-from kneerisk.records import FloatArray
+from kneerisk.records import GREY_STEPS, FloatArray
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -74,7 +75,7 @@ def to_grey(pixels: npt.NDArray[Any], polarity: Polarity) -> FloatArray:
 
 
 def _levels(pixels: npt.NDArray[Any]) -> tuple[IntArray, int]:
-    """Values as whole numbers from 0 to 65,535, and what was taken off them; wider ranges are squeezed."""
+    """Values as whole numbers from 0 to 65,535, and what was taken off them; others are fitted to that."""
     if pixels.dtype.kind == "b":
         pixels = pixels.astype(np.uint8)
     if pixels.dtype.kind in "iu":
@@ -93,7 +94,9 @@ def _levels(pixels: npt.NDArray[Any]) -> tuple[IntArray, int]:
     span = high - low
     if not 0 < span < np.inf:
         raise BlankImageError
-    return ((values - low) * ((_LEVELS - 1) / span)).astype(np.uint16), 0
+    # Whole numbers stored as floats are those numbers: a detector's, with the steps that it had.
+    scale = 1.0 if span < _LEVELS and np.array_equal(values, np.rint(values)) else (_LEVELS - 1) / span
+    return np.rint((values - low) * scale).astype(np.uint16), 0
 
 
 def _histogram(levels: IntArray) -> npt.NDArray[np.int64]:
@@ -111,9 +114,9 @@ def _tone(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
     if len(present) < 2:
         raise BlankImageError
     lowest, highest = int(present[0]), int(present[-1])
-    share = np.cumsum(counts) / counts.sum()
-    low = int(np.searchsorted(share, _TAIL))
-    high = int(np.searchsorted(share, 1.0 - _TAIL))
+    tail = _TAIL * counts.sum()
+    low = int(np.searchsorted(np.cumsum(counts), tail))
+    high = len(counts) - 1 - int(np.searchsorted(np.cumsum(counts[::-1]), tail))
     if low >= high:
         raise BlankImageError
     knots = {lowest: 0.0, highest: 1.0, low: _MARGIN, high: 1.0 - _MARGIN}
@@ -122,7 +125,8 @@ def _tone(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
     if high == highest:
         knots[high] = 1.0
     levels = sorted(knots)
-    return np.interp(np.arange(len(counts)), levels, [knots[level] for level in levels])
+    greys = np.interp(np.arange(len(counts)), levels, [knots[level] for level in levels])
+    return np.asarray(np.rint(greys * GREY_STEPS) / GREY_STEPS)
 
 
 def polarity_of(ds: Dataset, pixels: npt.NDArray[Any]) -> tuple[Polarity, tuple[str, ...]]:

@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import Literal
 
@@ -36,6 +37,14 @@ ALIASES = {
 }
 """Other names of columns, understood where the column itself is missing."""
 
+_LIKELY = {
+    "path": ("filename", "filepath", "image", "imagename", "imagepath", "imagefile", "dicom", "dicompath"),
+    "participant_id": ("id", "pid", "subject", "subjid", "patient", "participant", "studyid", "caseid"),
+    "side": ("kneeside", "leftright", "lr", "lat"),
+    "spacing_mm": ("spacing", "pixelspacing", "pxspacing", "pixelspacingmm", "mmperpixel"),
+    "kl_0m": ("klg", "klscore", "kl0", "kl00", "klbaseline", "xrkl", "v00xrkl", "kellgrenlawrence"),
+}
+"""What columns are often called, in small letters and digits alone: suggested, not taken."""
 _NEAR = 0.81
 """Names as much alike as this (difflib's ratio) are taken for slips of the pen."""
 _NOTHING = frozenset({"", ".", "na", "n/a", "nan", "null", "none"})
@@ -122,6 +131,28 @@ def read_manifest(path: Path) -> Iterator[ManifestRow]:
     return parsed(table, checked)
 
 
+def read_by_film(path: Path) -> Iterator[ManifestRow]:
+    """Rows of a manifest in its own order, but those of one file together, where its first one stands.
+
+    A manifest with a row a knee names a film of both knees twice, side by side or far apart; so it can be
+    read once.
+    """
+    apart: dict[str, list[ManifestRow]] = {}
+    seen: set[str] = set()
+    last = None
+    for row in read_manifest(path):
+        if row.path != last and row.path in seen:
+            apart.setdefault(row.path, []).append(row)
+        else:
+            seen.add(row.path)
+            last = row.path
+    held = {row.line for rows in apart.values() for row in rows}
+    others = (row for row in read_manifest(path) if row.line not in held)
+    for name, rows in groupby(others, key=lambda row: row.path):
+        yield from rows
+        yield from apart.get(name, ())
+
+
 def manifest_row(written: Mapping[str, str], line: int, cells: Row) -> ManifestRow:
     """One row of a table that :func:`open_manifest` opened.
 
@@ -180,13 +211,21 @@ def number_in(text: str) -> float | None:
 def _check_near_misses(table: Table) -> None:
     """Refuse a column that would be carried through, and whose name is all but one that is understood."""
     for name in table.columns:
-        near = difflib.get_close_matches(name.casefold(), (*COLUMNS, *ALIASES), n=1, cutoff=_NEAR)
-        column = ALIASES.get(near[0], near[0]) if near else None
+        column = _meant(name)
         if name not in COLUMNS and column is not None and column not in table.columns:
             raise UsageError(
                 f"{table.path}: the column {name!r} is not used, and may be meant as {column!r}: rename "
                 "it to that, or to something less like it"
             )
+
+
+def _meant(name: str) -> str | None:
+    """The column that a name may stand for."""
+    near = difflib.get_close_matches(name.casefold(), (*COLUMNS, *ALIASES), n=1, cutoff=_NEAR)
+    if near:
+        return ALIASES.get(near[0], near[0])
+    plain = "".join(letter for letter in name.casefold() if letter.isalnum())
+    return next((column for column, words in _LIKELY.items() if plain in words), None)
 
 
 def _names(path: Path, header: list[str]) -> list[str]:
@@ -199,7 +238,7 @@ def _names(path: Path, header: list[str]) -> list[str]:
         names.append(meant if understood else name)
     if "path" not in names:
         found = ", ".join(name for name in header if name) or "none"
-        raise UsageError(
-            f"{path}: no column is called 'path' (found: {found}); name the column of files 'path'"
-        )
+        likely = next((name for name in header if _meant(name) == "path"), None)
+        what = "name the column of files" if likely is None else f"if {likely!r} names the files, call it"
+        raise UsageError(f"{path}: no column is called 'path' (found: {found}); {what} 'path'")
     return names

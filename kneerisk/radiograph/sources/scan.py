@@ -66,9 +66,9 @@ def scan(
 
     Inputs are taken in the order given. A folder is walked to any depth, sorted by name, each folder once
     (links that lead back are passed over). A file that ends in .csv, .tsv, .parquet or .pq is a manifest,
-    taken in its own order; any other file must be an image. Inside folders, what is clearly no image
-    (hidden files, tables, texts, DICOMDIR) goes to ``skipped``; a file given by name or by a manifest is
-    never passed over.
+    taken in its own order, but for rows of one file, which come together; any other file must be an image.
+    Inside folders, what is clearly no image (hidden files, tables, texts, DICOMDIR) goes to ``skipped``; a
+    file given by name or by a manifest is never passed over.
 
     Args:
         inputs: folders, files and manifests.
@@ -242,7 +242,7 @@ class _Scanner:
 
     def _manifest(self, path: Path) -> Iterator[RadiographRef | Refusal]:
         home = _absolute(path).parent
-        for row in manifest.read_manifest(path):
+        for row in manifest.read_by_film(path):
             file = home / row.path
             if "\\" in row.path and os.sep == "/" and not os.path.lexists(file):
                 file = home / row.path.replace("\\", "/")

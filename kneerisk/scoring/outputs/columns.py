@@ -206,3 +206,20 @@ def dictionary(extra: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
         if not column.values:
             del entry["values"]
     return found
+
+
+def recalibrated(
+    meanings: Mapping[str, Mapping[str, Any]], by: Mapping[str, Mapping[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    """A data dictionary that says which risks, and ends of their intervals, were recalibrated, and to whom.
+
+    Args:
+        meanings: column → its entry.
+        by: column → what was applied to it, with ``kind`` and ``population``.
+    """
+    found = {name: dict(entry) for name, entry in meanings.items()}
+    for name, applied in by.items():
+        for column in (name, f"{name}_lo", f"{name}_hi"):
+            if column in found:
+                found[column]["meaning"] += f"; recalibrated ({applied['kind']}) to: {applied['population']}"
+    return found

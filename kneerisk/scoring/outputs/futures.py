@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from io import FileIO
 from pathlib import Path
 from typing import Any
@@ -26,8 +26,12 @@ class FuturesKeeper:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def keep(self, index: int, score: KneeScore, forecast: FloatArray) -> None:
-        """One knee's arrays; the file is complete or absent."""
+    def keep(self, knees: Sequence[tuple[int, KneeScore, FloatArray]]) -> None:
+        """Some knees' arrays; each file is complete or absent."""
+        for index, score, forecast in knees:
+            self._write(index, score, forecast)
+
+    def _write(self, index: int, score: KneeScore, forecast: FloatArray) -> None:
         prediction, crop = score.prediction, score.prediction.crop
         if prediction.latent_now is None or prediction.latent_12m is None:
             raise ValueError("futures need a predictor that keeps latents")

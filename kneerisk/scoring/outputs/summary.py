@@ -12,6 +12,7 @@ import numpy as np
 
 from kneerisk.errors import ExitCode
 from kneerisk.method.calibration import Calibration
+from kneerisk.method.recalibration import Recalibration
 from kneerisk.records import KL_GRADES
 from kneerisk.scoring.outputs.alarms import Alarm, Looks
 from kneerisk.scoring.outputs.rows import Row
@@ -39,6 +40,7 @@ class Summary:
 
     out: str
     images: int
+    """Files, however many rows of a manifest name each."""
     rows: int
     ok: int
     refused: int
@@ -54,8 +56,11 @@ class Summary:
     top: tuple[TopRisk, ...]
     """Knees that a reader gave KL 4, which cannot rise, are not among them."""
     population: str
+    """Whose rates ``risk_12m`` has, in words."""
     alarms: tuple[Alarm, ...] = ()
     """What puts the table in doubt; to be said before any number."""
+    answered: tuple[str, ...] = ()
+    """Codes of those that the knees of ``--calibration`` had raised too: ``risk_12m`` allows for them."""
     skipped: Mapping[str, int] = field(default_factory=dict)
     """Files of the folders that were no images, by why."""
     images_scored: int = 0
@@ -96,6 +101,7 @@ class Tally:
         self._reasons: Counter[str] = Counter()
         self._flags: Counter[str] = Counter()
         self._images: set[int] = set()
+        """Hashes of the files' paths: a film of two knees may have a row of the manifest for each."""
         self._scored: set[int] = set()
         self._failed: set[int] = set()
         self._risks: list[float] = []
@@ -104,15 +110,16 @@ class Tally:
 
     def add(self, row: Row) -> None:
         """Count one row."""
-        self._images.add(row["image_index"])
+        image = hash(row["source_path"])
+        self._images.add(image)
         self._status[row["status"]] += 1
         self._flags.update(row["qc_flags"])
         if row["status"] == "failed":
-            self._failed.add(row["image_index"])
+            self._failed.add(image)
         if row["status"] != "ok":
             self._reasons[row["reason"]] += 1
             return
-        self._scored.add(row["image_index"])
+        self._scored.add(image)
         self._looks.add(row)
         risk = row["risk_12m"]
         self._risks.append(risk)
@@ -125,8 +132,14 @@ class Tally:
         if len(self._top) > _TOP:
             heapq.heappop(self._top)
 
-    def summary(self, out: str, calibration: Calibration, **rest: Any) -> Summary:
+    def summary(
+        self, out: str, calibration: Calibration, recalibration: Recalibration | None = None, **rest: Any
+    ) -> Summary:
         """The counts so far, with what the run knows beside them."""
+        alarms = self._looks.alarms(calibration)
+        population, seen = calibration.population, ()
+        if recalibration is not None:
+            population, seen = recalibration.population, recalibration.alarms
         risks = np.asarray(self._risks)
         quantiles = (
             {}
@@ -149,7 +162,8 @@ class Tally:
             risk_quantiles=quantiles,
             mean_risk=float(risks.mean()) if len(risks) else None,
             top=tuple(entry for _, _, entry in sorted(self._top, reverse=True, key=lambda e: e[:2])),
-            population=calibration.population,
-            alarms=self._looks.alarms(calibration),
+            population=population,
+            alarms=alarms,
+            answered=tuple(alarm.code for alarm in alarms if alarm.code in seen),
             **rest,
         )

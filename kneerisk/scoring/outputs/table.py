@@ -12,7 +12,7 @@ from kneerisk_engines.files import put_in_place
 
 from kneerisk.errors import UsageError
 from kneerisk.scoring.outputs import cells
-from kneerisk.scoring.outputs.columns import COLUMNS, NAMES, columns, dictionary
+from kneerisk.scoring.outputs.columns import COLUMNS, NAMES, columns, dictionary, recalibrated
 from kneerisk.scoring.outputs.rows import Row
 from kneerisk.storage import writing
 
@@ -61,7 +61,8 @@ def frame(rows: Sequence[Row], extra: Sequence[str] = ()) -> pl.DataFrame:
 
 def metadata(run: Mapping[str, Any], calibration: Mapping[str, Any], extra: Sequence[str] = ()) -> Metadata:
     """What travels with the rows: data dictionary, run manifest, calibration and its population."""
-    documents = {"data_dictionary": dictionary(extra), "run": run, "calibration": calibration}
+    meanings = recalibrated(dictionary(extra), run.get("recalibrated", {}))
+    documents = {"data_dictionary": meanings, "run": run, "calibration": calibration}
     return {_KEY_PREFIX + key: json.dumps(value, ensure_ascii=False) for key, value in documents.items()}
 
 

@@ -130,6 +130,7 @@ def write_report(settings: ReportSettings) -> Report:
     evaluation, enrichment = (_without(document, notes) for document in (evaluation, enrichment))
     facts = facts_of(scores, settings.by)
     alarms = alarms_of(scores.documents)
+    notes += _answered(scores, alarms)
     plots = {
         "cohort_plots": cohort_plots(scores, facts),
         "evaluation_plots": () if evaluation is None else evaluation_plots(evaluation),
@@ -148,14 +149,16 @@ def write_report(settings: ReportSettings) -> Report:
             "alarms": alarms,
             "notes": notes,
             "facts": facts,
-            "population": scores.population,
+            "population": scores.population_of("risk_12m"),
             "strips": shown,
             "pictures_from": came_from,
             "evaluation": evaluation,
             "measures": MEASURES,
             "enrichment": enrichment,
             "enrichment_rows": ENRICHMENT_ROWS,
-            "checklist": checklist(facts, run, scores.population, evaluation, enrichment, len(alarms)),
+            "checklist": checklist(
+                facts, run, scores.population_of("risk_12m"), evaluation, enrichment, len(alarms)
+            ),
             "states": WORDS,
             "settings": [(name, value) for name, value in run.items() if value not in (None, "")],
             "dictionary": dictionary(scores),
@@ -194,6 +197,18 @@ def _without(document: Mapping[str, Any] | None, notes: Sequence[str]) -> Mappin
         key: [n for n in document[key] if n not in notes] for key in ("notes", "warnings") if key in document
     }
     return {**document, **told}
+
+
+def _answered(scores: Scores, alarms: tuple[Alarm, ...]) -> tuple[str, ...]:
+    """Which alarms the recalibration of the headline risk allows for."""
+    left = alarms_of(scores.documents, "risk_12m")
+    codes = ", ".join(alarm.code for alarm in alarms if alarm not in left)
+    if not codes:
+        return ()
+    return (
+        f"risk_12m is recalibrated to {scores.population_of('risk_12m')}, whose run had raised {codes} too: "
+        "risk_12m allows for it, the other columns do not",
+    )
 
 
 def _strangers(table: str, *found: tuple[Mapping[str, Any] | None, str]) -> list[str]:

@@ -67,14 +67,36 @@ def test_a_window_cuts_nothing_off(write_dicom):
 def test_the_same_picture_by_every_polarity(write_dicom, picture):
     expected = opened(write_dicom()).pixels
     turned = opened(write_dicom("m1.dcm", pixels=4095 - picture, PhotometricInterpretation="MONOCHROME1"))
-    np.testing.assert_allclose(turned.pixels, expected, atol=1e-3)
+    np.testing.assert_array_equal(turned.pixels, expected)
     slope = opened(
         write_dicom("slope.dcm", pixels=4095 - picture, RescaleSlope="-1", RescaleIntercept="4095")
     )
-    np.testing.assert_allclose(slope.pixels, expected, atol=1e-3)
+    np.testing.assert_array_equal(slope.pixels, expected)
     option = opened(write_dicom("o.dcm", pixels=4095 - picture), invert="yes")
-    np.testing.assert_allclose(option.pixels, expected, atol=1e-3)
+    np.testing.assert_array_equal(option.pixels, expected)
     assert option.qc_flags == (flags.INVERTED_BY_OPTION,)
+
+
+def test_a_negative_that_says_nothing_of_it_turned_is_the_positive_to_the_last_bit(write_dicom):
+    """As the localiser turns it; flat margins then have one grey, and so one rank."""
+    film = np.full((96, 80), 40, np.uint8)
+    film[:6] = 0
+    film[20:80, 20:70] = np.random.default_rng(3).integers(20, 230, (60, 50))
+    positive = opened(write_dicom(pixels=film, BitsStored=8)).pixels
+    negative = opened(write_dicom("n.dcm", pixels=255 - film, BitsStored=8)).pixels
+    np.testing.assert_array_equal(1 - negative, positive)
+
+
+def test_a_tiff_of_floats_is_that_of_their_whole_numbers(tmp_path, picture):
+    tifffile.imwrite(tmp_path / "whole.tif", picture)
+    expected = opened(tmp_path / "whole.tif").pixels
+    for offset, name in ((0, "floats.tif"), (-700, "below.tif")):
+        tifffile.imwrite(tmp_path / name, picture.astype(np.float32) + offset)
+        np.testing.assert_array_equal(opened(tmp_path / name).pixels, expected)
+    tifffile.imwrite(tmp_path / "shares.tif", (picture / 4095).astype(np.float32))
+    shares = opened(tmp_path / "shares.tif").pixels
+    np.testing.assert_array_equal(ranks(shares), ranks(expected))
+    np.testing.assert_allclose(shares, expected, atol=1e-4)
 
 
 def test_a_falling_voi_lut_turns_the_scale(write_dicom, picture):

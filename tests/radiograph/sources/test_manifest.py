@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 from kneerisk.errors import UsageError
-from kneerisk.radiograph.sources.manifest import check_manifest, read_manifest
+from kneerisk.radiograph.sources.manifest import check_manifest, read_by_film, read_manifest
 
 
 def rows(path):
@@ -85,7 +85,12 @@ def test_parquet_keeps_text_and_whole_numbers(tmp_path):
         ("path,kl_0m\na,5\n", r"kl_0m is '5'"),
         ("path,kl_0m\na,1.5\n", r"kl_0m is '1.5'"),
         ("path,side\n,L\n", r"line 2: the path is empty"),
-        ("image,side\na,L\n", r"no column is called 'path' \(found: image, side\)"),
+        ("picture,side\na,L\n", r"no column is called 'path' \(found: picture, side\); name the column"),
+        ("Image,PatientID,KL,Side\na,1,2,L\n", r"no column is called 'path' .* if 'Image' names the files"),
+        ("path,ID\na,1\n", r"'ID' is not used, and may be meant as 'participant_id'"),
+        ("path,KLG\na,1\n", r"'KLG' is not used, and may be meant as 'kl_0m'"),
+        ("path,V00XRKL\na,1\n", r"'V00XRKL' is not used, and may be meant as 'kl_0m'"),
+        ("path,Knee side\na,L\n", r"'Knee side' is not used, and may be meant as 'side'"),
         ("file,kl_grade\na,5\n", r"line 2: kl_grade is '5'"),
         ("path,KL,kl_grade\na,1,1\n", r"appear twice: kl_0m \(written KL, kl_grade\)"),
         ("path,PatientIDs\na,1\n", r"'PatientIDs' is not used, and may be meant as 'participant_id'"),
@@ -126,3 +131,19 @@ def test_an_id_in_an_unknown_encoding_is_never_guessed(tmp_path, encoding, id):
         check_manifest(path)
     path.write_bytes(f"path,participant_id\na.png,{id}\n".encode())
     assert rows(path)[0].participant_id == id
+
+
+@pytest.mark.parametrize(
+    ("listed", "expected"),
+    [
+        ("abc", "a1 b2 c3"),
+        ("aabb", "a1 a2 b3 b4"),
+        ("abcabc", "a1 a4 b2 b5 c3 c6"),
+        ("abaca", "a1 a3 a5 b2 c4"),
+    ],
+)
+def test_a_film_s_rows_come_together_and_the_order_stays(tmp_path, listed, expected):
+    path = tmp_path / "m.csv"
+    lines = "".join(f"{name},{number}\n" for number, name in enumerate(listed, start=1))
+    path.write_text("path,participant_id\n" + lines)
+    assert " ".join(f"{row.path}{row.participant_id}" for row in read_by_film(path)) == expected

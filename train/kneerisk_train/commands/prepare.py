@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kneerisk.cli import options as o
-from kneerisk.cli.show import echo
+from kneerisk.cli.screen.printable import echo
 
 if TYPE_CHECKING:
     from kneerisk_train.prepare.prepare import Progress
@@ -98,11 +98,10 @@ def prepare(
 
 
 def _drive(steps: Iterator[Progress | dict[str, Any]], shown: bool) -> dict[str, Any]:
-    from kneerisk.cli import show
+    from kneerisk.cli.screen.progress import meter
 
     summary: dict[str, Any] = {}
-    with show.progress_bar(shown) as bar:
-        task = bar.add_task("reading tables", total=None, note="")
+    with meter(shown, "reading tables", "radiographs") as tell:
         for step in steps:
             if isinstance(step, dict):
                 summary = step
@@ -110,7 +109,7 @@ def _drive(steps: Iterator[Progress | dict[str, Any]], shown: bool) -> dict[str,
             note = f"{step.knees} knees, {step.left_out} left out"
             if step.reused:
                 note += f", {step.reused} images from before"
-            bar.update(task, description="cropping", total=step.total, completed=step.done, note=note)
+            tell("cropping", step.done, step.total, note, reused=step.reused)
     return summary
 
 

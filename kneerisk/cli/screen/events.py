@@ -15,7 +15,7 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from kneerisk.printable import json_text
+from kneerisk.cli.screen.printable import json_text
 
 if TYPE_CHECKING:
     from kneerisk.scoring.run import Progress

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import unicodedata
 
+import typer
+
 _KEPT = frozenset("\n\t")
 _TURNING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 """Marks that turn the direction of writing: "exe.gpj" is read as "jpg.exe"."""
@@ -18,6 +20,18 @@ def printable(text: str) -> str:
     if text.isascii() and text.isprintable():
         return text
     return "".join(sign if sign in _KEPT or not _is_command(sign) else _spelt(sign) for sign in text)
+
+
+def escaped(text: str) -> str:
+    """:func:`printable` text in which Rich finds no markup."""
+    from rich.markup import escape
+
+    return escape(printable(text))
+
+
+def echo(text: object, *, err: bool = False) -> None:
+    """A line, printable, on stdout or stderr."""
+    typer.echo(printable(str(text)), err=err)
 
 
 def json_text(document: str) -> str:
