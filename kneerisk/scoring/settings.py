@@ -123,6 +123,9 @@ def check_places(inputs: InputSettings, run: RunSettings, more: Mapping[str, Pat
     files = {name: place for name, place in beside.items() if place is not None}
     folder = {} if run.previews is None else {"--previews": run.previews}
     named = [*places_of("--out", run.out), *files.items(), *folder.items(), *(more or {}).items()]
+    if run.previews is not None:
+        page = "index.html" if run.shard.count == 1 else f"index-{run.shard.index}.html"
+        named.append(("the page of --previews", run.previews / page))
     read = [path for path in inputs.inputs if not path.is_dir()]
     read += [path for path in (run.pseudonymise, run.calibration) if path is not None]
     refuse_clashes(named, read, run.out.with_name(run.out.name + RUN_SUFFIX))
