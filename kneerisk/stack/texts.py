@@ -85,7 +85,7 @@ def _check_events(text: str, path: Path) -> None:
     depth = 0
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
         if isinstance(event, yaml.AliasEvent):
-            raise StackError(f"{path} refers to its own parts (*{event.anchor[:40]}): {FETCH}")
+            raise StackError(f"{path} refers to its own parts (*{str(event.anchor)[:40]}): {FETCH}")
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
         elif isinstance(event, yaml.CollectionEndEvent):
