@@ -137,6 +137,9 @@ def check_places(inputs: InputSettings, run: RunSettings, more: Mapping[str, Pat
             "study; leave one of them out"
         )
     named = [*places_of("--out", run.out), *files.items(), *folder.items(), *(more or {}).items()]
+    if run.previews is not None:
+        page = "index.html" if run.shard.count == 1 else f"index-{run.shard.index}.html"
+        named.append(("the page of --previews", run.previews / page))
     read = [path for path in inputs.inputs if not path.is_dir()]
     read += [path for path in (run.pseudonymise, run.calibration) if path is not None]
     refuse_clashes(named, read, run.out.with_name(run.out.name + RUN_SUFFIX))

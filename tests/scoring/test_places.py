@@ -45,6 +45,7 @@ def test_plain_places_are_free(folder: Path) -> None:
         ("metadata of the table old.csv", "in", {"run_report": "old.csv.json", "overwrite": True}),
         ("same file", "in", {"futures": "f.h5", "previews": "f.h5"}),
         ("same file", "in", {"futures": "page.html.h5", "previews": "page.html"}),
+        ("same file", "in", {"previews": ".", "run_report": "index.html"}),
         ("which a run deletes", "in", {"futures": "r.parquet.kneerisk/f.h5"}),
         ("which a run deletes", "in", {"previews": "r.parquet.kneerisk"}),
         ("is a file", "in", {"previews": "old.csv"}),
