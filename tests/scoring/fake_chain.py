@@ -117,7 +117,7 @@ HARM = {
     b"sleep": lambda path: time.sleep(600),
     b"spin": lambda path: re.match(r"(a+)+$", "a" * 60 + "b"),  # for years, and never lets the lock go
     b"swell": lambda path: bytearray(4 << 30),
-    b"fill": lambda path: np.ones(340 << 20, np.uint8),
+    b"fill": lambda path: np.ones(540 << 20, np.uint8),
     b"print": lambda path: os.write(1, b"a warning of a decoder"),
 }
 """What only a process of its own survives."""
