@@ -57,7 +57,9 @@ ROOMS: dict[str, tuple[str, ...]] = {
         ),
         "kneerisk.method",
     ),
+    "kneerisk.radiograph.apart": (*_WORDS, "kneerisk_engines"),
     "kneerisk.radiograph.knees": (
+        "kneerisk.radiograph.apart",
         *(*_WORDS, "kneerisk.radiograph.settings", "kneerisk.radiograph.flags", "kneerisk_engines"),
         *("kneerisk.radiograph.sources", "kneerisk.radiograph.decode", "kneerisk.radiograph.locate"),
     ),

@@ -129,7 +129,9 @@ OPTIONS: dict[str, Any] = {
     ),
     "limit": _option(int | None, "Only the first images.", _RUN),
     "workers": _option(int, "Threads that read files.", _RUN),
-    "timeout": _option(float | None, "Seconds a file may take to read.", _RUN),
+    "timeout": _option(
+        float | None, "Seconds a file may take to read: a slower one gets a row, and no score.", _RUN
+    ),
 }
 """Field of the settings → its option.  The default is the field's own."""
 

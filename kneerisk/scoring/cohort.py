@@ -141,9 +141,12 @@ def open_rooms(
     log.info("--backend %s: %s, because %s", networks.backend, choice.backend, choice.why)
     calibration = Calibration.from_mapping(stack.calibration())
     parallel = min(_PARALLEL, os.cpu_count() or 1)
-    with open_networks(
-        *(stack, names, choice.backend, networks.precision), device=choice.device, parallel=parallel
-    ) as runners:
+    with (
+        knees.readers(inputs, run.timeout) as read,
+        open_networks(
+            *(stack, names, choice.backend, networks.precision), device=choice.device, parallel=parallel
+        ) as runners,
+    ):
         predictor = StackPredictor(
             forward_pass(stack.description, runners, clock.stage),
             settings,
@@ -153,7 +156,7 @@ def open_rooms(
         )
         unet = runners["unet"]  # the encoder may keep to fp32 whatever is asked
         yield Rooms(
-            read=knees.reader(inputs),
+            read=read,
             localise=knees.localiser(runners["localiser"], inputs.invert),
             predictor=predictor,
             parallel=min(runner.parallel for runner in runners.values()),
@@ -269,14 +272,13 @@ def validate_cohort(inputs: InputSettings, networks: StackSettings, run: RunSett
     choice = Choice("cpu", "cpu", "to find knees needs no GPU")
     if (networks.backend, networks.device, networks.engine_policy) != ("auto", None, None):
         choice = _choice(stack, ("localiser",), networks)
-    with open_network(
-        stack, "localiser", choice.backend, networks.precision, device=choice.device
-    ) as network:
+    with (
+        knees.readers(inputs, run.timeout) as read,
+        open_network(stack, "localiser", choice.backend, networks.precision, device=choice.device) as network,
+    ):
         localise = knees.localiser(network, inputs.invert)
         whose = knees.look_on(inputs)
-        for found in validate_images(
-            whose.watch(images), skipped.counts, knees.reader(inputs), localise, run
-        ):
+        for found in validate_images(whose.watch(images), skipped.counts, read, localise, run):
             found.doubt = whose.doubt()
             yield found
 

@@ -63,8 +63,8 @@ class RunSettings:
     """Only the first images of the shard."""
     workers: int = field(default_factory=default_workers)
     """Threads that read files."""
-    timeout: float | None = None
-    """Seconds a file may take to read."""
+    timeout: float | None = 120.0
+    """Seconds a file may take to read; ``None``: for ever."""
     batch_size: int = 16
     """Knees that go through the networks together; no row depends on it."""
     calibration: Path | None = None

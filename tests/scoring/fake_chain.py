@@ -6,6 +6,9 @@ Run as a script it scores a folder into a table, so that tests can kill it.
 from __future__ import annotations
 
 import hashlib
+import os
+import re
+import signal
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -104,12 +107,33 @@ def scan(folder: Path) -> Iterator[RadiographRef | Refusal]:
             yield ref
 
 
+def _crash_once(path: Path) -> None:
+    mark = path.with_suffix(".crashed")
+    if not mark.exists():
+        mark.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+HARM = {
+    b"crash": lambda path: os.kill(os.getpid(), signal.SIGSEGV),
+    b"crash-once": _crash_once,
+    b"sleep": lambda path: time.sleep(600),
+    b"spin": lambda path: re.match(r"(a+)+$", "a" * 60 + "b"),  # for years, and never lets the lock go
+    b"swell": lambda path: bytearray(4 << 30),
+    b"fill": lambda path: np.ones(540 << 20, np.uint8),
+    b"print": lambda path: os.write(1, b"a warning of a decoder"),
+}
+"""What only a process of its own survives."""
+
+
 def read(ref: RadiographRef) -> Radiograph | Refusal:
     content = ref.path.read_bytes()
     digest = hashlib.sha256(content).hexdigest()
     word = content.split(b" ")[0]
     if word == b"hang":
         time.sleep(30)
+    if word in HARM:
+        HARM[word](ref.path)
     if word == b"raise":
         raise RuntimeError("a decoder fell over")
     if word == b"damaged":

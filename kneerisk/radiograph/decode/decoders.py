@@ -16,7 +16,13 @@ import numpy.typing as npt
 
 from kneerisk.radiograph import flags
 from kneerisk.radiograph.decode.lenient import decode_lenient as decode_lenient
-from kneerisk.radiograph.decode.streams import StreamError, jpeg2000_frame, jpeg_frame, jpeg_is_whole
+from kneerisk.radiograph.decode.streams import (
+    MOST_SAMPLES,
+    StreamError,
+    jpeg2000_frame,
+    jpeg_frame,
+    jpeg_is_whole,
+)
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -55,7 +61,7 @@ class UnsupportedSyntaxError(Exception):
 
 
 class StreamSizeError(Exception):
-    """The compressed stream announces another size than the header."""
+    """The compressed stream announces another size than the header, or more samples than a picture has."""
 
 
 class VideoError(Exception):
@@ -75,7 +81,7 @@ def decode(ds: Dataset) -> tuple[npt.NDArray[Any], tuple[str, ...]]:
 
     Raises:
         UnsupportedSyntaxError: no decoder for the transfer syntax.
-        StreamSizeError: the header and the compressed stream differ in size.
+        StreamSizeError: the header and the compressed stream differ in size, or the stream has odd samples.
         VideoError: MPEG or HEVC.
         Exception: whatever the decoders raise for damaged data.
     """
@@ -177,7 +183,9 @@ def _check_stream_size(ds: Dataset) -> None:
     if jpeg is not None and not jpeg_is_whole(src):
         raise StreamError("the JPEG stream has no end")  # libjpeg would fill the rest with gray
     jpeg2000 = jpeg2000_frame(src) if jpeg is None else None
-    size = jpeg2000[0] if jpeg2000 is not None else None if jpeg is None else jpeg[1]
+    size, samples = jpeg2000 or ((None, 0) if jpeg is None else jpeg[1:])
+    if samples > MOST_SAMPLES:
+        raise StreamSizeError(f"the image stream has {samples:,} samples a pixel, not up to {MOST_SAMPLES}")
     if size is not None and size != (ds.Rows, ds.Columns):
         raise StreamSizeError(
             f"the header says {ds.Rows} × {ds.Columns} pixels, the image stream {size[0]} × {size[1]}"

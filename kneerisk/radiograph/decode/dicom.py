@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import struct
 import zlib
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from kneerisk.radiograph import flags
 from kneerisk.radiograph.decode.decoders import StreamSizeError, UnsupportedSyntaxError, VideoError, decode
 from kneerisk.radiograph.decode.greyscale import polarity_of
 from kneerisk.radiograph.decode.headers import (
+    MAX_DECODED_BYTES,
     OVERLAY_TAGS,
     TAGS,
     Header,
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from pydicom import Dataset
 
 _DEFLATED = b"1.2.840.10008.1.2.1.99"
-_MAX_INFLATED = 1 << 30
 _CODECS = frozenset({"imagecodecs", "zlib", "struct"})
 """Modules whose errors speak of streams alone."""
 _NUMBERS_ONLY = re.compile(
@@ -38,6 +37,8 @@ _NUMBERS_ONLY = re.compile(
     r"Unable to decode as exceptions)[^'\"\n]*"
 )
 """Messages of pydicom that hold counts, and no text, up to the first quotation mark."""
+_LONG_VRS = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
+"""Of elements whose length takes four bytes, after two that are empty (PS3.5, 7.1.2)."""
 
 
 def load_dicom(data: bytes) -> Picture:
@@ -130,20 +131,32 @@ def _damaged(what: str, header: Header | None = None) -> RefusedError:
 
 
 def _check_inflated_size(data: bytes) -> None:
-    """Stop a deflated data set that would unpack to more than a gibibyte, before pydicom unpacks it."""
-    meta = data[132:1024]
-    if data[128:132] != b"DICM" or _DEFLATED not in meta or meta[:8] != b"\x02\0\0\0UL\x04\0":
+    """Stop a deflated data set that would unpack to too much, before pydicom unpacks it."""
+    start = _end_of_meta(data)
+    if _DEFLATED not in data[:start]:
         return
-    start = 144 + struct.unpack_from("<I", data, 140)[0]
     inflater, size = zlib.decompressobj(-zlib.MAX_WBITS), 0
     try:
         rest = data[start:]
         while rest and not inflater.eof:
             size += len(inflater.decompress(rest, 1 << 24))
             rest = inflater.unconsumed_tail
-            if size > _MAX_INFLATED:
+            if size > MAX_DECODED_BYTES:
                 raise RefusedError(
-                    Reason.NOT_AN_IMAGE, "the file unpacks to more than 1 GiB, no radiograph; leave it out"
+                    Reason.NOT_AN_IMAGE,
+                    f"the file unpacks to more than {MAX_DECODED_BYTES / 1e6:.0f} MB, no radiograph; "
+                    "leave it out",
                 )
     except zlib.error as error:
         raise _damaged(f"its deflated data cannot be unpacked: {error}") from error
+
+
+def _end_of_meta(data: bytes) -> int:
+    """Where group 0002 ends, element by element: its own length may be absent or wrong."""
+    position = 132 if data[128:132] == b"DICM" else 0
+    while data[position : position + 2] == b"\x02\0" and position + 12 <= len(data):
+        if data[position + 4 : position + 6] in _LONG_VRS:
+            position += 12 + int.from_bytes(data[position + 8 : position + 12], "little")
+        else:
+            position += 8 + int.from_bytes(data[position + 6 : position + 8], "little")
+    return position

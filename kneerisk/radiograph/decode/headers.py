@@ -93,6 +93,8 @@ _PHOTOMETRIC = frozenset(
 
 MAX_PIXELS = 80_000_000
 """Most pixels that are decoded: above any stitched long-leg radiograph, and 320 MB as float32."""
+MAX_DECODED_BYTES = 1 << 28
+"""Most bytes that a picture may unpack to: as many pixels in colour of 8 bits, or in gray of 16."""
 MIN_SIDE = 64
 """Fewest rows or columns in which a knee can be looked for."""
 
@@ -136,7 +138,9 @@ def interpret(ds: Dataset) -> Header:
         _check_modality(ds, found)
         _check_frames(ds)
         _check_complete(ds)
-        check_size(_whole(ds, "Rows"), _whole(ds, "Columns"))
+        rows, columns = _whole(ds, "Rows"), _whole(ds, "Columns")
+        check_size(rows, columns)
+        check_bytes(rows, columns, _whole(ds, "SamplesPerPixel", 1), _whole(ds, "BitsAllocated", 8))
         _check_body_part(ds, texts, found)
         _check_view(ds, texts, found)
     except RefusedError as refused:
@@ -145,7 +149,6 @@ def interpret(ds: Dataset) -> Header:
         found.append(flags.IMPLANT_MENTIONED)
     spacing = header_spacing(ds)
     found.extend(spacing.qc_flags)
-    rows, columns = int(ds.Rows), int(ds.Columns)
     tall = rows > 2.2 * columns or (spacing.mm is not None and rows * spacing.mm[0] > _LONG_LEG_MM)
     if tall or any(wording.mentions_long_leg(text) for text in texts):
         found.append(flags.LONG_LEG)
@@ -220,6 +223,27 @@ def check_size(rows: int, columns: int) -> None:
         raise RefusedError(
             Reason.NOT_AN_IMAGE,
             f"the image claims {rows} × {columns} pixels, more than any radiograph; export it smaller",
+        )
+
+
+def check_bytes(rows: int, columns: int, samples: int, bits: int) -> None:
+    """Refuse a picture that takes too much memory, before any is given to it: pixels are not all of it.
+
+    Args:
+        rows: of the picture, or of one of its tiles.
+        columns: likewise.
+        samples: of a pixel.
+        bits: of a sample.
+
+    Raises:
+        RefusedError: with what it would take.
+    """
+    size = rows * columns * samples * bits // 8
+    if size > MAX_DECODED_BYTES:
+        raise RefusedError(
+            Reason.NOT_AN_IMAGE,
+            f"the image claims {rows} × {columns} pixels of {samples} × {bits} bits, {size / 1e6:,.0f} MB "
+            f"where a radiograph has up to {MAX_DECODED_BYTES / 1e6:.0f} MB; export it in gray, or smaller",
         )
 
 

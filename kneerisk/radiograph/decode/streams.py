@@ -39,6 +39,10 @@ def jpeg_frame(data: bytes) -> tuple[int, Size, int] | None:
     return None
 
 
+MOST_SAMPLES = 4
+"""Samples of a pixel in a picture that people look at: gray or colour, with or without alpha."""
+
+
 def jpeg2000_frame(data: bytes) -> tuple[Size, int] | None:
     """Size and components of a JPEG 2000 codestream, bare or inside a JP2 file's boxes."""
     start = 0 if data[:4] == b"\xff\x4f\xff\x51" else data.find(b"\xff\x4f\xff\x51", 0, 4096)
