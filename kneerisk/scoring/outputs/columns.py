@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from kneerisk.method.predict import UNUSUAL_APPEARANCE
+from kneerisk.method.predict import UNUSUAL_APPEARANCE, VERY_UNUSUAL_APPEARANCE
 from kneerisk.radiograph.flags import MEANINGS
 from kneerisk.records import KL_GRADES, LANDMARKS
 
@@ -28,7 +28,11 @@ class Column:
     """What each value means, where the values are codes."""
 
 
-_FLAGS = {**MEANINGS, UNUSUAL_APPEARANCE: "unlike what the networks were trained on: trust the row less"}
+_FLAGS = {
+    **MEANINGS,
+    UNUSUAL_APPEARANCE: "unlike what the networks were trained on: trust the row less",
+    VERY_UNUSUAL_APPEARANCE: "far from it: look at the image, it may be no frontal knee",
+}
 _NEVER = "never"
 _NOT_OK = "where status is not ok"
 
