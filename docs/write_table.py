@@ -11,7 +11,7 @@ from itertools import groupby
 from pathlib import Path
 
 from kneerisk.errors import Reason
-from kneerisk.method.predict import UNUSUAL_APPEARANCE
+from kneerisk.method.predict import UNUSUAL_APPEARANCE, VERY_UNUSUAL_APPEARANCE
 from kneerisk.radiograph import flags
 from kneerisk.scoring.outputs.columns import COLUMNS, Column
 
@@ -61,6 +61,7 @@ def page() -> str:
     meanings = {
         **flags.MEANINGS,
         UNUSUAL_APPEARANCE: "the knee looks unlike those that the networks were trained on",
+        VERY_UNUSUAL_APPEARANCE: "it looks far from them: look at the image, it may be no frontal knee",
     }
     parts += ["| flag | meaning |", "|---|---|"]
     parts += [f"| `{flag}` | {meaning} |" for flag, meaning in meanings.items()]

@@ -184,3 +184,18 @@ def test_batches_have_one_size_and_lose_nothing(count):
         run_in_batches(double, {"x": x, "z": x[:0]}, 2)
     with pytest.raises(ValueError, match="at least 1"):
         run_in_batches(double, {"x": x}, 0)
+
+
+@pytest.mark.parametrize(("share", "expected"), [(1.01, 0), (0.99, 1), (1 / 1.52, 2), (1 / 1.48, 1)])
+def test_novelty_is_flagged_in_two_strengths_and_never_refused(share, expected):
+    forward = ForwardPass(NETWORKS, micro_batch=2)
+    plain = StackPredictor(forward, ForecastSettings(2), crop_size=SIZE)
+    (found,) = plain.predict([crop()], [plain.views(crop())])
+    strict = with_threshold(forward, share * found.novelty)
+    (flagged,) = strict.predict([crop()], [strict.views(crop())])
+    assert isinstance(flagged, KneePrediction)
+    assert flagged.crop.qc_flags == ("unusual-appearance", "very-unusual-appearance")[:expected]
+
+
+def with_threshold(forward, threshold):
+    return StackPredictor(forward, ForecastSettings(2), crop_size=SIZE, novelty_threshold=threshold)

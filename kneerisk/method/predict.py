@@ -27,6 +27,10 @@ from kneerisk.records import FloatArray, KneeCrop, KneePrediction, Refusal, refu
 Stage = Callable[[str], AbstractContextManager[object]]
 
 UNUSUAL_APPEARANCE = "unusual-appearance"
+VERY_UNUSUAL_APPEARANCE = "very-unusual-appearance"
+VERY_UNUSUAL = 1.5
+"""Times the threshold.  Of Chen's val knees, enlarged from half their pixels or squeezed, none is so novel; of
+simulated elbows, ankles, hands and hips most are.  Another maker's knees may be: it stays a flag."""
 
 
 class Predictor(Protocol):
@@ -180,7 +184,8 @@ class StackPredictor:
     Args:
         forward: the networks.
         settings: how the future is sampled.
-        novelty_threshold: above it a knee is flagged ``unusual-appearance``; ``None`` flags nothing.
+        novelty_threshold: above it a knee is flagged ``unusual-appearance``, above :data:`VERY_UNUSUAL`
+            times it ``very-unusual-appearance`` too; ``None`` flags nothing.
         crop_size: pixels a side that the networks see; ``None`` where crops have that size already.
         keep_latents: keep z0 and ẑ12 in each prediction (previews and futures need them).
     """
@@ -248,7 +253,9 @@ class StackPredictor:
     def _flagged(self, crop: KneeCrop, novelty: float) -> KneeCrop:
         if self._novelty_threshold is None or novelty <= self._novelty_threshold:
             return crop
-        return replace(crop, qc_flags=(*crop.qc_flags, UNUSUAL_APPEARANCE))
+        very = novelty > VERY_UNUSUAL * self._novelty_threshold
+        found = (UNUSUAL_APPEARANCE, VERY_UNUSUAL_APPEARANCE) if very else (UNUSUAL_APPEARANCE,)
+        return replace(crop, qc_flags=(*crop.qc_flags, *found))
 
 
 def _distribution(p: FloatArray) -> FloatArray:

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from kneerisk.cli.app import app
 from kneerisk.errors import UsageError
-from kneerisk.method.predict import UNUSUAL_APPEARANCE
+from kneerisk.method.predict import UNUSUAL_APPEARANCE, VERY_UNUSUAL_APPEARANCE
 from kneerisk.radiograph import flags
 from kneerisk.scoring.outputs import table
 from kneerisk.scoring.outputs.columns import COLUMNS, dictionary
@@ -23,7 +23,11 @@ def run(*arguments: object) -> str:
 def test_every_column_is_there_and_every_flag_has_its_meaning() -> None:
     found = json.loads(run("--json"))
     assert list(found) == [column.name for column in COLUMNS]
-    assert set(found["qc_flags"]["values"]) == {*flags.MEANINGS, UNUSUAL_APPEARANCE}
+    assert set(found["qc_flags"]["values"]) == {
+        *flags.MEANINGS,
+        UNUSUAL_APPEARANCE,
+        VERY_UNUSUAL_APPEARANCE,
+    }
     printed = run()
     assert all(word in printed for word in ("kl_12m_p4", "mm/px", flags.NEAR_BORDER))
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from kneerisk.method.predict import UNUSUAL_APPEARANCE
+from kneerisk.method.predict import UNUSUAL_APPEARANCE, VERY_UNUSUAL_APPEARANCE
 from kneerisk.radiograph.flags import MEANINGS
 from kneerisk.records import KL_GRADES, LANDMARKS, CarriedKind
 
@@ -28,8 +28,16 @@ class Column:
     """What each value means, where the values are codes."""
 
 
+<<<<<<< HEAD
 _FLAGS = {**MEANINGS, UNUSUAL_APPEARANCE: "unlike what the networks were trained on: trust the row less"}
 _NONE: Mapping[str, CarriedKind] = {}
+=======
+_FLAGS = {
+    **MEANINGS,
+    UNUSUAL_APPEARANCE: "unlike what the networks were trained on: trust the row less",
+    VERY_UNUSUAL_APPEARANCE: "far from it: look at the image, it may be no frontal knee",
+}
+>>>>>>> locate
 _NEVER = "never"
 _NOT_OK = "where status is not ok"
 

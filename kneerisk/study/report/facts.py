@@ -19,6 +19,7 @@ Array = npt.NDArray[np.float64]
 
 MOST_GROUPS = 20
 """So many of the largest groups are shown."""
+_VERY_UNUSUAL = "far from what the networks learnt on: it may be no frontal knee"
 _UNUSUAL = "the knee looks unlike those that the networks learnt on: its risk may mean little"
 
 
@@ -163,7 +164,7 @@ def _flags(scored: pl.DataFrame) -> tuple[Flag, ...]:
 
     from kneerisk.radiograph.flags import MEANINGS
 
-    meanings = {**MEANINGS, "unusual-appearance": _UNUSUAL}
+    meanings = {**MEANINGS, "unusual-appearance": _UNUSUAL, "very-unusual-appearance": _VERY_UNUSUAL}
     counted = scored.explode("qc_flags").drop_nulls("qc_flags").group_by("qc_flags").len()
     ordered = counted.sort(["len", "qc_flags"], descending=[True, False])
     return tuple(Flag(name, count, meanings.get(name, "")) for name, count in ordered.iter_rows())
