@@ -37,9 +37,8 @@ def score(
         low, high = (float(v) for v in np.percentile(futures, (2.5, 97.5)))
     if recalibration is not None:
         known = int(median_grade(p_now)) if grade is None else grade
-        risk, low, high = (
-            None if v is None else float(recalibration.apply(v, known)) for v in (risk, low, high)
-        )
+        risk = float(recalibration.apply(risk, known))
+        low, high = (None if v is None else float(recalibration.apply(v, known)) for v in (low, high))
     return KneeScore(
         prediction=prediction,
         risk_12m=risk,

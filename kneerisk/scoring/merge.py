@@ -51,7 +51,7 @@ def merge_tables(parts: Sequence[Path], out: Path, *, bom: bool = False, overwri
     run = runs[parts[0]]
     carried = run["carried_columns"]
     # Tables of earlier versions list names alone: what they carry is text.
-    extra = carried if isinstance(carried, dict) else dict.fromkeys(carried, "text")
+    extra: table.Carried = carried if isinstance(carried, dict) else dict.fromkeys(carried, "text")
     calibration = Calibration.from_mapping(first["calibration"])
     recalibrated = run.get("recalibrated", {}).get("risk_12m")
     recalibration = None if recalibrated is None else Recalibration.from_json(recalibrated)

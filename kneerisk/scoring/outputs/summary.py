@@ -116,7 +116,8 @@ class Tally:
     ) -> Summary:
         """The counts so far, with what the run knows beside them."""
         alarms = self._looks.alarms(calibration)
-        population, seen = calibration.population, ()
+        population = calibration.population
+        seen: tuple[str, ...] = ()
         if recalibration is not None:
             population, seen = recalibration.population, recalibration.alarms
         risks = np.asarray(self._risks)
