@@ -239,7 +239,7 @@ def run_manifest(
     recalibration: Recalibration | None = None,
 ) -> dict[str, Any]:
     """What the file says of the run that made it."""
-    recalibrated = {}
+    recalibrated: dict[str, Any] = {}
     if recalibration is not None:
         digest = fingerprint["calibration"]["sha256"]
         recalibrated = {recalibration.column: {**recalibration.to_json(), "sha256": digest}}
