@@ -9,6 +9,8 @@ import typer
 
 from kneerisk.cli import options as o
 from kneerisk.cli import show
+from kneerisk.errors import UsageError
+from kneerisk.places.place import is_remote
 from kneerisk.radiograph.settings import InputSettings
 from kneerisk.scoring.settings import RunSettings, StackSettings
 
@@ -44,6 +46,8 @@ def score(
     if report is not None:
         from kneerisk.study.report.write import ReportSettings, check_report
 
+        if is_remote(run.out):
+            raise UsageError("--report reads the table: score to a file of this machine, and copy it")
         page = ReportSettings(run.out, report, previews=run.previews, overwrite=run.overwrite or run.resumes)
         check_report(page)
     wants_progress = progress and not quiet

@@ -7,7 +7,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from kneerisk.compile.open import forward_pass, open_network, open_networks
 from kneerisk.errors import ExitCode, UsageError
 from kneerisk.method.calibration import Calibration
 from kneerisk.method.predict import ForecastSettings, StackPredictor
+from kneerisk.places.place import is_remote, place, url_of
 from kneerisk.radiograph import knees
 from kneerisk.radiograph.settings import InputSettings
 from kneerisk.records import KneeCrop, Radiograph, RadiographRef, Refusal
@@ -23,6 +24,7 @@ from kneerisk.scoring.chain import Item, Knee, Known, Localise, Rooms, Walk, loc
 from kneerisk.scoring.clock import Clock
 from kneerisk.scoring.outputs import table
 from kneerisk.scoring.outputs.dicom.common import check_installed
+from kneerisk.scoring.outputs.remote import refuse_to_send, send
 from kneerisk.scoring.outputs.run_report import write_run_report
 from kneerisk.scoring.outputs.summary import Summary
 from kneerisk.scoring.run import Progress, score_images
@@ -54,6 +56,9 @@ def score_cohort(
     """
     if run.dicom_sr is not None or run.dicom_sc is not None:
         check_installed()
+    if is_remote(run.out):
+        yield from _score_and_send(inputs, networks, run)
+        return
     clock = Clock()
     images, skipped = knees.list_images(inputs)
     with ExitStack() as resources:
@@ -64,6 +69,20 @@ def score_cohort(
             if isinstance(step, Summary) and run.run_report is not None:
                 write_run_report(run.run_report, marks, step)
             yield step
+
+
+def _score_and_send(
+    inputs: InputSettings, networks: StackSettings, run: RunSettings
+) -> Iterator[Progress | Summary]:
+    """Score into a table of the same name in the working folder, and put it in its store when it is whole."""
+    home = Path(run.out.name)
+    refuse_to_send(run.out, overwrite=run.overwrite)
+    for step in score_cohort(inputs, networks, replace(run, out=home)):
+        if isinstance(step, Summary):
+            if step.images:
+                send(home, run.out)
+            step = replace(step, out=url_of(run.out))
+        yield step
 
 
 def score_frame(
@@ -85,9 +104,17 @@ def score_frame(
     if rest:
         raise TypeError(f"score() has no option {', '.join(sorted(rest))}")
     with tempfile.TemporaryDirectory() as scratch:
-        path = Path(scratch, "risks.parquet") if out is None else Path(out)
+        asked = Path(scratch, "risks.parquet") if out is None else place(out)
+        path = Path(scratch, asked.name) if is_remote(asked) else asked
+        if is_remote(asked):
+            refuse_to_send(asked, overwrite=bool(kept.get("overwrite")))
         *_, last = score_cohort(data, networks, RunSettings(path, **kept))
-        return table.read(path) if isinstance(last, Summary) and last.images else table.frame([])
+        if not (isinstance(last, Summary) and last.images):
+            return table.frame([])
+        found = table.read(path)
+        if is_remote(asked):
+            send(path, asked)
+        return found
 
 
 def _take(options: dict[str, Any], settings: type) -> dict[str, Any]:

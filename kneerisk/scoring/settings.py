@@ -11,6 +11,7 @@ from typing import Any, Literal
 from kneerisk_engines.files import sha256_file
 
 from kneerisk.errors import UsageError
+from kneerisk.places.place import is_remote, place, url_of
 from kneerisk.radiograph.settings import InputSettings
 from kneerisk.scoring.shards import Shard
 
@@ -73,6 +74,14 @@ class RunSettings:
     def __post_init__(self) -> None:
         from kneerisk.scoring.outputs.table import format_of
 
+        object.__setattr__(self, "out", place(self.out))
+        for name in ("previews", "futures", "run_report", "dicom_sr", "dicom_sc"):
+            given = getattr(self, name)
+            if given is not None and is_remote(place(given)):
+                option = name.replace("_", "-")
+                raise UsageError(
+                    f"--{option} writes to this machine alone: name a folder or file, and copy it"
+                )
         format_of(self.out)
         if self.resume and self.overwrite:
             raise UsageError(
@@ -103,7 +112,7 @@ def fingerprint(inputs: InputSettings, run: RunSettings, provenance: Mapping[str
     """Everything but the images that rows depend on, as plain JSON: runs resume only where it is the same."""
     return {
         **{key: value for key, value in asdict(inputs).items() if key != "inputs"},
-        "inputs": [str(path.absolute()) for path in inputs.inputs],
+        "inputs": [url_of(p) if is_remote(p) else str(p.absolute()) for p in inputs.inputs],
         "manifests": {str(p.absolute()): sha256_file(p) for p in inputs.inputs if _is_table(p)},
         **provenance,
         "shard": str(run.shard),

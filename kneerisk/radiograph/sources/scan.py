@@ -9,12 +9,13 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from kneerisk.errors import Reason, UsageError
+from kneerisk.errors import KneeriskError, Reason, UsageError
+from kneerisk.places.place import is_remote, place, remote_at, url_of, warmed
 from kneerisk.radiograph import flags
 from kneerisk.radiograph.sources import manifest
 from kneerisk.radiograph.sources.candidates import (
@@ -24,9 +25,11 @@ from kneerisk.radiograph.sources.candidates import (
     shown,
     uid_of,
     why_skip,
+    why_skip_content,
     why_skip_file,
 )
 from kneerisk.radiograph.sources.ids import Identity, identifier
+from kneerisk.radiograph.sources.sniff import HEAD_BYTES
 from kneerisk.records import RadiographRef, Refusal, Side
 
 AnySide = Side | Literal["both"]
@@ -92,6 +95,9 @@ def scan(
         raise UsageError("no input was given; name a folder, a file or a manifest (.csv, .tsv, .parquet)")
     identify = identifier(id_from)
     for given in inputs:
+        if is_remote(given):
+            _check_remote(given)
+            continue
         if not os.path.lexists(given):
             raise UsageError(f"{shown(given)} does not exist; check the spelling")
         if given.suffix.casefold() in (".xlsx", ".xls", ".ods") and given.is_file():
@@ -102,6 +108,21 @@ def scan(
             manifest.check_manifest(given)
     scanner = _Scanner(inputs, identify, side, skipped if skipped is not None else Skipped())
     return scanner.flag_duplicates(scanner.walk())
+
+
+def _check_remote(given: Path) -> None:
+    """UsageError where a URL cannot be listed, or nothing lies there."""
+    if given.suffix.casefold() in manifest.SUFFIXES:
+        raise UsageError(
+            f"{url_of(given)} is a table: copy it to this machine, and give the copy as a manifest"
+        )
+    try:
+        remote = remote_at(given)
+        found = remote.is_file(given) or next(remote.files(given), None) is not None
+    except OSError as error:
+        raise UsageError(f"{url_of(given)} cannot be read: {error.strerror}") from error
+    if not found:
+        raise UsageError(f"nothing lies at {url_of(given)}; check the spelling")
 
 
 def _is_manifest(given: Path) -> bool:
@@ -124,7 +145,8 @@ class _Scanner:
         self._skipped = skipped
         self._folders_seen: set[tuple[int, int]] = set()
         self._files_given: set[Path] = set()
-        tops = [_absolute(i if i.is_dir() else i.parent) for i in inputs if not _is_manifest(i)]
+        self._remote_roots: list[Path] = []
+        tops = [_absolute(_folder_of(i)) for i in inputs if not _is_manifest(i)]
         self._roots = [Path(os.path.realpath(i)) for i in inputs if i.is_dir()]
         try:
             self._top = Path(os.path.commonpath(tops)) if tops else None
@@ -135,6 +157,8 @@ class _Scanner:
         for given in self._inputs:
             if _is_manifest(given):
                 yield from self._manifest(given)
+            elif is_remote(given):
+                yield from self._remote(given)
             elif given.is_dir():
                 yield from self._folder(given)
             else:
@@ -204,6 +228,38 @@ class _Scanner:
                     folder = below[0] if len(below) > 1 else root.name
                     yield self._identified(path, folder, refuse_if_damaged)
 
+    def _remote(self, root: Path) -> Iterator[RadiographRef | Refusal]:
+        """The object that a URL names, or every one below it, in the store's order."""
+        remote = remote_at(root)
+        alone = remote.is_file(root)
+        try:
+            for path in warmed(self._named(root, [root] if alone else remote.files(root)), HEAD_BYTES):
+                why = None if alone else why_skip_content(path)
+                if why is not None:
+                    self._skipped.add(self._source_path(path), why)
+                    continue
+                below = path.relative_to(root).parts
+                folder = below[0] if len(below) > 1 else (root.parent if alone else root).name
+                yield self._identified(path, folder, refuse_if_damaged)
+        except OSError as error:
+            raise KneeriskError(
+                f"{url_of(root)} cannot be listed to its end: {error.strerror}; try again, nothing was scored"
+            ) from error
+        self._remote_roots.append(root)
+
+    def _named(self, root: Path, paths: Iterable[Path]) -> Iterator[Path]:
+        """Without those that are passed over by name, or that an earlier input brought."""
+        for path in paths:
+            *folders, name = path.relative_to(root).parts or (path.name,)
+            whys = [why_skip(folder, is_folder=True) for folder in folders]
+            why = next(filter(None, whys), None) or why_skip(name, is_folder=False)
+            if why is None and any(path.is_relative_to(earlier) for earlier in self._remote_roots):
+                why = "given twice"
+            if why is None:
+                yield path
+            else:
+                self._skipped.add(self._source_path(path), why)
+
     def _entries(self, folder: Path) -> Iterator[os.DirEntry[str] | Refusal]:
         """Sorted entries of a folder that was not read before; a Refusal where it cannot be listed."""
         try:
@@ -243,8 +299,10 @@ class _Scanner:
     def _manifest(self, path: Path) -> Iterator[RadiographRef | Refusal]:
         home = _absolute(path).parent
         for row in manifest.read_manifest(path):
-            file = home / row.path
-            if "\\" in row.path and os.sep == "/" and not os.path.lexists(file):
+            file = home / place(row.path)
+            if is_remote(place(row.path)):
+                file = place(row.path)
+            elif "\\" in row.path and os.sep == "/" and not os.path.lexists(file):
                 file = home / row.path.replace("\\", "/")
             absolute = _absolute(file)
             inside = absolute.is_relative_to(home)
@@ -278,7 +336,15 @@ class _Scanner:
 
 def _absolute(path: Path) -> Path:
     """Absolute and free of "..", but with links as the user wrote them, unlike `Path.resolve`."""
+    if is_remote(path):
+        return path
     return Path(os.path.abspath(path))  # noqa: PTH100
+
+
+def _folder_of(given: Path) -> Path:
+    """The folder that an input is, or lies in."""
+    is_folder = not remote_at(given).is_file(given) if is_remote(given) else given.is_dir()
+    return given if is_folder else given.parent
 
 
 def _folder_key(folder: Path) -> tuple[int, int]:
