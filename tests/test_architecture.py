@@ -65,7 +65,12 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "kneerisk.scoring.outputs": (
         *(*_WORDS, _PLACES, "kneerisk_engines", "kneerisk.radiograph.flags", "kneerisk.method"),
     ),
-    "kneerisk.scoring.outputs.dicom": (*_WORDS, "kneerisk.radiograph.flags", "kneerisk.scoring.outputs"),
+    "kneerisk.scoring.outputs.dicom": (
+        *_WORDS,
+        _PLACES,
+        "kneerisk.radiograph.flags",
+        "kneerisk.scoring.outputs",
+    ),
     "kneerisk.scoring": (
         *(*_WORDS, *_FRONT_DOOR, _PLACES, "kneerisk_engines"),
         *("kneerisk.method", "kneerisk.stack", "kneerisk.compile", "kneerisk.scoring.outputs"),
@@ -142,7 +147,10 @@ CHAIN = [
 CONFINED = {
     "typer": ("kneerisk.cli", "kneerisk_train.commands"),
     "rich": ("kneerisk.cli",),
-    "pydicom": ("kneerisk.radiograph", "kneerisk.simulate", "kneerisk.scoring.outputs.dicom"),
+    "pydicom": (
+        *("kneerisk.radiograph", "kneerisk.simulate", "kneerisk.scoring.outputs.dicom"),
+        "kneerisk.places.dicomweb",
+    ),
     "obstore": ("kneerisk.places.objects",),
     "dicomweb_client": ("kneerisk.places.dicomweb",),
     "highdicom": ("kneerisk.scoring.outputs.dicom",),

@@ -8,7 +8,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING, Any
 
 from kneerisk.compile.choice import resolve
@@ -29,6 +31,7 @@ from kneerisk.scoring.outputs.run_report import write_run_report
 from kneerisk.scoring.outputs.summary import Summary
 from kneerisk.scoring.run import Progress, score_images
 from kneerisk.scoring.settings import RunSettings, StackSettings, fingerprint
+from kneerisk.scoring.watch import WatchSettings, watch_images
 from kneerisk.stack.components import PREDICTING
 from kneerisk.stack.stack import Stack
 from kneerisk.version import __version__
@@ -83,6 +86,29 @@ def _score_and_send(
                 send(home, run.out)
             step = replace(step, out=url_of(run.out))
         yield step
+
+
+def watch_cohort(
+    inputs: InputSettings, networks: StackSettings, run: RunSettings, watch: WatchSettings, stop: Event
+) -> Iterator[Summary]:
+    """Score what arrives, the networks opened once: see :func:`kneerisk.scoring.watch.watch_images`."""
+    asked = run.dicom_sr is not None or run.dicom_sc is not None
+    if asked:
+        check_installed()
+    if watch.send is not None and not asked:
+        raise UsageError("--send stores reports and captures: name their folders by --dicom-sr or --dicom-sc")
+    send = None if watch.send is None else partial(_store, watch.send)
+    with open_rooms(inputs, networks, run, Clock()) as rooms:
+        yield from watch_images(
+            lambda: knees.list_images(inputs, may_be_empty=True)[0],
+            *(rooms, run, watch, lambda part: fingerprint(inputs, part, rooms.provenance), stop, send),
+        )
+
+
+def _store(server: Path, files: list[Path]) -> None:
+    from kneerisk.places.dicomweb import store
+
+    store(files, server)
 
 
 def score_frame(

@@ -19,6 +19,12 @@ def _load(name: str) -> ModuleType:
 
 
 @pytest.fixture(scope="session")
+def servers() -> dict[str, ModuleType]:
+    """The modules of the servers that speak DICOMweb, by name."""
+    return {name: _load(name) for name in ("pacs", "orthanc")}
+
+
+@pytest.fixture(scope="session")
 def _s3() -> Iterator[object]:
     with _load("s3_server").S3Server() as server:
         yield server

@@ -182,6 +182,7 @@ def test_without_credentials_or_an_answer_the_error_says_so(s3: Any, monkeypatch
     with pytest.raises(UsageError, match="does not answer"):
         scan([KNEES / "cohort"])
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     monkeypatch.setenv("AWS_METADATA_ENDPOINT", "http://127.0.0.1:9")
     objects._opened.cache_clear()
     with pytest.raises(UsageError, match="no credentials"):

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from kneerisk.errors import KneeriskError, Reason, UsageError
-from kneerisk.places.place import is_remote, place, remote_at, url_of, warmed
+from kneerisk.places.place import DICOMWEB, is_remote, place, remote_at, scheme_of, url_of, warmed
 from kneerisk.radiograph import flags
 from kneerisk.radiograph.sources import manifest
 from kneerisk.radiograph.sources.candidates import (
@@ -64,6 +64,7 @@ def scan(
     id_from: str = "tag",
     side: AnySide | None = None,
     skipped: Skipped | None = None,
+    may_be_empty: bool = False,
 ) -> Iterator[RadiographRef | Refusal]:
     """Find every file that may hold a radiograph; a `Refusal` stands where one should be and is not.
 
@@ -81,6 +82,7 @@ def scan(
             ``participant_id`` (or one plain group, or the whole match) and perhaps ``visit`` and ``side``.
         side: the user's ``--side``, for rows whose manifest (or pattern) names none.
         skipped: filled as the scan goes.
+        may_be_empty: whether a URL below which nothing lies is taken as a folder's would be.
 
     Yields:
         References in a stable order. A second file with the SOPInstanceUID of an earlier one, and an
@@ -96,7 +98,7 @@ def scan(
     identify = identifier(id_from)
     for given in inputs:
         if is_remote(given):
-            _check_remote(given)
+            _check_remote(given, may_be_empty)
             continue
         if not os.path.lexists(given):
             raise UsageError(f"{shown(given)} does not exist; check the spelling")
@@ -110,7 +112,7 @@ def scan(
     return scanner.flag_duplicates(scanner.walk())
 
 
-def _check_remote(given: Path) -> None:
+def _check_remote(given: Path, may_be_empty: bool) -> None:
     """UsageError where a URL cannot be listed, or nothing lies there."""
     if given.suffix.casefold() in manifest.SUFFIXES:
         raise UsageError(
@@ -121,7 +123,7 @@ def _check_remote(given: Path) -> None:
         found = remote.is_file(given) or next(remote.files(given), None) is not None
     except OSError as error:
         raise UsageError(f"{url_of(given)} cannot be read: {error.strerror}") from error
-    if not found:
+    if not found and not may_be_empty:
         raise UsageError(f"nothing lies at {url_of(given)}; check the spelling")
 
 
@@ -299,39 +301,64 @@ class _Scanner:
     def _manifest(self, path: Path) -> Iterator[RadiographRef | Refusal]:
         home = _absolute(path).parent
         for row in manifest.read_manifest(path):
-            file = home / place(row.path)
-            if is_remote(place(row.path)):
-                file = place(row.path)
-            elif "\\" in row.path and os.sep == "/" and not os.path.lexists(file):
-                file = home / row.path.replace("\\", "/")
-            absolute = _absolute(file)
-            inside = absolute.is_relative_to(home)
-            ref = RadiographRef(
-                path=absolute,
-                source_path=shown(absolute.relative_to(home) if inside else absolute),
-                participant_id=row.participant_id,
-                visit=row.visit,
-                side=row.side or self._side,
-                spacing_mm=row.spacing_mm,
-                kl_0m=row.kl_0m,
-                extra=row.extra,
+            for found in self._row_files(home, row.path):
+                if isinstance(found, Refusal):
+                    yield self._of_row(
+                        home, row, found.ref.path, lambda ref, why=found: replace(why, ref=ref)
+                    )
+                else:
+                    yield self._of_row(home, row, found, refuse_if_no_image)
+
+    def _row_files(self, home: Path, cell: str) -> Iterator[Path | Refusal]:
+        """The file that a manifest's row names; of a study in a PACS, every image."""
+        file = place(cell)
+        if not is_remote(file):
+            file = home / file
+            if "\\" in cell and os.sep == "/" and not os.path.lexists(file):
+                file = home / cell.replace("\\", "/")
+            yield _absolute(file)
+            return
+        if scheme_of(file) not in DICOMWEB or remote_at(file).is_file(file):
+            yield file
+            return
+        try:
+            images = list(remote_at(file).files(file))
+            why = "the server has no radiograph there; check the UID"
+        except OSError as error:
+            images, why = [], f"the study cannot be listed ({error.strerror})"
+        yield from images or [Refusal(RadiographRef(file, url_of(file)), Reason.FILE_UNREADABLE, why)]
+
+    def _of_row(
+        self,
+        home: Path,
+        row: manifest.ManifestRow,
+        absolute: Path,
+        check: Callable[[RadiographRef], Refusal | None],
+    ) -> RadiographRef | Refusal:
+        inside = absolute.is_relative_to(home)
+        outside = url_of(absolute) if is_remote(absolute) else absolute
+        ref = RadiographRef(
+            path=absolute,
+            source_path=shown(absolute.relative_to(home) if inside else outside),
+            participant_id=row.participant_id,
+            visit=row.visit,
+            side=row.side or self._side,
+            spacing_mm=row.spacing_mm,
+            kl_0m=row.kl_0m,
+            extra=row.extra,
+        )
+        if row.participant_id is None:
+            below = absolute.relative_to(home).parts if inside else ()
+            try:
+                folder = below[0] if len(below) > 1 else absolute.parent.name
+                participant, visit, side = self._identify(ref.source_path, shown(folder))
+            except ValueError as error:
+                message = f"{error}; mend --id-from, or fill in participant_id"
+                return Refusal(ref, Reason.ID_NOT_FOUND, message)
+            ref = replace(
+                ref, participant_id=participant, visit=row.visit or visit, side=row.side or side or self._side
             )
-            if row.participant_id is None:
-                below = absolute.relative_to(home).parts if inside else ()
-                try:
-                    folder = below[0] if len(below) > 1 else absolute.parent.name
-                    participant, visit, side = self._identify(ref.source_path, shown(folder))
-                except ValueError as error:
-                    message = f"{error}; mend --id-from, or fill in participant_id"
-                    yield Refusal(ref, Reason.ID_NOT_FOUND, message)
-                    continue
-                ref = replace(
-                    ref,
-                    participant_id=participant,
-                    visit=row.visit or visit,
-                    side=row.side or side or self._side,
-                )
-            yield refuse_if_no_image(ref) or ref
+        return check(ref) or ref
 
 
 def _absolute(path: Path) -> Path:
