@@ -22,6 +22,7 @@ _WORDS = (
     *("kneerisk.errors", "kneerisk.records", "kneerisk.version", "kneerisk.machine", "kneerisk.marks"),
     *("kneerisk.plotting", "kneerisk.printable", "kneerisk.storage"),
 )
+_PLACES = "kneerisk.places"
 _FRONT_DOOR = ("kneerisk.radiograph.knees", "kneerisk.radiograph.settings", "kneerisk.radiograph.flags")
 _LOCATE = "kneerisk.radiograph.locate"
 
@@ -42,11 +43,13 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "kneerisk.method": (*_WORDS, "kneerisk_engines"),
     "kneerisk.stack": (*_WORDS, "kneerisk_engines", "kneerisk.method"),
     "kneerisk.radiograph.flags": (),
-    "kneerisk.radiograph.settings": _WORDS,
+    "kneerisk.places": ("kneerisk.errors",),
+    "kneerisk.radiograph.settings": (*_WORDS, _PLACES),
     "kneerisk.radiograph.upright": _WORDS,
-    "kneerisk.radiograph.sources": (*_WORDS, "kneerisk.radiograph.flags"),
+    "kneerisk.radiograph.sources": (*_WORDS, _PLACES, "kneerisk.radiograph.flags"),
     "kneerisk.radiograph.decode": (
         *(*_WORDS, "kneerisk.radiograph.flags", "kneerisk.radiograph.upright", "kneerisk.radiograph.sources"),
+        _PLACES,
     ),
     "kneerisk.radiograph.locate": (
         *(
@@ -69,11 +72,16 @@ ROOMS: dict[str, tuple[str, ...]] = {
         *("kneerisk.method", "kneerisk.models", "kneerisk.simulate", "kneerisk.stack"),
     ),
     "kneerisk.scoring.outputs": (
-        *(*_WORDS, "kneerisk_engines", "kneerisk.radiograph.flags", "kneerisk.method"),
+        *(*_WORDS, _PLACES, "kneerisk_engines", "kneerisk.radiograph.flags", "kneerisk.method"),
     ),
-    "kneerisk.scoring.outputs.dicom": (*_WORDS, "kneerisk.radiograph.flags", "kneerisk.scoring.outputs"),
+    "kneerisk.scoring.outputs.dicom": (
+        *_WORDS,
+        _PLACES,
+        "kneerisk.radiograph.flags",
+        "kneerisk.scoring.outputs",
+    ),
     "kneerisk.scoring": (
-        *(*_WORDS, *_FRONT_DOOR, "kneerisk_engines"),
+        *(*_WORDS, *_FRONT_DOOR, _PLACES, "kneerisk_engines"),
         *("kneerisk.method", "kneerisk.stack", "kneerisk.compile", "kneerisk.scoring.outputs"),
         "kneerisk.scoring.outputs.dicom",
     ),
@@ -94,7 +102,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "kneerisk.doctor": (*_WORDS, *_ENGINES, "kneerisk.stack", "kneerisk.compile"),
     "kneerisk.cli": (
         *(*_WORDS, *_ENGINES, *_FRONT_DOOR, "kneerisk.simulate", "kneerisk.stack", "kneerisk.compile"),
-        *("kneerisk.scoring", "kneerisk.scoring.outputs", "kneerisk.doctor"),
+        *(_PLACES, "kneerisk.scoring", "kneerisk.scoring.outputs", "kneerisk.doctor"),
         *("kneerisk.study", "kneerisk.study.enrichment", "kneerisk.study.report"),
     ),
     "kneerisk.__main__": ("kneerisk.cli",),
@@ -148,7 +156,12 @@ CHAIN = [
 CONFINED = {
     "typer": ("kneerisk.cli", "kneerisk_train.commands"),
     "rich": ("kneerisk.cli",),
-    "pydicom": ("kneerisk.radiograph", "kneerisk.simulate", "kneerisk.scoring.outputs.dicom"),
+    "pydicom": (
+        *("kneerisk.radiograph", "kneerisk.simulate", "kneerisk.scoring.outputs.dicom"),
+        "kneerisk.places.dicomweb",
+    ),
+    "obstore": ("kneerisk.places.objects",),
+    "dicomweb_client": ("kneerisk.places.dicomweb",),
     "highdicom": ("kneerisk.scoring.outputs.dicom",),
     # A manifest may be a Parquet file, and is read beside the other inputs.
     "polars": (

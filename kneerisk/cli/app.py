@@ -15,6 +15,7 @@ from kneerisk.cli import (
     simulate,
     stack,
     validate,
+    watch,
 )
 from kneerisk.cli import compile as compile_command
 from kneerisk.cli.plugins import CommandGroup
@@ -49,6 +50,7 @@ def _root(
 
 
 app.command("score")(score.score)
+app.command("watch")(watch.watch)
 app.command("validate")(validate.validate)
 app.command("merge")(merge.merge)
 app.command("derive")(derive.derive)

@@ -10,6 +10,8 @@ import typer
 from kneerisk.cli import options as o
 from kneerisk.cli import show
 from kneerisk.cli.screen import events
+from kneerisk.errors import UsageError
+from kneerisk.places.place import is_remote
 from kneerisk.radiograph.settings import InputSettings
 from kneerisk.scoring.settings import RunSettings, StackSettings, check_places
 
@@ -47,6 +49,8 @@ def score(
     if report is not None:
         from kneerisk.study.report.write import ReportSettings, check_report
 
+        if is_remote(run.out):
+            raise UsageError("--report reads the table: score to a file of this machine, and copy it")
         again = run.overwrite or run.resumes
         page = ReportSettings(run.out, report, previews=run.previews, roots=data.inputs, overwrite=again)
         check_places(data, run, {"--report": report})

@@ -29,8 +29,8 @@ Stage = Callable[[str], AbstractContextManager[object]]
 UNUSUAL_APPEARANCE = "unusual-appearance"
 VERY_UNUSUAL_APPEARANCE = "very-unusual-appearance"
 VERY_UNUSUAL = 1.5
-"""Times the threshold.  Of Chen's val knees, enlarged from half their pixels or squeezed, none is so novel; of
-simulated elbows, ankles, hands and hips most are.  Another maker's knees may be: it stays a flag."""
+"""Times the threshold.  Of Chen's val knees, enlarged from half their pixels or squeezed, none is so novel;
+of simulated elbows, ankles, hands and hips most are.  Another maker's knees may be: it stays a flag."""
 
 
 class Predictor(Protocol):

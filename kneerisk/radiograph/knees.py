@@ -36,14 +36,24 @@ def look_on(settings: InputSettings) -> Whose:
     return Whose(settings.id_from)
 
 
-def list_images(settings: InputSettings) -> tuple[Iterator[RadiographRef | Refusal], Skipped]:
+def list_images(
+    settings: InputSettings, *, may_be_empty: bool = False
+) -> tuple[Iterator[RadiographRef | Refusal], Skipped]:
     """Every image among the inputs, in a constant order, and what is passed over as they are listed.
+
+    ``may_be_empty``: a URL below which nothing lies yet is no error.
 
     Raises:
         UsageError: at once: an input does not exist, or a manifest has rows to mend.
     """
     skipped = Skipped()
-    found = scan(settings.inputs, id_from=settings.id_from, side=settings.side, skipped=skipped)
+    found = scan(
+        settings.inputs,
+        id_from=settings.id_from,
+        side=settings.side,
+        skipped=skipped,
+        may_be_empty=may_be_empty,
+    )
     return found, skipped
 
 

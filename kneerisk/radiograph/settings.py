@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from kneerisk.errors import UsageError
+from kneerisk.places.place import place
 
 if TYPE_CHECKING:
     from kneerisk.records import Side
@@ -27,5 +28,6 @@ class InputSettings:
     invert: Invert = "auto"
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "inputs", tuple(place(given) for given in self.inputs))
         if self.spacing_mm is not None and not 0.01 <= self.spacing_mm <= 5:
             raise UsageError(f"--spacing-mm is millimetres per pixel, 0.01 to 5; got {self.spacing_mm}")

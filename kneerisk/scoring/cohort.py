@@ -9,7 +9,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING, Any
 
 from kneerisk.compile.choice import Choice, resolve
@@ -18,6 +20,7 @@ from kneerisk.errors import ExitCode, UsageError
 from kneerisk.method.calibration import Calibration
 from kneerisk.method.predict import ForecastSettings, StackPredictor
 from kneerisk.method.recalibration import Recalibration
+from kneerisk.places.place import is_remote, place, url_of
 from kneerisk.radiograph import knees
 from kneerisk.radiograph.settings import InputSettings
 from kneerisk.records import KneeCrop, Radiograph, RadiographRef, Refusal
@@ -25,12 +28,14 @@ from kneerisk.scoring.chain import Item, Knee, Known, Localise, Rooms, Walk, loc
 from kneerisk.scoring.clock import Clock
 from kneerisk.scoring.outputs import table
 from kneerisk.scoring.outputs.dicom.common import check_installed
+from kneerisk.scoring.outputs.remote import refuse_to_send, send
 from kneerisk.scoring.outputs.run_report import write_run_report
 from kneerisk.scoring.outputs.summary import Summary
 from kneerisk.scoring.pace import Pace
 from kneerisk.scoring.pseudonyms import Pseudonyms
 from kneerisk.scoring.run import Progress, score_images
 from kneerisk.scoring.settings import RunSettings, StackSettings, check_places, fingerprint, shareable
+from kneerisk.scoring.watch import WatchSettings, watch_images
 from kneerisk.stack.components import PREDICTING
 from kneerisk.stack.stack import Stack
 from kneerisk.version import __version__
@@ -70,6 +75,9 @@ def score_cohort(
     pseudonyms = None if run.pseudonymise is None else Pseudonyms.read(run.pseudonymise)
     if run.dicom_sr is not None or run.dicom_sc is not None:
         check_installed()
+    if is_remote(run.out):
+        yield from _score_and_send(inputs, networks, run)
+        return
     clock = Clock()
     images, skipped = knees.list_images(inputs)
     with ExitStack() as resources:
@@ -94,6 +102,43 @@ def score_cohort(
             yield step
 
 
+def _score_and_send(
+    inputs: InputSettings, networks: StackSettings, run: RunSettings
+) -> Iterator[Notice | Progress | Summary]:
+    """Score into a table of the same name in the working folder, and put it in its store when it is whole."""
+    home = Path(run.out.name)
+    refuse_to_send(run.out, overwrite=run.overwrite)
+    for step in score_cohort(inputs, networks, replace(run, out=home)):
+        if isinstance(step, Summary):
+            if step.images:
+                send(home, run.out)
+            step = replace(step, out=url_of(run.out))
+        yield step
+
+
+def watch_cohort(
+    inputs: InputSettings, networks: StackSettings, run: RunSettings, watch: WatchSettings, stop: Event
+) -> Iterator[Summary]:
+    """Score what arrives, the networks opened once: see :func:`kneerisk.scoring.watch.watch_images`."""
+    asked = run.dicom_sr is not None or run.dicom_sc is not None
+    if asked:
+        check_installed()
+    if watch.send is not None and not asked:
+        raise UsageError("--send stores reports and captures: name their folders by --dicom-sr or --dicom-sc")
+    send = None if watch.send is None else partial(_store, watch.send)
+    with open_rooms(inputs, networks, run, Clock()) as rooms:
+        yield from watch_images(
+            lambda: knees.list_images(inputs, may_be_empty=True)[0],
+            *(rooms, run, watch, lambda part: fingerprint(inputs, part, rooms.provenance), stop, send),
+        )
+
+
+def _store(server: Path, files: list[Path]) -> None:
+    from kneerisk.places.dicomweb import store
+
+    store(files, server)
+
+
 def score_frame(
     inputs: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
     out: str | os.PathLike[str] | None,
@@ -113,12 +158,20 @@ def score_frame(
     if rest:
         raise TypeError(f"score() has no option {', '.join(sorted(rest))}")
     with tempfile.TemporaryDirectory() as scratch:
-        path = Path(scratch, "risks.parquet") if out is None else Path(out)
+        asked = Path(scratch, "risks.parquet") if out is None else place(out)
+        path = Path(scratch, asked.name) if is_remote(asked) else asked
+        if is_remote(asked):
+            refuse_to_send(asked, overwrite=bool(kept.get("overwrite")))
         last: Notice | Progress | Summary | None = None
         for last in score_cohort(data, networks, RunSettings(path, **kept)):
             if isinstance(last, Notice):
                 warnings.warn(last.message, stacklevel=3)
-        return table.read(path) if isinstance(last, Summary) and last.images else table.frame([])
+        if not (isinstance(last, Summary) and last.images):
+            return table.frame([])
+        found = table.read(path)
+        if is_remote(asked):
+            send(path, asked)
+        return found
 
 
 def _take(options: dict[str, Any], settings: type) -> dict[str, Any]:

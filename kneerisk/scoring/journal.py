@@ -29,6 +29,7 @@ from kneerisk_engines.files import flush, locked
 from kneerisk_engines.plain import from_plain, to_plain
 
 from kneerisk.errors import KneeriskError, UsageError
+from kneerisk.places.place import is_remote, remote_at
 from kneerisk.records import RUN_SUFFIX, CarriedKind, RadiographRef, Refusal
 from kneerisk.scoring.outputs.rows import Row
 from kneerisk.scoring.outputs.table import replace_with
@@ -49,8 +50,11 @@ class FileState:
 
     @classmethod
     def of(cls, path: Path) -> FileState | None:
-        """``None`` where the file cannot be looked at."""
+        """``None`` where the file cannot be looked at; of an object, its ETag stands for the entry's time."""
         try:
+            if is_remote(path):
+                found = remote_at(path).state(path)
+                return cls(found.size, found.modified_ns, found.version)
             status = path.stat()
         except OSError:
             return None

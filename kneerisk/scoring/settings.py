@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from kneerisk_engines.files import sha256_file
 
 from kneerisk.errors import UsageError
+from kneerisk.places.place import is_remote, place, url_of
 from kneerisk.radiograph.settings import InputSettings
 from kneerisk.scoring.shards import Shard
 
@@ -84,6 +85,14 @@ class RunSettings:
     def __post_init__(self) -> None:
         from kneerisk.scoring.outputs.table import format_of
 
+        object.__setattr__(self, "out", place(self.out))
+        for name in ("previews", "futures", "run_report", "dicom_sr", "dicom_sc"):
+            given = getattr(self, name)
+            if given is not None and is_remote(place(given)):
+                option = name.replace("_", "-")
+                raise UsageError(
+                    f"--{option} writes to this machine alone: name a folder or file, and copy it"
+                )
         format_of(self.out)
         if self.bom and format_of(self.out) != "csv":
             raise UsageError(f"--bom marks a .csv, and --out is {self.out.name}: leave it out")
@@ -143,19 +152,19 @@ def check_places(inputs: InputSettings, run: RunSettings, more: Mapping[str, Pat
     read = [path for path in inputs.inputs if not path.is_dir()]
     read += [path for path in (run.pseudonymise, run.calibration) if path is not None]
     refuse_clashes(named, read, run.out.with_name(run.out.name + RUN_SUFFIX))
-    for name, place in named:
-        if _is_no_utf8(place):
+    for name, path in named:
+        if _is_no_utf8(path):
             raise UsageError(
-                f"{name} {str(place)!a}: the name of a folder there is no UTF-8: choose another place"
+                f"{name} {str(path)!a}: the name of a folder there is no UTF-8: choose another place"
             )
-        if place.is_dir() and name not in folder:
-            raise UsageError(f"{name} {place} is a folder: name a file")
-    for name, place in folder.items():
-        if place.exists() and not place.is_dir():
-            raise UsageError(f"{name} {place} is a file: name a folder")
-    for name, place in files.items():
-        if place.exists() and not (run.overwrite or run.resumes):
-            raise UsageError(f"{name} {place} exists: write over it with --overwrite, or choose another name")
+        if path.is_dir() and name not in folder:
+            raise UsageError(f"{name} {path} is a folder: name a file")
+    for name, path in folder.items():
+        if path.exists() and not path.is_dir():
+            raise UsageError(f"{name} {path} is a file: name a folder")
+    for name, path in files.items():
+        if path.exists() and not (run.overwrite or run.resumes):
+            raise UsageError(f"{name} {path} exists: write over it with --overwrite, or choose another name")
 
 
 def fingerprint(
@@ -174,7 +183,7 @@ def fingerprint(
         }
     return {
         **{key: value for key, value in asdict(inputs).items() if key != "inputs"},
-        "inputs": [str(path.absolute()) for path in inputs.inputs],
+        "inputs": [url_of(p) if is_remote(p) else str(p.absolute()) for p in inputs.inputs],
         "manifests": {str(p.absolute()): sha256_file(p) for p in inputs.inputs if _is_table(p)},
         **provenance,
         "calibration": calibration,

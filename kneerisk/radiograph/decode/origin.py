@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING
 
+from kneerisk.places.place import read_bytes
 from kneerisk.radiograph.decode.quiet import Quiet
 from kneerisk.radiograph.sources.sniff import HEAD_BYTES, sniff
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
     from pydicom.dataset import Dataset
 
+_MOST = 1 << 30
 _NEEDED = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "Rows", "Columns")
 _REPEATED = (
     *("PatientID", "PatientName", "PatientBirthDate", "PatientSex"),
@@ -36,7 +38,7 @@ def origin_of(path: Path) -> Dataset | None:
 
     found = Dataset()
     try:
-        data = path.read_bytes()
+        data = read_bytes(path, _MOST)
         if sniff(data[:HEAD_BYTES]) != "dicom":
             return None
         with Quiet():

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 from typing import Literal
 
 from kneerisk.errors import Reason
+from kneerisk.places.place import is_remote, read_bytes
 from kneerisk.radiograph import flags
 from kneerisk.radiograph.decode.dicom import load_dicom
 from kneerisk.radiograph.decode.greyscale import BlankImageError, Polarity, to_grey
@@ -50,16 +52,16 @@ def read(
         A `Radiograph` whose ``side`` is the header's alone: the manifest's or option's travels in
         ``ref.side``.
     """
-    if (refusal := refuse_if_no_image(ref)) is not None:
+    # What lies elsewhere was looked at as it was listed, and each look is a request.
+    if not is_remote(ref.path) and (refusal := refuse_if_no_image(ref)) is not None:
         return refusal
     try:
-        size = ref.path.stat().st_size
-        if size > MAX_FILE_BYTES:
-            message = f"the file has {size / 1e9:.1f} GB, more than any radiograph; leave it out"
-            return Refusal(ref, Reason.NOT_AN_IMAGE, message)
-        data = ref.path.read_bytes()
+        data = read_bytes(ref.path, MAX_FILE_BYTES)
     except OSError as error:
-        message = f"the file cannot be read ({error.strerror}); check its permissions and its disk"
+        if error.errno == errno.EFBIG:
+            return Refusal(ref, Reason.NOT_AN_IMAGE, str(error.strerror))
+        whose = "try --retry-failed later" if is_remote(ref.path) else "check its permissions and its disk"
+        message = f"the file cannot be read ({error.strerror}); {whose}"
         return Refusal(ref, Reason.FILE_UNREADABLE, message)
     digest = hashlib.sha256(data).hexdigest()
     try:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from kneerisk.errors import Reason
 from kneerisk.marks import is_marked
+from kneerisk.places.place import head_of, is_remote, remote_at
 from kneerisk.radiograph.sources.manifest import SUFFIXES, is_manifest
 from kneerisk.radiograph.sources.sniff import HEAD_BYTES, describe, is_ours, is_text, sniff, sop_instance_uid
 from kneerisk.records import RUN_SUFFIX, RadiographRef, Refusal
@@ -105,23 +106,25 @@ def why_skip_file(entry: os.DirEntry[str]) -> str | None:
     The content goes first: a file called 9015402.R ends like a script and may be a radiograph. An archive
     may hold radiographs, and is not passed over.
     """
-    path = Path(entry.name)
-    suffix = path.suffix.casefold()
     try:
         mode = entry.stat().st_mode
     except OSError:
         return None  # a link to nothing, or no permission: a row says so
-    if not stat.S_ISREG(mode):
-        return "no plain file"
+    return why_skip_content(Path(entry.path)) if stat.S_ISREG(mode) else "no plain file"
+
+
+def why_skip_content(path: Path) -> str | None:
+    """Why a plain file or an object is passed over: no image by its content and suffix."""
+    suffix = path.suffix.casefold()
     try:
-        head = _head(Path(entry.path))
+        head = _head(path)
     except OSError:
         return None
     if is_marked(head) or is_ours(head):
         return "a report or picture that kneerisk wrote"
     if suffix in IMAGE_SUFFIXES or sniff(head) is not None:
         return None
-    if suffix in SUFFIXES and is_manifest(Path(entry.path)):
+    if suffix in SUFFIXES and not is_remote(path) and is_manifest(path):
         return (
             "a manifest that was not used: give it as the input, instead of its folder, for its ids and sides"
         )
@@ -132,8 +135,7 @@ def why_skip_file(entry: os.DirEntry[str]) -> str | None:
 
 
 def _head(path: Path) -> bytes:
-    with path.open("rb", buffering=0) as file:
-        return file.read(HEAD_BYTES)
+    return head_of(path, HEAD_BYTES)
 
 
 def uid_of(path: Path) -> str | None:
@@ -151,6 +153,8 @@ def likeness_of(path: Path) -> bytes | None:
     The middle of an uncompressed picture is its noise, the end of a compressed one depends on all of it.
     """
     try:
+        if is_remote(path):
+            return remote_at(path).likeness(path, HEAD_BYTES)
         size = path.stat().st_size
         with path.open("rb", buffering=0) as file:
             blocks = [size.to_bytes(8, "little")]
@@ -164,6 +168,8 @@ def likeness_of(path: Path) -> bytes | None:
 
 def refuse_if_no_image(ref: RadiographRef) -> Refusal | None:
     """Refuse a file that the user named and that cannot be read or is no image."""
+    if is_remote(ref.path):
+        return refuse_if_damaged(ref)
     try:
         mode = ref.path.stat().st_mode
     except (OSError, ValueError) as error:
@@ -186,7 +192,10 @@ def refuse_if_damaged(ref: RadiographRef) -> Refusal | None:
         return Refusal(
             ref,
             Reason.FILE_UNREADABLE,
-            f"the file cannot be read ({error.strerror}); check its permissions, or where its link leads",
+            f"the file cannot be read ({error.strerror}); "
+            + (
+                "try again later" if is_remote(ref.path) else "check its permissions, or where its link leads"
+            ),
         )
     if is_marked(head) or is_ours(head):
         return Refusal(

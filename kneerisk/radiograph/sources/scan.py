@@ -9,12 +9,14 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from kneerisk.errors import Reason, UsageError
+from kneerisk.errors import KneeriskError, Reason, UsageError
+from kneerisk.places.place import DICOMWEB, is_remote, place, remote_at, scheme_of, url_of, warmed
 from kneerisk.radiograph import flags
 from kneerisk.radiograph.sources import manifest
 from kneerisk.radiograph.sources.candidates import (
@@ -24,10 +26,12 @@ from kneerisk.radiograph.sources.candidates import (
     shown,
     uid_of,
     why_skip,
+    why_skip_content,
     why_skip_file,
 )
 from kneerisk.radiograph.sources.ids import Identity, identifier
 from kneerisk.radiograph.sources.kinds import together
+from kneerisk.radiograph.sources.sniff import HEAD_BYTES
 from kneerisk.records import CarriedKind, RadiographRef, Refusal, Side
 
 AnySide = Side | Literal["both"]
@@ -64,6 +68,7 @@ def scan(
     id_from: str = "tag",
     side: AnySide | None = None,
     skipped: Skipped | None = None,
+    may_be_empty: bool = False,
 ) -> Iterator[RadiographRef | Refusal]:
     """Find every file that may hold a radiograph; a `Refusal` stands where one should be and is not.
 
@@ -81,6 +86,7 @@ def scan(
             ``participant_id`` (or one plain group, or the whole match) and perhaps ``visit`` and ``side``.
         side: the user's ``--side``, for rows whose manifest (or pattern) names none.
         skipped: filled as the scan goes.
+        may_be_empty: whether a URL below which nothing lies is taken as a folder's would be.
 
     Yields:
         References in a stable order. A second file with the SOPInstanceUID of an earlier one, and an
@@ -96,6 +102,9 @@ def scan(
     identify = identifier(id_from)
     carried: list[dict[str, CarriedKind]] = []
     for given in inputs:
+        if is_remote(given):
+            _check_remote(given, may_be_empty)
+            continue
         if not os.path.lexists(given):
             raise UsageError(f"{shown(given)} does not exist; check the spelling")
         if given.suffix.casefold() in (".xlsx", ".xls", ".ods") and given.is_file():
@@ -110,8 +119,27 @@ def scan(
     return scanner.flag_duplicates(scanner.walk())
 
 
+def _check_remote(given: Path, may_be_empty: bool) -> None:
+    """UsageError where a URL cannot be listed, or nothing lies there."""
+    if given.suffix.casefold() in manifest.SUFFIXES:
+        raise UsageError(
+            f"{url_of(given)} is a table: copy it to this machine, and give the copy as a manifest"
+        )
+    try:
+        remote = remote_at(given)
+        found = remote.is_file(given) or next(remote.files(given), None) is not None
+    except OSError as error:
+        raise UsageError(f"{url_of(given)} cannot be read: {error.strerror}") from error
+    if not found and not may_be_empty:
+        raise UsageError(f"nothing lies at {url_of(given)}; check the spelling")
+
+
 def _is_manifest(given: Path) -> bool:
     return given.suffix.casefold() in manifest.SUFFIXES and given.is_file()
+
+
+def _refused_as(why: Refusal, ref: RadiographRef) -> Refusal:
+    return replace(why, ref=ref)
 
 
 class _Scanner:
@@ -130,7 +158,8 @@ class _Scanner:
         self._skipped = skipped
         self._folders_seen: set[tuple[int, int]] = set()
         self._files_given: set[Path] = set()
-        tops = [_absolute(i if i.is_dir() else i.parent) for i in inputs if not _is_manifest(i)]
+        self._remote_roots: list[Path] = []
+        tops = [_absolute(_folder_of(i)) for i in inputs if not _is_manifest(i)]
         self._roots = [Path(os.path.realpath(i)) for i in inputs if i.is_dir()]
         try:
             self._top = Path(os.path.commonpath(tops)) if tops else None
@@ -141,6 +170,8 @@ class _Scanner:
         for given in self._inputs:
             if _is_manifest(given):
                 yield from self._manifest(given)
+            elif is_remote(given):
+                yield from self._remote(given)
             elif given.is_dir():
                 yield from self._folder(given)
             else:
@@ -210,6 +241,38 @@ class _Scanner:
                     folder = below[0] if len(below) > 1 else root.name
                     yield self._identified(path, folder, refuse_if_damaged)
 
+    def _remote(self, root: Path) -> Iterator[RadiographRef | Refusal]:
+        """The object that a URL names, or every one below it, in the store's order."""
+        remote = remote_at(root)
+        alone = remote.is_file(root)
+        try:
+            for path in warmed(self._named(root, [root] if alone else remote.files(root)), HEAD_BYTES):
+                why = None if alone else why_skip_content(path)
+                if why is not None:
+                    self._skipped.add(self._source_path(path), why)
+                    continue
+                below = path.relative_to(root).parts
+                folder = below[0] if len(below) > 1 else (root.parent if alone else root).name
+                yield self._identified(path, folder, refuse_if_damaged)
+        except OSError as error:
+            raise KneeriskError(
+                f"{url_of(root)} cannot be listed to its end: {error.strerror}; try again, nothing was scored"
+            ) from error
+        self._remote_roots.append(root)
+
+    def _named(self, root: Path, paths: Iterable[Path]) -> Iterator[Path]:
+        """Without those that are passed over by name, or that an earlier input brought."""
+        for path in paths:
+            *folders, name = path.relative_to(root).parts or (path.name,)
+            whys = [why_skip(folder, is_folder=True) for folder in folders]
+            why = next(filter(None, whys), None) or why_skip(name, is_folder=False)
+            if why is None and any(path.is_relative_to(earlier) for earlier in self._remote_roots):
+                why = "given twice"
+            if why is None:
+                yield path
+            else:
+                self._skipped.add(self._source_path(path), why)
+
     def _entries(self, folder: Path) -> Iterator[os.DirEntry[str] | Refusal]:
         """Sorted entries of a folder that was not read before; a Refusal where it cannot be listed."""
         try:
@@ -249,42 +312,77 @@ class _Scanner:
     def _manifest(self, path: Path) -> Iterator[RadiographRef | Refusal]:
         home = _absolute(path).parent
         for row in manifest.read_by_film(path):
-            file = home / row.path
-            if "\\" in row.path and os.sep == "/" and not os.path.lexists(file):
-                file = home / row.path.replace("\\", "/")
-            absolute = _absolute(file)
-            inside = absolute.is_relative_to(home)
-            ref = RadiographRef(
-                path=absolute,
-                source_path=shown(absolute.relative_to(home) if inside else absolute),
-                participant_id=row.participant_id,
-                visit=row.visit,
-                side=row.side or self._side,
-                spacing_mm=row.spacing_mm,
-                kl_0m=row.kl_0m,
-                extra=row.extra,
+            for found in self._row_files(home, row.path):
+                if isinstance(found, Refusal):
+                    yield self._of_row(home, row, found.ref.path, partial(_refused_as, found))
+                else:
+                    yield self._of_row(home, row, found, refuse_if_no_image)
+
+    def _row_files(self, home: Path, cell: str) -> Iterator[Path | Refusal]:
+        """The file that a manifest's row names; of a study in a PACS, every image."""
+        file = place(cell)
+        if not is_remote(file):
+            file = home / file
+            if "\\" in cell and os.sep == "/" and not os.path.lexists(file):
+                file = home / cell.replace("\\", "/")
+            yield _absolute(file)
+            return
+        if scheme_of(file) not in DICOMWEB or remote_at(file).is_file(file):
+            yield file
+            return
+        try:
+            images = list(remote_at(file).files(file))
+            why = "the server has no radiograph there; check the UID"
+        except OSError as error:
+            images, why = [], f"the study cannot be listed ({error.strerror})"
+        yield from images
+        if not images:
+            yield Refusal(RadiographRef(file, url_of(file)), Reason.FILE_UNREADABLE, why)
+
+    def _of_row(
+        self,
+        home: Path,
+        row: manifest.ManifestRow,
+        absolute: Path,
+        check: Callable[[RadiographRef], Refusal | None],
+    ) -> RadiographRef | Refusal:
+        inside = absolute.is_relative_to(home)
+        outside = url_of(absolute) if is_remote(absolute) else absolute
+        ref = RadiographRef(
+            path=absolute,
+            source_path=shown(absolute.relative_to(home) if inside else outside),
+            participant_id=row.participant_id,
+            visit=row.visit,
+            side=row.side or self._side,
+            spacing_mm=row.spacing_mm,
+            kl_0m=row.kl_0m,
+            extra=row.extra,
+        )
+        if row.participant_id is None:
+            below = absolute.relative_to(home).parts if inside else ()
+            try:
+                folder = below[0] if len(below) > 1 else absolute.parent.name
+                participant, visit, side = self._identify(ref.source_path, shown(folder))
+            except ValueError as error:
+                message = f"{error}; mend --id-from, or fill in participant_id"
+                return Refusal(ref, Reason.ID_NOT_FOUND, message)
+            ref = replace(
+                ref, participant_id=participant, visit=row.visit or visit, side=row.side or side or self._side
             )
-            if row.participant_id is None:
-                below = absolute.relative_to(home).parts if inside else ()
-                try:
-                    folder = below[0] if len(below) > 1 else absolute.parent.name
-                    participant, visit, side = self._identify(ref.source_path, shown(folder))
-                except ValueError as error:
-                    message = f"{error}; mend --id-from, or fill in participant_id"
-                    yield Refusal(ref, Reason.ID_NOT_FOUND, message)
-                    continue
-                ref = replace(
-                    ref,
-                    participant_id=participant,
-                    visit=row.visit or visit,
-                    side=row.side or side or self._side,
-                )
-            yield refuse_if_no_image(ref) or ref
+        return check(ref) or ref
 
 
 def _absolute(path: Path) -> Path:
     """Absolute and free of "..", but with links as the user wrote them, unlike `Path.resolve`."""
+    if is_remote(path):
+        return path
     return Path(os.path.abspath(path))  # noqa: PTH100
+
+
+def _folder_of(given: Path) -> Path:
+    """The folder that an input is, or lies in."""
+    is_folder = not remote_at(given).is_file(given) if is_remote(given) else given.is_dir()
+    return given if is_folder else given.parent
 
 
 def _folder_key(folder: Path) -> tuple[int, int]:

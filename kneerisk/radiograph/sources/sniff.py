@@ -5,13 +5,12 @@ from __future__ import annotations
 import struct
 from typing import Literal
 
+from kneerisk.places.place import OUR_MANUFACTURER
+
 Kind = Literal["dicom", "png", "jpeg", "tiff"]
 
 HEAD_BYTES = 4096
 """How much of a file `sniff` and `sop_instance_uid` want to see."""
-
-OUR_MANUFACTURER = "kneerisk"
-"""Manufacturer (0008,0070) of the DICOM files that scoring writes."""
 
 _LONG_VRS = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
 _VRS = _LONG_VRS | frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split())

@@ -28,16 +28,12 @@ class Column:
     """What each value means, where the values are codes."""
 
 
-<<<<<<< HEAD
-_FLAGS = {**MEANINGS, UNUSUAL_APPEARANCE: "unlike what the networks were trained on: trust the row less"}
-_NONE: Mapping[str, CarriedKind] = {}
-=======
 _FLAGS = {
     **MEANINGS,
     UNUSUAL_APPEARANCE: "unlike what the networks were trained on: trust the row less",
     VERY_UNUSUAL_APPEARANCE: "far from it: look at the image, it may be no frontal knee",
 }
->>>>>>> locate
+_NONE: Mapping[str, CarriedKind] = {}
 _NEVER = "never"
 _NOT_OK = "where status is not ok"
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from kneerisk.scoring.outputs.dicom.common import MANUFACTURER, STATEMENT, marks_of, sign, uid
+from kneerisk.places.place import OUR_MANUFACTURER
+from kneerisk.scoring.outputs.dicom.common import STATEMENT, marks_of, sign, uid
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -43,7 +44,7 @@ def capture_of(
         series_number=_SERIES_NUMBERS[side],
         sop_instance_uid=uid("capture", origin.SOPInstanceUID, marks, side),
         instance_number=number,
-        manufacturer=MANUFACTURER,
+        manufacturer=OUR_MANUFACTURER,
         patient_id=origin.PatientID,
         patient_name=origin.PatientName,
         patient_birth_date=origin.PatientBirthDate,

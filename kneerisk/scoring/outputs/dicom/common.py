@@ -8,18 +8,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kneerisk.errors import UsageError
+from kneerisk.places.place import OUR_MANUFACTURER
 from kneerisk.scoring.outputs.table import replace_with
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
-MANUFACTURER = "kneerisk"
-"""By which a scan knows what this software wrote (`kneerisk.radiograph.sources.sniff.is_ours`)."""
 STATEMENT = (
     "Research use only: no medical device, not a diagnosis. Grades, risks, landmarks and joint space widths "
     "are a network's; landmarks, widths and the forecast are unvalidated."
 )
-SERIES = "kneerisk, RESEARCH USE ONLY"
+SERIES = f"{OUR_MANUFACTURER}, RESEARCH USE ONLY"
 
 
 def check_installed() -> None:

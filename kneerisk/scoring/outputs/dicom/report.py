@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from kneerisk.places.place import OUR_MANUFACTURER
 from kneerisk.records import KL_GRADES, LANDMARKS
-from kneerisk.scoring.outputs.dicom.common import MANUFACTURER, STATEMENT, marks_of, sign, uid
+from kneerisk.scoring.outputs.dicom.common import STATEMENT, marks_of, sign, uid
 from kneerisk.scoring.outputs.rows import Row
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def report_on(origin: Dataset, rows: Sequence[Row], provenance: Mapping[str, Any
         observer_identifying_attributes=hd.sr.DeviceObserverIdentifyingAttributes(
             uid=uid("device", marks),
             name="kneerisk",
-            manufacturer_name=MANUFACTURER,
+            manufacturer_name=OUR_MANUFACTURER,
             model_name=str(provenance["stack"])[:64],
             serial_number=str(provenance["stack_sha256"])[:64],
         ),
@@ -84,14 +85,14 @@ def report_on(origin: Dataset, rows: Sequence[Row], provenance: Mapping[str, Any
         series_number=_SERIES_NUMBER,
         sop_instance_uid=uid("report", origin.SOPInstanceUID, marks, *(row["side"] for row in rows)),
         instance_number=number,
-        manufacturer=MANUFACTURER,
+        manufacturer=OUR_MANUFACTURER,
         is_complete=True,
     )
     sign(made, provenance)
     own = Dataset()
     own.CodingSchemeDesignator = _SCHEME
     own.CodingSchemeName = "kneerisk: names of the columns of its table"
-    own.CodingSchemeResponsibleOrganization = MANUFACTURER
+    own.CodingSchemeResponsibleOrganization = OUR_MANUFACTURER
     made.CodingSchemeIdentificationSequence = [own]
     return made
 

@@ -1,0 +1,1 @@
+"""Where a file lies: on a disk of this machine, in an object store, or in a PACS."""

@@ -1,0 +1,61 @@
+"""A server that speaks S3 (moto's), with faults on demand: it answers 503, or hangs up in mid-answer."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from moto.server import DomainDispatcherApplication, create_backend_app
+from werkzeug.serving import make_server
+
+logging.getLogger("werkzeug").setLevel(logging.ERROR)
+
+
+class S3Server:
+    """Runs in a thread; ``url`` is its endpoint."""
+
+    def __init__(self) -> None:
+        self._app = DomainDispatcherApplication(create_backend_app)
+        self._server = make_server("127.0.0.1", 0, self._answer, threaded=True)
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self._chance = random.Random(0)
+        self._lock = threading.Lock()
+        self.faults = 0.0
+        """Share of the requests that go wrong, half of them by an answer that breaks off."""
+        self.failed = 0
+        self.requests: list[str] = []
+        """Method, path and query of each."""
+        self.ranges: list[str | None] = []
+        """Range of each GET of an object."""
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+
+    def __enter__(self) -> S3Server:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+    def _answer(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
+        with self._lock:
+            where = environ["PATH_INFO"] + ("?" + environ["QUERY_STRING"] if environ["QUERY_STRING"] else "")
+            self.requests.append(f"{environ['REQUEST_METHOD']} {where}")
+            if environ["REQUEST_METHOD"] == "GET" and not environ["QUERY_STRING"]:
+                self.ranges.append(environ.get("HTTP_RANGE"))
+            lot = self._chance.random()
+            fails = lot < self.faults
+            self.failed += fails
+        if fails and (lot < self.faults / 2 or environ["REQUEST_METHOD"] != "GET"):
+            environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+            start("503 Slow Down", [("Content-Length", "0")])
+            return [b""]
+        body = self._app(environ, start)
+        if not fails:
+            return body
+        whole = b"".join(body)
+        return [whole[: len(whole) // 2]]
