@@ -39,7 +39,13 @@ def list_images(settings: InputSettings) -> tuple[Iterator[RadiographRef | Refus
         UsageError: at once: an input does not exist, or a manifest has rows to mend.
     """
     skipped = Skipped()
-    found = scan(settings.inputs, id_from=settings.id_from, side=settings.side, skipped=skipped)
+    found = scan(
+        settings.inputs,
+        id_from=settings.id_from,
+        side=settings.side,
+        skipped=skipped,
+        follow_links=settings.follow_links,
+    )
     return found, skipped
 
 

@@ -25,6 +25,8 @@ class InputSettings:
     id_from: str = "tag"
     spacing_mm: float | None = None
     invert: Invert = "auto"
+    follow_links: bool = False
+    """Whether links in folders are followed to places outside of ``inputs``."""
 
     def __post_init__(self) -> None:
         if self.spacing_mm is not None and not 0.01 <= self.spacing_mm <= 5:

@@ -25,6 +25,7 @@ from kneerisk.radiograph.sources.candidates import (
     uid_of,
     why_skip,
     why_skip_file,
+    why_skip_suffix,
 )
 from kneerisk.radiograph.sources.ids import Identity, identifier
 from kneerisk.records import RadiographRef, Refusal, Side
@@ -61,11 +62,14 @@ def scan(
     id_from: str = "tag",
     side: AnySide | None = None,
     skipped: Skipped | None = None,
+    follow_links: bool = False,
 ) -> Iterator[RadiographRef | Refusal]:
     """Find every file that may hold a radiograph; a `Refusal` stands where one should be and is not.
 
     Inputs are taken in the order given. A folder is walked to any depth, sorted by name, each folder once
-    (links that lead back are passed over). A file that ends in .csv, .tsv, .parquet or .pq is a manifest,
+    (links that lead back are passed over). A link that leads out of all inputs is refused with a row of its
+    own, and what lies behind it is not opened; one that leads nowhere, in a circle or to a closed place is a
+    row, too. A file that ends in .csv, .tsv, .parquet or .pq is a manifest,
     taken in its own order, but for rows of one file, which come together; any other file must be an image.
     Inside folders, what is clearly no image (hidden files, tables, texts, DICOMDIR) goes to ``skipped``; a
     file given by name or by a manifest is never passed over.
@@ -78,6 +82,8 @@ def scan(
             ``participant_id`` (or one plain group, or the whole match) and perhaps ``visit`` and ``side``.
         side: the user's ``--side``, for rows whose manifest (or pattern) names none.
         skipped: filled as the scan goes.
+        follow_links: follow links in folders out of the inputs, too. What the user named, as an input or in
+            a manifest, is followed in any case.
 
     Yields:
         References in a stable order. A second file with the SOPInstanceUID of an earlier one, and an
@@ -92,20 +98,29 @@ def scan(
         raise UsageError("no input was given; name a folder, a file or a manifest (.csv, .tsv, .parquet)")
     identify = identifier(id_from)
     for given in inputs:
-        if not os.path.lexists(given):
-            raise UsageError(f"{shown(given)} does not exist; check the spelling")
-        if given.suffix.casefold() in (".xlsx", ".xls", ".ods") and given.is_file():
+        try:
+            given.lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            raise UsageError(
+                f"{shown(given)} does not exist; check the spelling, and that its disk is there"
+            ) from None
+        except OSError as error:
+            raise UsageError(
+                f"{shown(given)} cannot be looked at ({error.strerror}); check its permissions"
+            ) from error
+        if given.suffix.casefold() in (".xlsx", ".xls", ".ods") and _holds(given.is_file):
             raise UsageError(
                 f"{shown(given)} is a spreadsheet: save it as 'CSV UTF-8' (File, Save as) and give that file"
             )
         if _is_manifest(given):
             manifest.check_manifest(given)
-    scanner = _Scanner(inputs, identify, side, skipped if skipped is not None else Skipped())
+    noted = skipped if skipped is not None else Skipped()
+    scanner = _Scanner(inputs, identify, side, noted, follow_links)
     return scanner.flag_duplicates(scanner.walk())
 
 
 def _is_manifest(given: Path) -> bool:
-    return given.suffix.casefold() in manifest.SUFFIXES and given.is_file()
+    return given.suffix.casefold() in manifest.SUFFIXES and _holds(given.is_file)
 
 
 class _Scanner:
@@ -117,15 +132,18 @@ class _Scanner:
         identify: Callable[[str, str], Identity],
         side: AnySide | None,
         skipped: Skipped,
+        follow_links: bool,
     ) -> None:
         self._inputs = inputs
+        self._follow_links = follow_links
         self._identify = identify
         self._side = side
         self._skipped = skipped
         self._folders_seen: set[tuple[int, int]] = set()
         self._files_given: set[Path] = set()
-        tops = [_absolute(i if i.is_dir() else i.parent) for i in inputs if not _is_manifest(i)]
-        self._roots = [Path(os.path.realpath(i)) for i in inputs if i.is_dir()]
+        images = [i for i in inputs if not _is_manifest(i)]
+        tops = [_absolute(i if _holds(i.is_dir) else i.parent) for i in images]
+        self._roots = [Path(os.path.realpath(i)) for i in images]
         try:
             self._top = Path(os.path.commonpath(tops)) if tops else None
         except ValueError:  # on several Windows drives
@@ -135,7 +153,7 @@ class _Scanner:
         for given in self._inputs:
             if _is_manifest(given):
                 yield from self._manifest(given)
-            elif given.is_dir():
+            elif _holds(given.is_dir):
                 yield from self._folder(given)
             else:
                 yield from self._given_file(given)
@@ -168,7 +186,10 @@ class _Scanner:
 
     def _given_file(self, path: Path) -> Iterator[RadiographRef | Refusal]:
         absolute = _absolute(path)
-        folder = _folder_key(path.parent)
+        try:
+            folder = _folder_key(path.parent)
+        except OSError:  # the file's own check says why
+            folder = None
         if absolute in self._files_given or folder in self._folders_seen:
             self._skipped.add(self._source_path(path), "given twice")
             return
@@ -187,9 +208,14 @@ class _Scanner:
                 yield entry
             else:
                 path = Path(entry.path)
-                why = why_skip(entry.name, is_folder=entry.is_dir())
-                if why is None and entry.is_dir():
-                    if entry.is_symlink() and self._is_walked_anyway(path):
+                is_folder = _holds(entry.is_dir)
+                why = why_skip(entry.name, is_folder=is_folder)
+                if why is None and entry.is_symlink() and self._leads_out(path):
+                    if is_folder or (why := why_skip_suffix(entry.name)) is None:
+                        yield self._led_out(path)
+                        continue
+                elif why is None and is_folder:
+                    if entry.is_symlink() and self._is_among_inputs(path):
                         self._skipped.add(self._source_path(path), "a link to a folder that is read anyway")
                     else:
                         stack.append(self._entries(path))
@@ -199,7 +225,7 @@ class _Scanner:
                         why = "given twice"
                 if why is not None:
                     self._skipped.add(self._source_path(path), why)
-                elif not entry.is_dir():
+                elif not is_folder:
                     below = path.relative_to(root).parts
                     folder = below[0] if len(below) > 1 else root.name
                     yield self._identified(path, folder, refuse_if_damaged)
@@ -224,7 +250,18 @@ class _Scanner:
             return
         yield from names
 
-    def _is_walked_anyway(self, link: Path) -> bool:
+    def _leads_out(self, link: Path) -> bool:
+        return not self._follow_links and _holds(link.exists) and not self._is_among_inputs(link)
+
+    def _led_out(self, link: Path) -> Refusal:
+        ref = RadiographRef(path=link, source_path=self._source_path(link), side=self._side)
+        return Refusal(
+            ref,
+            Reason.LINK_LEADS_OUT,
+            "the link leads out of the inputs; add --follow-links if what it leads to is yours to score",
+        )
+
+    def _is_among_inputs(self, link: Path) -> bool:
         target = Path(os.path.realpath(link))
         return any(target == root or target.is_relative_to(root) for root in self._roots)
 
@@ -279,6 +316,14 @@ class _Scanner:
 def _absolute(path: Path) -> Path:
     """Absolute and free of "..", but with links as the user wrote them, unlike `Path.resolve`."""
     return Path(os.path.abspath(path))  # noqa: PTH100
+
+
+def _holds(ask: Callable[[], bool]) -> bool:
+    """Ask of a path; no where it is closed or a link turns in a circle, which its row will say."""
+    try:
+        return ask()
+    except OSError:
+        return False
 
 
 def _folder_key(folder: Path) -> tuple[int, int]:
