@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from kneerisk.doctor import Findings
-    from kneerisk.scoring.cohort import Notice, Validation
+    from kneerisk.scoring.cohort import Validation
     from kneerisk.scoring.outputs.summary import Summary
-    from kneerisk.scoring.run import Progress
+    from kneerisk.scoring.run import Notice, Progress
 
 
 def complain(message: str) -> None:
@@ -60,8 +60,8 @@ def interruptible(message: str) -> Iterator[None]:
 
 def scoring(steps: Iterator[Notice | Progress | Summary], progress: bool) -> Summary:
     """Drive a run to its end; the bar shows the rate and the time left."""
-    from kneerisk.scoring.cohort import Notice
     from kneerisk.scoring.outputs.summary import Summary
+    from kneerisk.scoring.run import Notice
 
     last = None
     with meter(progress, "looking for images", "images") as tell:

@@ -25,7 +25,7 @@ from kneerisk.scoring.clock import Clock
 from kneerisk.scoring.outputs import table
 from kneerisk.scoring.outputs.run_report import write_run_report
 from kneerisk.scoring.outputs.summary import Summary
-from kneerisk.scoring.run import Progress, score_images
+from kneerisk.scoring.run import Notice, Progress, score_images
 from kneerisk.scoring.settings import RunSettings, StackSettings, fingerprint
 from kneerisk.stack.components import PREDICTING
 from kneerisk.stack.stack import Stack
@@ -41,13 +41,6 @@ log = logging.getLogger(__name__)
 _PATHS = frozenset({"previews", "futures", "run_report"})
 _PARALLEL = 2
 """Calls of a network at once, on a CPU: while one waits (for memory, for a layer's end) another computes."""
-
-
-@dataclass(frozen=True, slots=True)
-class Notice:
-    """What the user should know before anything is scored."""
-
-    message: str
 
 
 def score_cohort(

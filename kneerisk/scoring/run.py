@@ -12,8 +12,10 @@ from itertools import islice
 from typing import Any
 
 from kneerisk.errors import KneeriskError, UsageError
+from kneerisk.records import Refusal
 from kneerisk.scoring.chain import Item, Keeper, Known, Rooms, Walk, locate, records
 from kneerisk.scoring.clock import Clock
+from kneerisk.scoring.gone import refuse_if_gone
 from kneerisk.scoring.journal import Journal, Listing, Record, folder_of, open_journal, refuse_difference
 from kneerisk.scoring.outputs import table
 from kneerisk.scoring.outputs.contact_sheet import ContactSheet
@@ -28,6 +30,13 @@ _SEED_RECORDS = 500
 
 class StoppedOnErrorError(KneeriskError):
     """``--on-error stop`` met a failed row."""
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """What the user should know before anything is scored."""
+
+    message: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +62,8 @@ def score_images(
     run: RunSettings,
     fingerprint: Mapping[str, Any],
     clock: Clock,
-) -> Iterator[Progress | Summary]:
-    """Score a scan into ``run.out``: yields progress as rows reach the journal, and last the summary.
+) -> Iterator[Notice | Progress | Summary]:
+    """Score a scan into ``run.out``: notices, progress as rows reach the journal, and last the summary.
 
     Raises:
         UsageError: the output exists, or cannot be resumed as asked; nothing was changed.
@@ -69,6 +78,7 @@ def score_images(
                     run.out, fingerprint, images, skipped, resume=run.resumes, overwrite=run.overwrite
                 )
             )
+        yield from map(Notice, journal.notices)
         yield from _score(journal, rooms, run, fingerprint, clock, finished and run.resumes)
 
 
@@ -96,7 +106,7 @@ def _score(
     fingerprint: Mapping[str, Any],
     clock: Clock,
     seeded: bool,
-) -> Iterator[Progress | Summary]:
+) -> Iterator[Notice | Progress | Summary]:
     started = datetime.now(UTC)
     listing = journal.listing
     try:
@@ -118,7 +128,10 @@ def _score(
 
     def earlier(index: int) -> Record | None:
         record = journal.get(index)
-        return None if record is not None and run.retry_failed and record.failed else record
+        if record is None or (run.retry_failed and record.failed):
+            return None
+        # Pictures and futures are kept under the number of their image, which others that came may shift.
+        return None if keepers and record.index != index else record
 
     walk = Walk(run.workers, run.timeout, run.batch_size)
     ours = ((index, item) for index, item in journal.images() if index in indexes)
@@ -154,7 +167,7 @@ def _score(
         return
     with clock.stage("table"):
         if futures is not None and run.futures is not None:
-            futures.gather(run.futures, fingerprint)
+            futures.gather(run.futures, fingerprint, _scored(journal, indexes))
         counts = [tally] if sheet is None else [tally, sheet]
         table.write(_counted(journal, indexes, counts), run.out, documents, listing.extra, journal.folder)
     if sheet is not None:
@@ -193,10 +206,29 @@ def _take_over(journal: Journal, run: RunSettings) -> None:
             f"cannot resume: {run.out.name} was made of other images ({had} then, {found} now); "
             "score them all with --overwrite, or the new ones into a table of their own"
         )
-    rows = iter(table.read(run.out).iter_rows(named=True))
-    images = _by_image(rows)
-    while part := list(islice(images, _SEED_RECORDS)):
-        journal.append(part)
+    records = _by_image(iter(table.read(run.out).iter_rows(named=True)))
+    try:
+        kept = _still_so(records, journal.images())
+        while part := list(islice(kept, _SEED_RECORDS)):
+            journal.append(part)
+    except KneeriskError:
+        journal.remove()
+        raise
+
+
+def _still_so(records: Iterator[Record], images: Iterator[tuple[int, Item]]) -> Iterator[Record]:
+    """Records but those of files that the scan now refuses for another reason than their rows give."""
+    record = next(records, None)
+    for index, item in images:
+        if record is None:
+            return
+        if record.index != index:
+            continue
+        if not isinstance(item, Refusal) or any(row["reason"] == item.reason for row in record.rows):
+            yield record
+        else:
+            refuse_if_gone(item)
+        record = next(records, None)
 
 
 def _by_image(rows: Iterator[Row]) -> Iterator[Record]:
@@ -219,6 +251,15 @@ def _stop_if_failed(part: list[Record], run: RunSettings) -> None:
                     "Stopped, as --on-error stop asks; the rows so far are kept: "
                     f"mend the file and add --retry-failed to go on with {run.out.name}"
                 )
+
+
+def _scored(journal: Journal, indexes: range) -> Iterator[tuple[int, str]]:
+    """Image and side of each scored knee, in the table's order."""
+    for index in indexes:
+        record = journal.get(index)
+        for row in record.rows if record is not None else []:
+            if row["status"] == "ok":
+                yield index, row["side"]
 
 
 def _counted(journal: Journal, indexes: range, counts: Sequence[Tally | ContactSheet]) -> Iterator[Row]:

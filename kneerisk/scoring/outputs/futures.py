@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,7 @@ class FuturesKeeper:
             "risk_12m_image": score.risk_12m_image,
             "risk_12m_sum": score.risk_12m_sum,
         }
-        path = self._folder / f"{index:09d}_{crop.side}.npz"
+        path = self._place(index, crop.side)
         aside = path.with_suffix(".new")
         with aside.open("wb") as stream:
             np.savez(
@@ -56,12 +56,20 @@ class FuturesKeeper:
             )
         replace_with(aside, path)
 
-    def gather(self, out: Path, run: Mapping[str, Any]) -> None:
+    def _place(self, index: int, side: str) -> Path:
+        return self._folder / f"{index:09d}_{side}.npz"
+
+    def gather(self, out: Path, run: Mapping[str, Any], scored: Iterable[tuple[int, str]]) -> None:
         """Write ``out``: /knees/<image index>_<side>/{latent_now, latent_12m, forecast, p_12m}.
 
         ``latent_now`` [C, h, w], ``latent_12m`` [N, C, h, w], ``forecast`` [S, S] in 0..1 (the first future,
         decoded, in equalised greys, right-knee frame), ``p_12m`` [N, 5]: all float32.
         Attributes say which knee it is, and its risks.
+
+        Args:
+            out: the file.
+            run: the run's settings, kept as JSON.
+            scored: image index and side of every knee of the table; others that an earlier run kept stay out.
         """
         import h5py
 
@@ -72,7 +80,8 @@ class FuturesKeeper:
             file.attrs["note"] = "generated forecasts; research use only, not a diagnosis"
             file.attrs["run"] = json.dumps(dict(run))
             knees = file.create_group("knees")
-            for path in sorted(self._folder.glob("*.npz")) if self._folder.is_dir() else []:
+            for index, side in scored:
+                path = self._place(index, side)
                 with np.load(path) as arrays:
                     knee = knees.create_group(path.stem)
                     knee.attrs.update(json.loads(str(arrays["attributes"])))
