@@ -7,6 +7,7 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$python"; break; }; done)
 VENV ?= .venv
 DEV_VENV ?= .venv-dev
+RELEASE_VENV ?= .venv-release
 CONSTRAINTS ?= requirements/dev.txt
 
 PIP_INSTALL = -m pip install --quiet --disable-pip-version-check $(if $(CONSTRAINTS),--constraint $(CONSTRAINTS))
@@ -14,7 +15,7 @@ COHORT ?= examples/cohort
 OUT ?= risks.parquet
 
 .DEFAULT_GOAL := help
-.PHONY: help score test lint types unit bench docs format pins clean
+.PHONY: help score test lint types unit bench docs format pins locks release clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 10
@@ -59,6 +60,18 @@ pins: $(DEV_VENV)/.kneerisk  ## write requirements/dev.txt from the development 
 		| sed 's/+[a-z0-9.]*$$//' >> requirements/dev.txt.new
 	mv requirements/dev.txt.new requirements/dev.txt
 
+# The released set: what scoring, studies and reports need, without torch; for every system, with hashes.
+LOCK = $(RELEASE_VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
+	--no-emit-index-url --no-emit-find-links --custom-compile-command 'make locks'
+
+locks: $(RELEASE_VENV)/.kneerisk  ## write requirements/release.txt: the released set, pinned with hashes
+	$(LOCK) pyproject.toml --extra study --extra report --constraint requirements/dev.txt \
+		--output-file requirements/release.txt
+	$(LOCK) requirements/release-tools.in --output-file requirements/release-tools.txt
+
+release: $(RELEASE_VENV)/.kneerisk  ## wheel, sdist, list of parts and checksums of the last commit, in dist/
+	@.ci/release $(abspath $(RELEASE_VENV))/bin
+
 clean:  ## remove what runs and tools leave behind, but not the environments
 	rm -rf risks.parquet* *.kneerisk build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
@@ -68,6 +81,14 @@ $(VENV)/.kneerisk: pyproject.toml $(CONSTRAINTS)
 	@echo "Setting up $(VENV) (no torch; once) ..."
 	@$(PYTHON) -m venv $(VENV)
 	@$(VENV)/bin/python $(PIP_INSTALL) --editable .
+	@touch $@
+
+$(RELEASE_VENV)/.kneerisk: requirements/release-tools.txt
+	$(require-python)
+	@echo "Setting up $(RELEASE_VENV) (tools of a release; once) ..."
+	@$(PYTHON) -m venv $(RELEASE_VENV)
+	@$(RELEASE_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes \
+		--requirement requirements/release-tools.txt
 	@touch $@
 
 # torch goes first and exactly: pip then keeps it, where a later range would be free to take another build.

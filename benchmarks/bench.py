@@ -1,6 +1,6 @@
 """Speed and memory of scoring on this machine, as a user meets them: ``kneerisk score`` in its own process.
 
-Usage: python benchmarks/bench.py [--quick] [--cpus 2] [--steps N] [--json FILE]
+Usage: python benchmarks/bench.py [--quick] [--cpus 2] [--steps N] [--json FILE] [--loaded]
 
 Measured are knees a second end to end (start-up, scan and table included), the time of each stage, how much
 of the reading is hidden behind the networks, and the highest resident memory of the process,
@@ -48,6 +48,22 @@ POLL_SECONDS = 0.05
 DEFAULT = ("cpu", "auto")
 """Backend and precision of a run that is asked for neither."""
 UNIQUE_RADIOGRAPHS = 8
+MOST_LOAD = 0.15
+"""Of the processors, that others may use: more would go into the figures."""
+
+
+def load_of_others(seconds: float = 3.0) -> float:
+    """Share of the processors that is busy while this process sleeps, 0..1."""
+    return float(psutil.cpu_percent(interval=seconds)) / 100
+
+
+def refuse_loaded() -> None:
+    """End where the machine is busy with other work: ratios of speeds would be of no use."""
+    if (load := load_of_others()) > MOST_LOAD:
+        sys.exit(
+            f"Other programs use {load:.0%} of this machine's processors: times measured now would mislead. "
+            "Wait until it is idle, or give --loaded for figures that say so."
+        )
 
 
 @dataclass(frozen=True)
@@ -272,7 +288,14 @@ def main() -> None:
     parser.add_argument("--cpus", type=int, default=2, help="processors the scoring may use (default: 2)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures as JSON")
     parser.add_argument("--steps", type=int, help="sampler steps (default: the stack's)")
+    parser.add_argument("--loaded", action="store_true", help="measure although other programs are running")
     options = parser.parse_args()
+    if options.loaded:
+        print(
+            f"Measured while other programs used {load_of_others():.0%} of the processors: not to be quoted."
+        )
+    else:
+        refuse_loaded()
     sys.path.insert(0, str(ROOT))
     from benchmarks.networks import measure_networks
     from kneerisk.stack.stack import Stack

@@ -31,7 +31,8 @@ def score(
         options: the command's options, named as in the settings: ``side``, ``id_from``, ``spacing_mm``,
             ``invert``; ``stack``, ``backend``, ``precision``, ``device``, ``steps``, ``samples``, ``seed``,
             ``upscale``; ``resume``, ``overwrite``, ``retry_failed``, ``on_error``, ``limit``, ``workers``,
-            ``timeout``, ``batch_size``, ``previews``, ``futures``, ``run_report``.
+            ``timeout``, ``batch_size``, ``calibration``, ``bom``, ``previews``, ``futures``, ``run_report``,
+            ``pseudonymise``.
 
     Returns:
         One row for each knee, refusals included; no rows where there is no image.

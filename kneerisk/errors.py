@@ -71,6 +71,8 @@ class Reason(StrEnum):
     IMAGE_DAMAGED = "image-damaged"
     DECODER_MISSING = "decoder-missing"
     TIMED_OUT = "timed-out"
+    OUT_OF_MEMORY = "out-of-memory"
+    READER_CRASHED = "reader-crashed"
     INTERNAL_ERROR = "internal-error"
 
     @property
@@ -86,6 +88,8 @@ _FAILURES = frozenset(
         Reason.IMAGE_DAMAGED,
         Reason.DECODER_MISSING,
         Reason.TIMED_OUT,
+        Reason.OUT_OF_MEMORY,
+        Reason.READER_CRASHED,
         Reason.INTERNAL_ERROR,
     }
 )

@@ -48,6 +48,17 @@ def machine() -> dict[str, Any]:
     }
 
 
+def peak_memory() -> int | None:
+    """Most bytes that this process, or the largest of those it started, ever held; ``None`` on Windows."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    unit = 1 if platform.system() == "Darwin" else 1024
+    kinds = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    return max(resource.getrusage(kind).ru_maxrss for kind in kinds) * unit
+
+
 def _processor() -> str:
     try:
         for line in Path("/proc/cpuinfo").read_text("utf-8").splitlines():

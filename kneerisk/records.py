@@ -26,6 +26,8 @@ SpacingSource = Literal[
     "unknown",
 ]
 FloatArray = npt.NDArray[np.float32]
+CarriedKind = Literal["text", "integer", "real", "boolean", "date"]
+"""Of what kind a manifest's own column is."""
 
 GREY_STEPS = 1 << 16
 """Steps of the grey scale from 0 to 1.  In float32 multiples of 1/65536 are exact, and one minus them too."""
@@ -53,7 +55,7 @@ class RadiographRef:
     kl_0m: int | None = None
     """A reader's current Kellgren-Lawrence grade, 0 to 4."""
     extra: Mapping[str, str | None] = field(default_factory=dict)
-    """The manifest's other columns, carried through as text."""
+    """The manifest's other columns, carried through: as text, which the table gives its kind again."""
     qc_flags: tuple[str, ...] = ()
     """What the scan alone can see, such as a second file with the same SOPInstanceUID."""
 

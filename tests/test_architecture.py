@@ -18,7 +18,10 @@ HEAVY = {
 }  # fmt: skip
 
 _ENGINES = ("kneerisk_engines", "kneerisk_engines.tensorrt")
-_WORDS = ("kneerisk.errors", "kneerisk.records", "kneerisk.version", "kneerisk.machine")
+_WORDS = (
+    *("kneerisk.errors", "kneerisk.records", "kneerisk.version", "kneerisk.machine", "kneerisk.marks"),
+    *("kneerisk.plotting", "kneerisk.printable", "kneerisk.storage"),
+)
 _FRONT_DOOR = ("kneerisk.radiograph.knees", "kneerisk.radiograph.settings", "kneerisk.radiograph.flags")
 _LOCATE = "kneerisk.radiograph.locate"
 
@@ -29,11 +32,15 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "kneerisk_engines.tensorrt": ("kneerisk_engines",),
     "kneerisk.errors": (),
     "kneerisk.version": (),
+    "kneerisk.marks": (),
+    "kneerisk.plotting": (),
+    "kneerisk.storage": ("kneerisk.errors",),
+    "kneerisk.printable": (),
     "kneerisk.machine": ("kneerisk.version",),
     "kneerisk.records": ("kneerisk.errors",),
     "kneerisk.models": (),
     "kneerisk.method": (*_WORDS, "kneerisk_engines"),
-    "kneerisk.stack": (*_WORDS, "kneerisk_engines"),
+    "kneerisk.stack": (*_WORDS, "kneerisk_engines", "kneerisk.method"),
     "kneerisk.radiograph.flags": (),
     "kneerisk.radiograph.settings": _WORDS,
     "kneerisk.radiograph.upright": _WORDS,
@@ -50,7 +57,9 @@ ROOMS: dict[str, tuple[str, ...]] = {
         ),
         "kneerisk.method",
     ),
+    "kneerisk.radiograph.apart": (*_WORDS, "kneerisk_engines"),
     "kneerisk.radiograph.knees": (
+        "kneerisk.radiograph.apart",
         *(*_WORDS, "kneerisk.radiograph.settings", "kneerisk.radiograph.flags", "kneerisk_engines"),
         *("kneerisk.radiograph.sources", "kneerisk.radiograph.decode", "kneerisk.radiograph.locate"),
     ),
@@ -62,9 +71,11 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "kneerisk.scoring.outputs": (
         *(*_WORDS, "kneerisk_engines", "kneerisk.radiograph.flags", "kneerisk.method"),
     ),
+    "kneerisk.scoring.outputs.dicom": (*_WORDS, "kneerisk.radiograph.flags", "kneerisk.scoring.outputs"),
     "kneerisk.scoring": (
         *(*_WORDS, *_FRONT_DOOR, "kneerisk_engines"),
         *("kneerisk.method", "kneerisk.stack", "kneerisk.compile", "kneerisk.scoring.outputs"),
+        "kneerisk.scoring.outputs.dicom",
     ),
     "kneerisk.releases": (*_WORDS, "kneerisk.radiograph.sources"),
     "kneerisk.study": (
@@ -137,7 +148,8 @@ CHAIN = [
 CONFINED = {
     "typer": ("kneerisk.cli", "kneerisk_train.commands"),
     "rich": ("kneerisk.cli",),
-    "pydicom": ("kneerisk.radiograph", "kneerisk.simulate"),
+    "pydicom": ("kneerisk.radiograph", "kneerisk.simulate", "kneerisk.scoring.outputs.dicom"),
+    "highdicom": ("kneerisk.scoring.outputs.dicom",),
     # A manifest may be a Parquet file, and is read beside the other inputs.
     "polars": (
         "kneerisk.scoring",

@@ -110,3 +110,28 @@ def test_a_knees_networks_together_reach_the_share_of_the_peak_that_their_time_d
     assert (together["ms"], together["gflop"]) == (40.0, 4.0)
     assert together["peak_share"] == pytest.approx((10 * 0.9 + 30 * 0.1) / 40)
     assert alone["peak_share"] == pytest.approx(0.45)
+
+
+def test_the_bench_measures_nothing_on_a_busy_machine(monkeypatch):
+    from benchmarks import bench
+
+    monkeypatch.setattr(bench.psutil, "cpu_percent", lambda interval: 100 * bench.MOST_LOAD + 1)
+    with pytest.raises(SystemExit, match="16% of this machine's processors"):
+        bench.refuse_loaded()
+    monkeypatch.setattr(bench.psutil, "cpu_percent", lambda interval: 100 * bench.MOST_LOAD - 1)
+    bench.refuse_loaded()
+
+
+def test_the_peak_is_the_better_of_two_ways_to_multiply(monkeypatch):
+    import torch
+
+    from benchmarks import networks
+
+    monkeypatch.setattr(networks, "SECONDS", 0.02)
+    threads = torch.get_num_threads()
+    try:
+        usual = networks.peak_gflops("fp32", 1, size=1024)
+        monkeypatch.setattr(torch.nn.functional, "conv2d", lambda *_: None)  # takes no time at all
+        assert networks.peak_gflops("fp32", 1, size=1024) > 10 * usual
+    finally:
+        torch.set_num_threads(threads)

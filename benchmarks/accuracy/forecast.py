@@ -1,7 +1,8 @@
 """How a stack's forecast moves, on Chen's val knees: ``python -m benchmarks.accuracy.forecast --data DIR``.
 
-``moves``  the expected grade and the joint space at twelve months against today's, by the reader's grade,
-           beside the Osteoarthritis Initiative's; both joins and the risks against the outcome's equations;
+``moves``  the expected grade (as the later classifier answers it, and as the classifier of now reads it in
+           the forecast) and the joint space at twelve months against today's, by the reader's grade, beside
+           the Osteoarthritis Initiative's; both joins and the risks against the outcome's equations;
            the grade now
 ``seeds``  the risks from other noises than seed 0's
 ``steps``  the risks in few sampler steps against those in fifty
@@ -78,8 +79,10 @@ def moves(stack: Stack, data: Path) -> dict[str, object]:
     steps = stack.description.steps
     with open_networks(stack) as networks:
         said = forecast_knees(networks, val, steps)
+        later = networks.grade([said.future[:, 0]])["kl"]
     p_12m = said.p_12m.mean(axis=1)
     change = (p_12m - said.p_now) @ np.arange(5)
+    read = (later - said.p_now) @ np.arange(5)
     known_change = np.array(KL_TRANSITIONS[12]) @ np.arange(5) - np.arange(5)
     width = medial_width(said.landmarks_now, val.spacing)
     wider = medial_width(said.landmarks_12m, val.spacing) - width
@@ -94,6 +97,8 @@ def moves(stack: Stack, data: Path) -> dict[str, object]:
         **grade_figures(said.p_now, val.grade),
         "grade_change": by_grade(change, val.grade),
         "grade_change_oai": [round(float(v), 3) for v in known_change],
+        "grade_change_read_in_the_forecast": by_grade(read, val.grade),
+        "grade_read_falls_by_more_than_0.1": float((read < -FELL).mean()),
         "grade_falls_by_more_than_0.1": float((change < -FELL).mean()),
         "medial_change_mm": float(np.nanmean(wider)),
         "medial_widens_by_more_than_0.2_mm": float(np.nanmean(wider > WIDENED)),

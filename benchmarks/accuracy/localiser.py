@@ -1,8 +1,9 @@
 """How well the localiser finds knees: ``python -m benchmarks.accuracy.localiser --data PREPARED --stack S``.
 
 Composites of val crops and simulated radiographs of unseen seeds, under what befalls radiographs; Chen's
-val crops as they are; films without a knee.  All of :mod:`kneerisk.radiograph.locate.localise` is
-measured, not the heatmaps alone.
+val crops as they are; films without a knee, and with another view beside one; then, of other views, of metal
+drawn on val crops and of val crops in other shapes, how many are scored, refused or flagged.  All of
+:mod:`kneerisk.radiograph.locate.localise` is measured, not the heatmaps alone.
 """
 
 from __future__ import annotations
@@ -18,10 +19,11 @@ import cv2
 import numpy as np
 from kneerisk_train.data.knees import Knees
 from kneerisk_train.films import clutter
-from kneerisk_train.films.composites import render
+from kneerisk_train.films.composites import compose
 from kneerisk_train.films.films import Film, warp
 from kneerisk_train.films.simulated import EVALUATION_SEEDS, as_film
 
+from benchmarks.accuracy.confounders import beside, counts
 from benchmarks.accuracy.val import val_knees, val_rows
 from kneerisk.compile.open import open_network
 from kneerisk.errors import Reason
@@ -34,6 +36,8 @@ from kneerisk.stack.stack import Stack
 
 log = logging.getLogger(__name__)
 SIZE = 256
+FILM = 768
+"""Pixels a side of a composite: real films are larger still."""
 CLOSE_MM = 5.0
 Case = tuple[Film, float | None, bool]
 """A film, its mm per px (None: unknown), whether its grey scale is reversed."""
@@ -128,7 +132,11 @@ def simulated(count: int, change: Change, *, view: str, spacing_known: bool = Tr
 def composites(knees: Knees, count: int, kind: str) -> Iterator[Case]:
     """Composites of crops that no training saw."""
     for index in range(count):
-        yield render(knees, np.random.default_rng((11, index)), kind, SIZE), None, False
+        rng = np.random.default_rng((11, index))
+        film = (
+            beside(knees, index, FILM) if kind == "beside another view" else compose(knees, rng, kind, FILM)
+        )
+        yield film, None, False
 
 
 def crops_as_they_are(chen: Path) -> Iterator[Case]:
@@ -217,7 +225,7 @@ def rows(
             f"simulated, one, {name}",
             tally(localiser, simulated(max(1, count // 4), change, view="single")),
         )
-    for kind in ("both", "single", "crop", "none"):
+    for kind in ("both", "single", "crop", "none", "beside another view"):
         yield f"composites, {kind}", tally(localiser, composites(val, 2 * count, kind))
     if chen is not None:
         yield "Chen val, as stored", tally(localiser, crops_as_they_are(chen))
@@ -235,7 +243,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[logging.StreamHandler()])
     with open_network(Stack.load(arguments.stack), "localiser") as runner:
         localiser = KneeLocaliser(runner.run, size=SIZE)
-        table = {}
+        table: dict[str, dict[str, object]] = {}
         log.info(
             "%-28s films knees found%% side%% as-is <5mm%% median  p95 cut extra implants inversion%%", ""
         )
@@ -253,6 +261,9 @@ def main() -> None:
                 *(row.implants_refused, row.implants, row.implants_supposed),
                 100 * row.inversion_right / max(1, row.films),
             )
+        for name, count in counts(localiser, val_knees(arguments.data), arguments.films):
+            table[name] = asdict(count)
+            log.info("%-34s %s", name, count.words())
     if arguments.json:
         arguments.json.write_text(json.dumps(table, indent=1), encoding="utf-8")
 

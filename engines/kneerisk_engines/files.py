@@ -109,6 +109,9 @@ def locked(path: Path, *, wait: bool) -> Iterator[None]:
     try:
         try:
             lock.acquire()
+            while not path.exists():  # who held it took it away: a lock without a name keeps nobody out
+                lock.release()
+                lock.acquire()
         except OSError as error:
             if error.errno not in _UNSUPPORTED:
                 raise

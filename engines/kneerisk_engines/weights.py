@@ -67,9 +67,14 @@ def write_weights(path: Path, tensors: Mapping[str, Array], unused: Sequence[str
 
 
 def locate_weights(path: Path) -> dict[str, StoredTensor]:
-    """Read the header alone: each tensor's dtype, shape and place."""
+    """Read the header alone: each tensor's dtype, shape and place.
+
+    EngineError where the file says that its header has more bytes than the file.
+    """
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
+        if length > path.stat().st_size:
+            raise EngineError(f"{path.name} is damaged: its header is said to have {length} bytes")
         header = json.loads(file.read(length))
     start = 8 + length
     return {

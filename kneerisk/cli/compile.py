@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from kneerisk.cli import options as o
+from kneerisk.cli.show import echo
 
 _BUILD, _CHECK = "Build", "Verification"
 
@@ -113,6 +114,6 @@ def compile_(
     for outcome in compile_stack(settings):
         outcomes.append(outcome)
         if not json:
-            typer.echo(outcome.in_words())
+            echo(outcome.in_words())
     if json:
         show.print_json([to_plain(outcome) for outcome in outcomes])

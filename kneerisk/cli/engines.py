@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from kneerisk.cli import options as o
+from kneerisk.cli.show import echo
 
 app = typer.Typer(
     help="The compiled engines that are here: kneerisk compile makes them.", no_args_is_help=True
@@ -68,12 +69,12 @@ def verify() -> None:
     cache = EngineCache()
     damaged = list(cache.damaged())
     for _, words in damaged:
-        typer.echo(words, err=True)
+        echo(words, err=True)
     whole = sum(1 for _ in cache.entries()) if not damaged else None
     if damaged:
-        typer.echo(f"{len(damaged)} damaged")
+        echo(f"{len(damaged)} damaged")
         raise typer.Exit(ExitCode.ENGINE_UNVERIFIED)
-    typer.echo(f"{whole} engines are what their manifests say")
+    echo(f"{whole} engines are what their manifests say")
 
 
 @app.command("prune")
@@ -102,7 +103,7 @@ def prune(
         if everything or failures:
             folders += cache.failures()
         for folder in dict.fromkeys(folders):
-            typer.echo(f"{'would remove' if dry_run else 'removed'} {folder}")
+            echo(f"{'would remove' if dry_run else 'removed'} {folder}")
             if not dry_run:
                 cache.remove(folder)
 
@@ -119,7 +120,7 @@ def export(
     cache = EngineCache()
     with _told():
         for name in export_engines(cache, chosen(cache.entries(), names or []), file):
-            typer.echo(name)
+            echo(name)
 
 
 @app.command("import")
@@ -132,7 +133,7 @@ def import_(
 
     with _told():
         for engine in import_engines(EngineCache(), file):
-            typer.echo(engine.folder.name)
+            echo(engine.folder.name)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 import typer
 from kneerisk_engines.backends import BACKENDS
 
-from kneerisk.scoring.settings import Shard
+from kneerisk.scoring.shards import Shard
 
 _DATA, _STACK, _RUN, _OUT = "Data", "Stack", "Run", "Outputs"
 Backend = Literal[("auto", *BACKENDS)]  # type: ignore[valid-type]
@@ -21,6 +21,12 @@ ShowProgress = Annotated[
     bool, typer.Option("--progress/--no-progress", help="Progress on stderr.", rich_help_panel=_RUN)
 ]
 Json = Annotated[bool, typer.Option("--json", help="The summary as JSON on stdout.")]
+LogFormat = Annotated[
+    Literal["text", "json"],
+    typer.Option(
+        "--log-format", help="Lines on stderr: for people, or as JSON objects.", rich_help_panel=_RUN
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No summary and no progress.")]
 StackName = Annotated[
     str, typer.Option("--stack", help="Name or folder of the stack of networks.", rich_help_panel=_STACK)
@@ -85,10 +91,32 @@ OPTIONS: dict[str, Any] = {
     "seed": _option(int, "What the futures' noise is drawn from; compare tables of one seed only.", _STACK),
     "upscale": _option(bool, "Score the centre of each crop upscaled 2×.", _STACK, "--upscale"),
     "out": _option(Path, "The table to write: .parquet or .csv.", _OUT),
+    "calibration": _option(
+        Path | None,
+        "A file of kneerisk calibrate: risk_12m and its interval at your cohort's own rates.",
+        _STACK,
+        metavar="FILE.json",
+    ),
+    "bom": _option(bool, "Start a .csv with a byte-order mark, for Excel.", _OUT, "--bom"),
     "previews": _option(Path | None, "A picture of each knee and its forecast.", _OUT, metavar="DIR"),
     "futures": _option(Path | None, "Latents and forecast pictures of each knee.", _OUT, metavar="FILE.h5"),
+    "dicom_sr": _option(
+        Path | None,
+        "A DICOM structured report of each DICOM image: measurements, landmarks, the networks' identity.",
+        _OUT,
+        metavar="DIR",
+    ),
+    "dicom_sc": _option(
+        Path | None, "The picture of each knee as a DICOM secondary capture.", _OUT, metavar="DIR"
+    ),
     "run_report": _option(
         Path | None, "Settings, versions, counts, time of each stage.", _OUT, metavar="FILE.json"
+    ),
+    "pseudonymise": _option(
+        Path | None,
+        "Replace participants' ids, file names and UIDs by hashes under the key in a file.",
+        _OUT,
+        metavar="KEYFILE",
     ),
     "resume": _option(bool, "Go on where an earlier run stopped.", _RUN, "--resume"),
     "overwrite": _option(bool, "Throw an earlier table or run away.", _RUN, "--overwrite"),
@@ -96,10 +124,17 @@ OPTIONS: dict[str, Any] = {
         bool, "Keep an earlier run's rows but score failed ones again.", _RUN, "--retry-failed"
     ),
     "on_error": _option(Literal["continue", "stop"], "What a failed row does to the run.", _RUN),
-    "shard": _option(str, "Only part I of N, from 1; join the parts with merge.", _RUN, metavar="I/N"),
+    "shard": _option(
+        str,
+        "Only part I of N, from 1; join the parts with merge. slurm: the part of this task of a Slurm array.",
+        _RUN,
+        metavar="I/N|slurm|slurm/N",
+    ),
     "limit": _option(int | None, "Only the first images.", _RUN),
     "workers": _option(int, "Threads that read files.", _RUN),
-    "timeout": _option(float | None, "Seconds a file may take to read.", _RUN),
+    "timeout": _option(
+        float | None, "Seconds a file may take to read: a slower one gets a row, and no score.", _RUN
+    ),
 }
 """Field of the settings → its option.  The default is the field's own."""
 

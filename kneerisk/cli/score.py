@@ -9,8 +9,9 @@ import typer
 
 from kneerisk.cli import options as o
 from kneerisk.cli import show
+from kneerisk.cli.screen import events
 from kneerisk.radiograph.settings import InputSettings
-from kneerisk.scoring.settings import RunSettings, StackSettings
+from kneerisk.scoring.settings import RunSettings, StackSettings, check_places
 
 DryRun = Annotated[
     bool,
@@ -37,14 +38,18 @@ def score(
     dry_run: DryRun = False,
     progress: o.ShowProgress = True,
     json: o.Json = False,
+    log_format: o.LogFormat = "text",
     quiet: o.Quiet = False,
 ) -> None:
     """Score a folder, files or a manifest: one row for each knee, refusals included."""
+    events.choose(log_format)
     page = None
     if report is not None:
         from kneerisk.study.report.write import ReportSettings, check_report
 
-        page = ReportSettings(run.out, report, previews=run.previews, overwrite=run.overwrite or run.resumes)
+        again = run.overwrite or run.resumes
+        page = ReportSettings(run.out, report, previews=run.previews, roots=data.inputs, overwrite=again)
+        check_places(data, run, {"--report": report})
         check_report(page)
     wants_progress = progress and not quiet
     if dry_run:
@@ -53,6 +58,7 @@ def score(
         walk(data, networks, run, progress=wants_progress, as_json=json, quiet=quiet)
     from kneerisk.scoring.cohort import score_cohort
 
+    events.say("started", out=str(run.out), shard=str(run.shard), resume=run.resumes)
     with show.interruptible(f"Stopped. Every finished row is kept: add --resume to go on with {run.out}."):
         summary = show.scoring(score_cohort(data, networks, run), wants_progress)
     show.summary(summary, as_json=json, quiet=quiet)

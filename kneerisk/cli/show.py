@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from kneerisk.cli.progress import duration, meter
+from kneerisk.cli.screen import events
+from kneerisk.cli.screen.progress import duration, meter
 from kneerisk.errors import ExitCode
+from kneerisk.printable import json_text, printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -21,23 +23,41 @@ if TYPE_CHECKING:
     from kneerisk.scoring.run import Notice, Progress
 
 
+def escaped(text: str) -> str:
+    """Printable text in which Rich finds no markup."""
+    from rich.markup import escape
+
+    return escape(printable(text))
+
+
+def echo(text: object, *, err: bool = False) -> None:
+    """A line, printable, on stdout or stderr."""
+    typer.echo(printable(str(text)), err=err)
+
+
 def complain(message: str) -> None:
     """An error, on stderr."""
+    if events.wanted():
+        events.say("error", message=message)
+        return
     _console(stderr=True).print(
-        "[bold red]error:[/] ", _escaped(message), sep="", soft_wrap=True, highlight=False
+        "[bold red]error:[/] ", escaped(message), sep="", soft_wrap=True, highlight=False
     )
 
 
 def warn(message: str) -> None:
     """What may mislead, on stderr."""
+    if events.wanted():
+        events.say("warning", message=message)
+        return
     _console(stderr=True).print(
-        "[bold yellow]warning:[/] ", _escaped(message), sep="", soft_wrap=True, highlight=False
+        "[bold yellow]warning:[/] ", escaped(message), sep="", soft_wrap=True, highlight=False
     )
 
 
 def print_json(data: Any) -> None:
     """A document on stdout."""
-    typer.echo(json.dumps(data, indent=2, ensure_ascii=False, default=str))
+    typer.echo(json_text(json.dumps(data, indent=2, ensure_ascii=False, default=str)))
 
 
 @contextmanager
@@ -52,22 +72,26 @@ def interruptible(message: str) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        _console(stderr=True).print(f"\n[yellow]{_escaped(message)}[/]", soft_wrap=True, highlight=False)
+        if events.wanted():
+            events.say("interrupted", message=message)
+            raise typer.Exit(int(ExitCode.INTERRUPTED)) from None
+        _console(stderr=True).print(f"\n[yellow]{escaped(message)}[/]", soft_wrap=True, highlight=False)
         raise typer.Exit(int(ExitCode.INTERRUPTED)) from None
     finally:
         signal.signal(signal.SIGTERM, before)
 
 
 def scoring(steps: Iterator[Notice | Progress | Summary], progress: bool) -> Summary:
-    """Drive a run to its end; the bar shows the rate and the time left."""
+    """Drive a run to its end; the bar shows rate and time left, and the first failure is said at once."""
     from kneerisk.scoring.outputs.summary import Summary
     from kneerisk.scoring.run import Notice
 
-    last = None
-    with meter(progress, "looking for images", "images") as tell:
+    last, failure = None, None
+    with meter(progress and not events.wanted(), "looking for images", "images") as tell:
         for step in steps:
             if isinstance(step, Summary):
                 last = step
+                events.say("finished", **step.to_json())
                 continue
             if isinstance(step, Notice):
                 warn(step.message)
@@ -78,6 +102,12 @@ def scoring(steps: Iterator[Notice | Progress | Summary], progress: bool) -> Sum
             if step.reused:
                 note += f", {step.reused} images from before"
             tell("scoring", step.done, step.total, note, reused=step.reused)
+            events.progress(step)
+            if step.first_failure is not None and failure is None:
+                failure = step.first_failure
+                warn(f"the first file that failed: {failure}; the run goes on")
+            for slow in step.notes:
+                warn(slow)
     assert last is not None
     return last
 
@@ -107,7 +137,14 @@ def summary(result: Summary, *, as_json: bool, quiet: bool) -> None:
         )
         return
     for alarm in result.alarms:
-        out.print(f"[bold red]alarm:[/] {_escaped(alarm.message)}", soft_wrap=True, highlight=False)
+        out.print(f"[bold red]alarm:[/] {escaped(alarm.message)}", soft_wrap=True, highlight=False)
+        if alarm.code in result.answered:
+            out.print(
+                "  The knees that --calibration was fitted to raised it too: risk_12m allows for it, the "
+                "other columns do not.",
+                soft_wrap=True,
+                highlight=False,
+            )
     head = f"[bold]{result.ok} knees scored[/] of {result.images} images"
     if result.seconds and not result.reused:
         head += f" in {duration(result.seconds)} ({result.ok / result.seconds:.1f} knees/s)"
@@ -115,14 +152,15 @@ def summary(result: Summary, *, as_json: bool, quiet: bool) -> None:
     for count, word in ((result.refused, "refused"), (result.failed, "failed")):
         if count:
             out.print(f"{count} {word}", highlight=False)
+    out.print(_files(result), style="dim", highlight=False)
     _counts(out, "why", result.reasons)
     _counts(out, "quality flags", result.qc_flags)
     _counts(out, "passed over", result.skipped)
     if result.ok:
         _risks(out, result)
-    out.print(f"\n[bold]{_escaped(result.out)}[/]: {result.rows} rows", highlight=False, soft_wrap=True)
+    out.print(f"\n[bold]{escaped(result.out)}[/]: {result.rows} rows", highlight=False, soft_wrap=True)
     for hint in _next_steps(result):
-        out.print(f"  {_escaped(hint)}", highlight=False, soft_wrap=True)
+        out.print(f"  {escaped(hint)}", highlight=False, soft_wrap=True)
     out.print("Research use only, not a diagnosis.", style="dim")
 
 
@@ -163,7 +201,7 @@ def validation(found: Validation, *, as_json: bool, quiet: bool) -> None:
     _counts(out, "passed over", found.skipped)
     for path, reason, message in found.problems[:20]:
         out.print(
-            f"  {_escaped(path)}: [yellow]{reason}[/] {_escaped(message)}", highlight=False, soft_wrap=True
+            f"  {escaped(path)}: [yellow]{reason}[/] {escaped(message)}", highlight=False, soft_wrap=True
         )
     if len(found.problems) > 20:
         out.print(f"  … and {len(found.problems) - 20} more: --json lists them all", highlight=False)
@@ -177,7 +215,7 @@ def pairs(entries: Sequence[tuple[str, str]]) -> None:
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in entries:
-        table.add_row(_escaped(name), _escaped(value))
+        table.add_row(escaped(name), escaped(value))
     _console().print(table)
 
 
@@ -187,8 +225,8 @@ def blocks(entries: Sequence[tuple[str, str]]) -> None:
 
     out = _console()
     for name, value in entries:
-        out.print(f"[bold]{_escaped(name)}[/]", soft_wrap=True, highlight=False)
-        out.print(Padding(_escaped(value), (0, 0, 0, 2)), highlight=False)
+        out.print(f"[bold]{escaped(name)}[/]", soft_wrap=True, highlight=False)
+        out.print(Padding(escaped(value), (0, 0, 0, 2)), highlight=False)
 
 
 def dictionary(entries: Mapping[str, Mapping[str, Any]]) -> None:
@@ -202,9 +240,9 @@ def dictionary(entries: Mapping[str, Mapping[str, Any]]) -> None:
     table.add_column("null", style="dim", overflow="fold")
     for name, entry in entries.items():
         row = (name, entry["unit"] or entry["kind"], entry["meaning"], entry["null"])
-        table.add_row(*map(_escaped, row))
+        table.add_row(*map(escaped, row))
         for value, meaning in entry.get("values", {}).items():
-            table.add_row("", "", f"[bold]{_escaped(value)}[/]: {_escaped(meaning)}", "")
+            table.add_row("", "", f"[bold]{escaped(value)}[/]: {escaped(meaning)}", "")
     _console().print(table)
 
 
@@ -215,7 +253,7 @@ def checks(findings: Findings) -> None:
         mark = "[green]ok[/]  " if check.ok else "[bold red]no[/]  " if check.needed else "[yellow]--[/]  "
         remedy = f"; {check.remedy}" if check.remedy and not check.ok else ""
         out.print(
-            f"{mark}[bold]{_escaped(check.name)}[/]: {_escaped(check.found + remedy)}",
+            f"{mark}[bold]{escaped(check.name)}[/]: {escaped(check.found + remedy)}",
             highlight=False,
             soft_wrap=True,
         )
@@ -225,6 +263,19 @@ def checks(findings: Findings) -> None:
         else "[bold red]not ready to score[/]: see the lines marked no"
     )
     out.print(word, highlight=False)
+
+
+def _files(result: Summary) -> str:
+    """Where each file went: the parts add up to the whole."""
+    parts = {
+        "scored": result.images_scored,
+        "refused": result.images_refused,
+        "failed": result.images_failed,
+        "passed over": sum(result.skipped.values()),
+        "left to other shards or runs": result.left,
+    }
+    listed = ", ".join(f"{count} {word}" for word, count in parts.items() if count or word == "scored")
+    return f"{result.seen} files seen: {listed}"
 
 
 def _risks(out: Console, result: Summary) -> None:
@@ -238,7 +289,7 @@ def _risks(out: Console, result: Summary) -> None:
         f"median {_percent(q[50])}, middle 90 % {_percent(q[5])} to {_percent(q[95])}",
         highlight=False,
     )
-    out.print(f"calibrated to: {_escaped(result.population)}", style="dim", highlight=False)
+    out.print(f"calibrated to: {escaped(result.population)}", style="dim", highlight=False)
     table = Table(
         title="Highest risks", title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0)
     )
@@ -247,14 +298,14 @@ def _risks(out: Console, result: Summary) -> None:
             name, justify="right" if name == "risk" else "left", header_style="dim", overflow="fold"
         )
     for top in result.top:
-        participant = "-" if top.participant_id is None else _escaped(top.participant_id)
+        participant = "-" if top.participant_id is None else escaped(top.participant_id)
         table.add_row(
             participant,
             top.side,
             str(top.kl_now),
             "-" if top.kl_0m is None else str(top.kl_0m),
             _percent(top.risk_12m),
-            _escaped(top.source_path),
+            escaped(top.source_path),
         )
     out.print(table)
 
@@ -270,7 +321,7 @@ def _next_steps(result: Summary) -> Iterator[str]:
 
 def _counts(out: Console, title: str, counts: Mapping[str, int]) -> None:
     if counts:
-        listed = ", ".join(f"{_escaped(str(name))} {count}" for name, count in counts.items())
+        listed = ", ".join(f"{escaped(str(name))} {count}" for name, count in counts.items())
         out.print(f"  [dim]{title}:[/] {listed}", highlight=False, soft_wrap=True)
 
 
@@ -278,12 +329,6 @@ def _console(stderr: bool = False) -> Console:
     from rich.console import Console
 
     return Console(stderr=stderr)
-
-
-def _escaped(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)
 
 
 def _percent(value: float | None) -> str:

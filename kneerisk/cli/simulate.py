@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kneerisk.cli import options as o
+from kneerisk.cli.show import echo
 
 if TYPE_CHECKING:
     from kneerisk.simulate.cohort import CohortSettings, Written
@@ -73,7 +74,7 @@ def _months(text: str) -> tuple[int, ...]:
 
 def _drive(settings: CohortSettings, shown: bool) -> Written:
     from kneerisk.cli import show
-    from kneerisk.cli.progress import meter
+    from kneerisk.cli.screen.progress import meter
     from kneerisk.simulate.cohort import Written, simulate_cohort
 
     written = None
@@ -89,17 +90,17 @@ def _drive(settings: CohortSettings, shown: bool) -> Written:
 
 
 def _tell(layout: str, directory: Path, written: Written) -> None:
-    typer.echo(
+    echo(
         f"{written.images} simulated radiographs of {written.participants} participants are in "
         f"{directory}, their truth in {written.truth}"
     )
     if written.best_auc is not None:
-        typer.echo(
+        echo(
             f"of {written.knees} knees that could rise, {written.rises} are read higher 12 months on; "
             f"the true risk's own AUC for that is {written.best_auc:.3f}: the best that a study can hope for "
             f"({written.image_auc:.3f} for what a radiograph can show)"
         )
     if layout == "plain":
-        typer.echo(f"score them: kneerisk score {directory / 'manifest.csv'} --out risks.parquet")
+        echo(f"score them: kneerisk score {directory / 'manifest.csv'} --out risks.parquet")
     else:
-        typer.echo(f"prepare them: kneerisk prepare {layout} {directory} --out prepared")
+        echo(f"prepare them: kneerisk prepare {layout} {directory} --out prepared")

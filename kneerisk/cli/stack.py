@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kneerisk.cli import options as o
+from kneerisk.cli.show import echo
 
 if TYPE_CHECKING:
     from kneerisk.stack.description import StackDescription
@@ -79,7 +80,7 @@ def info(
             *((name, entry.terms) for name, entry in description.components.items()),
         ]
     )
-    typer.echo("\n" + stack.model_card())
+    echo("\n" + stack.model_card())
 
 
 def _defaults(description: StackDescription) -> str:
@@ -99,7 +100,7 @@ def import_(
     from kneerisk.stack.write import import_stack
 
     place = import_stack(folder, own_root(), name=name, overwrite=overwrite)
-    typer.echo(f"score with it: kneerisk score ./cohort --stack {place.name} --out risks.parquet")
+    echo(f"score with it: kneerisk score ./cohort --stack {place.name} --out risks.parquet")
 
 
 @app.command("remove")
@@ -107,7 +108,7 @@ def remove(
     name: Annotated[str, typer.Argument(metavar="NAME", help="One of your own stacks.", show_default=False)],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
-    """Delete a stack that was imported or trained; tables that it scored stay, and can no longer be repeated."""
+    """Delete one of your own stacks; tables that it scored stay, and can no longer be repeated."""
     import sys
 
     from kneerisk.errors import UsageError
@@ -120,6 +121,6 @@ def remove(
             raise UsageError(f"nobody is here to be asked: add --yes to delete {folder}")
         typer.confirm(f"Delete {folder}, for good?", abort=True)
     remove_stack(name)
-    typer.echo(f"removed {folder}")
+    echo(f"removed {folder}")
     if (other := available_stacks().get(name)) is not None:
-        typer.echo(f"--stack {name} now means {other}")
+        echo(f"--stack {name} now means {other}")

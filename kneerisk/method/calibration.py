@@ -18,6 +18,7 @@ and where it is from are recorded in the file.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -116,7 +117,7 @@ class Calibration:
         """
         if data.get("format") != FORMAT:
             raise StackError(
-                f"calibration.json has format {data.get('format')!r}, this kneerisk reads {FORMAT}; "
+                f"calibration.json has format {str(data.get('format'))[:40]}, this kneerisk reads {FORMAT}; "
                 "use the stack that came with this version"
             )
         try:
@@ -124,21 +125,24 @@ class Calibration:
             threshold = data.get("novelty_threshold")
             return cls(
                 population=str(data["population"]),
-                rates=_floats(data["rates"]),
+                rates=_floats(data["rates"], GRADES),
                 hazard=Logistic(
-                    float(hazard["slope"]),
-                    _floats(hazard["intercepts"]),
-                    float(hazard["spread"]),
+                    _finite(hazard["slope"]),
+                    _floats(hazard["intercepts"], RISING),
+                    _finite(hazard["spread"]),
                     str(hazard["spread_of"]),
                 ),
-                novelty_threshold=None if threshold is None else float(threshold),
+                novelty_threshold=None if threshold is None else _finite(threshold),
                 usual=None
                 if usual is None
-                else Usual(float(usual["novelty"]), _floats(usual["grades"]), float(usual["risk"])),
+                else Usual(
+                    _finite(usual["novelty"]), _floats(usual["grades"], GRADES), _finite(usual["risk"])
+                ),
                 fitted_on=dict(data.get("fitted_on", {})),
             )
-        except (KeyError, TypeError, ValueError) as error:
-            raise StackError(f"calibration.json is damaged ({error!r}); fetch the stack again") from error
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            words = repr(error)[:200]
+            raise StackError(f"calibration.json is damaged ({words}); fetch the stack again") from error
 
     @classmethod
     def load(cls, path: Path) -> Calibration:
@@ -247,8 +251,18 @@ def _solve(x: Array, rate: float) -> float:
     return (low + high) / 2
 
 
-def _floats(values: Sequence[Any]) -> tuple[float, ...]:
-    return tuple(float(v) for v in values)
+def _floats(values: Sequence[Any], count: int) -> tuple[float, ...]:
+    """That many numbers, none of them infinite or not a number."""
+    if isinstance(values, str) or len(values) != count:
+        raise ValueError(f"{count} numbers are needed in a list")
+    return tuple(map(_finite, values))
+
+
+def _finite(value: Any) -> float:
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError(f"{number} is no number to reckon with")
+    return number
 
 
 def _logit(p: Array) -> Array:

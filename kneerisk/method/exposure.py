@@ -27,12 +27,12 @@ def equalise(pixels: npt.NDArray[np.float32] | npt.NDArray[np.uint16]) -> npt.ND
         float32 [H, W] in 0..1 with mean 0.5.
     """
     if pixels.dtype == np.uint16:
-        return _ranked(pixels, _UINT16_LEVELS)
+        return _ranked(pixels.astype(np.int32), _UINT16_LEVELS)
     # Halves go to the even step, which inverting leaves even.
     return _ranked(np.rint(pixels * GREY_STEPS).astype(np.int32), GREY_STEPS + 1)
 
 
 def _ranked(levels: npt.NDArray[np.integer[Any]], count: int) -> npt.NDArray[np.float32]:
     counts = np.bincount(levels.ravel(), minlength=count)
-    table = (np.cumsum(counts) - 0.5 * counts) / levels.size
-    return table.astype(np.float32)[levels]
+    table: npt.NDArray[np.float32] = ((np.cumsum(counts) - 0.5 * counts) / levels.size).astype(np.float32)
+    return np.asarray(table[levels])

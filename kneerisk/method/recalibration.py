@@ -1,4 +1,4 @@
-"""A risk made right for one's own cohort: ``calibrate`` fits it, ``derive`` applies it."""
+"""A risk made right for one's own cohort: ``calibrate`` fits it, ``score`` and ``derive`` apply it."""
 
 from __future__ import annotations
 
@@ -23,6 +23,12 @@ FORMS = {
     "beta": "logit(p) = intercept + a · ln(risk) - b · ln(1 - risk) (Kull, Silva Filho & Flach 2017)",
     "isotonic": "p rises with the risk, straight between the points (x, y)",
     "by-grade": "logit(p) = intercept of the grade now + slope · logit(risk)",
+}
+_PARAMETERS = {
+    "logistic": ("intercept", "slope"),
+    "beta": ("intercept", "a", "b"),
+    "isotonic": ("x", "y"),
+    "by-grade": ("intercepts", "slope"),
 }
 _CLIP = 1e-6
 _GRADES = 5
@@ -69,10 +75,14 @@ class Recalibration:
     measured: Mapping[str, Any] = field(default_factory=dict)
     """Calibration before and after, on participants that were left out (cross-fitted)."""
     conformal: Conformal | None = None
+    alarms: tuple[str, ...] = ()
+    """Codes of the alarms that the run of the fitting knees had raised: this map has seen such knees."""
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise ValueError(f"kind {self.kind!r} is none of {', '.join(KINDS)}")
+        if missing := [name for name in _PARAMETERS[self.kind] if name not in self.parameters]:
+            raise ValueError(f"its parameters lack {', '.join(missing)}")
         if self.kind in ("logistic", "by-grade") and not float(self.parameters["slope"]) > 0:
             raise ValueError("slope must be above 0, or the order of risks is lost")
         if self.kind == "by-grade" and len(self.parameters["intercepts"]) != _GRADES:
@@ -116,16 +126,26 @@ class Recalibration:
         return json.dumps(self.to_json(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
     @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Recalibration:
+        """Read what :meth:`to_json` gave.
+
+        Raises:
+            ValueError, TypeError, KeyError: it is nothing of the kind.
+        """
+        data = dict(values)
+        if data.pop("format", None) != FORMAT:
+            raise ValueError(f"its format is not {FORMAT}")
+        for said in ("form", "sha256"):
+            data.pop(said, None)
+        if data.get("conformal") is not None:
+            data["conformal"] = Conformal(**data["conformal"])
+        return cls(**{**data, "alarms": tuple(data.get("alarms", ()))})
+
+    @classmethod
     def load(cls, path: Path) -> Recalibration:
         """Read a file of ``kneerisk calibrate``; UsageError where it is none."""
         try:
-            data = dict(json.loads(path.read_text("utf-8")))
-            if data.pop("format", None) != FORMAT:
-                raise ValueError(f"its format is not {FORMAT}")
-            data.pop("form", None)
-            if data.get("conformal") is not None:
-                data["conformal"] = Conformal(**data["conformal"])
-            return cls(**data)
+            return cls.from_json(json.loads(path.read_text("utf-8")))
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise UsageError(
                 f"{path} is no calibration of this kneerisk ({error}); make one with kneerisk calibrate"

@@ -51,10 +51,26 @@ def soft_argmax(heatmaps: Tensor, size: int) -> Tensor:
     return torch.stack([(weights.sum(dim=2) * across).sum(-1), (weights.sum(dim=3) * down).sum(-1)], dim=-1)
 
 
+def posterior(logits: Tensor, caution: Tensor) -> Tensor:
+    """Logits [B, 5] → P [B, 5], the less sure the flatter: softmax(l (1 + c max l)), l = log softmax(logits).
+
+    A classifier taught smoothed labels is too modest where it is sure and too bold where it is not; one
+    temperature can mend either, not both.  The order of the grades stays for c below 1 / log 5.
+
+    Args:
+        logits: float32, by a temperature.
+        caution: c, a scalar of at least 0.
+    """
+    log = logits.log_softmax(dim=1)
+    return (log * (1 + caution * log.amax(dim=1, keepdim=True))).softmax(dim=1)
+
+
 class Classifier(nn.Module):
     """Latent → P(KL grade) and landmarks."""
 
     temperature: Tensor
+    caution: Tensor
+    """How much further an unsure posterior is flattened: see :func:`posterior`."""
 
     def __init__(self, config: ClassifierConfig):
         super().__init__()
@@ -75,6 +91,7 @@ class Classifier(nn.Module):
         self.rise3 = _deconvolution(64 + width, 32)
         self.heatmaps = nn.Conv2d(32, 16, 1)
         self.register_buffer("temperature", torch.ones(()))
+        self.register_buffer("caution", torch.zeros(()))
 
     def logits(self, latent: Tensor) -> tuple[Tensor, Tensor]:
         """Latent [B, C, h, w] → (grade logits [B, 5], landmarks [B, 16, 2] in crop pixels), float32."""
@@ -107,7 +124,7 @@ class Classifier(nn.Module):
     def forward(self, latent: Tensor) -> tuple[Tensor, Tensor]:
         """Latent [B, C, h, w] → (P(KL) float32 [B, 5], landmarks float32 [B, 16, 2] in crop pixels)."""
         grade, landmarks = self.logits(latent)
-        return (grade / self.temperature).softmax(dim=1), landmarks
+        return posterior(grade / self.temperature, self.caution), landmarks
 
 
 class LaterClassifier(nn.Module):

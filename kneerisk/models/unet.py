@@ -2,18 +2,16 @@
 
 Conditioning is by concatenation along channels, as in the paper (arXiv 2506.14560).  Ours: a knee a year on
 is mostly the knee of today, so the network learns the change alone.  It is preconditioned, as arXiv
-2206.00364 does for pictures around zero, around the current latent z0: a share p of knees changes, by s (root
-mean square), the others stay as they are.
+2206.00364 does for pictures around zero, around the current latent z0, for changes of size s (root mean
+square):
 
-    prior   ẑ12 = z0 with 1 - p, else N(z0, s²);   z_t = alpha ẑ12 + sigma eps
-    r       = z_t - alpha z0,  of N elements;      D = alpha² s² + sigma²
-    w       = P(it changes | r) = sigmoid(logit p + (N log(sigma² / D) + |r|² (1 / sigma² - 1 / D)) / 2)
-    x̂       = z0 + w (alpha s² / D) r + √w (s sigma / √D) F(r / √D, z0, t)
-    v       = (alpha z_t - x̂) / sigma
-            = ((1 - w) alpha / sigma + w alpha sigma (1 - s²) / D) r - sigma z0 - √w (s / √D) F
+    prior   ẑ12 = N(z0, s²);   z_t = alpha ẑ12 + sigma eps
+    r       = z_t - alpha z0;  D = alpha² s² + sigma²
+    x̂       = z0 + (alpha s² / D) r + (s sigma / √D) F(r / √D, z0, t)
+    v       = (alpha z_t - x̂) / sigma = (alpha sigma (1 - s²) / D) r - sigma z0 - (s / √D) F
 
-F's target has unit variance at every t, whatever r.  F = 0 forecasts the current latent in any number of
-steps: a knee that stays is copied exactly.
+F's target has unit variance at every t.  F = 0 forecasts the current latent, in any number of steps to
+within s.
 The blocks have no norms and ReLU alone, which runtimes fuse into their convolutions; the time enters as a
 shift of each channel (arXiv 2006.11239).  Widths are the recipe's.
 """
@@ -26,10 +24,6 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-
-_LEAST_SIGMA = 1e-3
-_SURE = 30.0
-"""Log odds beyond which nothing is told apart."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +60,6 @@ class UNet(nn.Module):
 
     frequencies: Tensor
     change: Tensor
-    share: Tensor
 
     def __init__(self, config: UNetConfig):
         super().__init__()
@@ -75,7 +68,6 @@ class UNet(nn.Module):
         embedding = 4 * config.channels
         self.register_buffer("frequencies", torch.exp(torch.linspace(0, math.log(1000), 32)))
         self.register_buffer("change", torch.ones(()))
-        self.register_buffer("share", torch.ones(()))
         self.embed = nn.Sequential(
             nn.Linear(64, embedding), nn.ReLU(), nn.Linear(embedding, embedding), nn.ReLU()
         )
@@ -117,17 +109,16 @@ class UNet(nn.Module):
         assert isinstance(last, nn.Conv2d)
         nn.init.zeros_(last.weight)
 
-    def expect_change(self, size: float, share: float = 1.0) -> None:
-        """Set s and p: how many latents change within a year, and the root mean square by which those do.
+    def expect_change(self, size: float) -> None:
+        """Set s, the root mean square by which latents change within a year.
 
         Raises:
-            ValueError: where the size is not above 0, or the share not in 0..1 or 0.
+            ValueError: where it is not above 0.
         """
-        if not size > 0 or not 0 < share <= 1:
-            raise ValueError(f"futures must differ from the present: {share} of them do, by {size}")
+        if not size > 0:
+            raise ValueError(f"futures must differ from the present, not by {size}")
         if self.config.conditioned:
             self.change.fill_(size)
-            self.share.fill_(share)
 
     def loss_weight(self, time: Tensor) -> Tensor:
         """D / s² at times [B], [B, 1, 1, 1]: a squared error of v times this is one of F."""
@@ -138,22 +129,13 @@ class UNet(nn.Module):
         """z_t [B, C, h, w], z_0 [B, C, h, w], time [B] in 0..1 → v float32 [B, C, h, w]."""
         seen = current if self.config.conditioned else current * 0.0
         alpha, sigma = _alpha_sigma(time)
-        s, noise = self.change, sigma.clamp(min=_LEAST_SIGMA)
-        spread = (alpha * s).square() + noise.square()
+        s = self.change
+        spread = (alpha * s).square() + sigma.square()
         residual = noisy - alpha * seen
-        changes = self._changes(residual, noise, spread)
-        kept = (1 - changes) * alpha / noise + changes * alpha * sigma * (1 - s.square()) / spread
         change = self._change(residual * spread.rsqrt(), seen, time).float()
-        velocity: Tensor = kept * residual - sigma * seen - changes.sqrt() * s * spread.rsqrt() * change
+        kept = alpha * sigma * (1 - s.square()) / spread
+        velocity: Tensor = kept * residual - sigma * seen - s * spread.rsqrt() * change
         return velocity
-
-    def _changes(self, residual: Tensor, noise: Tensor, spread: Tensor) -> Tensor:
-        """w: P(this knee changes | its residual), [B, 1, 1, 1]."""
-        energy = residual.square().mean(dim=(1, 2, 3), keepdim=True)
-        each = (noise.square() / spread).log() + energy * (noise.square().reciprocal() - spread.reciprocal())
-        count = residual.shape[1] * residual.shape[2] * residual.shape[3]
-        prior = (self.share / (1 - self.share).clamp(min=1e-12)).log()
-        return (prior + (0.5 * count * each).clamp(-_SURE, _SURE)).sigmoid()
 
     def _change(self, residual: Tensor, seen: Tensor, time: Tensor) -> Tensor:
         """F: the change that the residual does not tell, in units of its own spread."""

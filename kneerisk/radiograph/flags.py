@@ -39,9 +39,15 @@ SIDE_FROM_ANATOMY: Final = "side-from-anatomy"
 SIDE_DISAGREES_ANATOMY: Final = "side-disagrees-anatomy"
 SIDE_DISAGREES_HEADER: Final = "side-disagrees-header"
 FAINT_KNEE: Final = "faint-knee"
+FEW_PIXELS: Final = "few-pixels"
+SMALL_JOINT: Final = "small-joint"
+METAL_SEEN: Final = "metal-seen"
 NEAR_BORDER: Final = "near-border"
 LOW_CONTRAST: Final = "low-contrast"
 PARTLY_BLANK: Final = "partly-blank"
+
+# Of what was to be written beside the table.
+NO_DICOM_OUTPUT: Final = "no-dicom-output"
 
 MEANINGS: Final[dict[str, str]] = {
     DUPLICATE_UID: "an earlier file of the scan has the same SOPInstanceUID, with the same side asked",
@@ -76,9 +82,14 @@ MEANINGS: Final[dict[str, str]] = {
     SIDE_DISAGREES_ANATOMY: "the knee looks like one of the other side: mirrored, or wrongly labelled",
     SIDE_DISAGREES_HEADER: "the header names another side than the one used",
     FAINT_KNEE: "the localiser was not sure that this is a frontal knee",
+    FEW_PIXELS: "fewer than 120 pixels across the joint: the networks see an enlarged, blurred knee",
+    SMALL_JOINT: "by its spacing the joint is under 60 mm wide: a child's, no knee, or a wrong spacing",
+    METAL_SEEN: "flat, bright shapes with sharp edges: screws, a plate, a nail or a marker on the knee",
     NEAR_BORDER: "a tenth of the crop or more lies beyond the radiograph's border, filled with its edge",
     LOW_CONTRAST: "the knee spans a small part of the radiograph's grey scale",
     PARTLY_BLANK: "a quarter of the crop or more is one dark or bright grey: collimation, or saturation",
+    NO_DICOM_OUTPUT: "no DICOM report or capture was written: the image is no DICOM file, or its header "
+    "lacks or spoils what a report must repeat (UIDs, patient, study)",
 }
 """Every flag in words: the table's data dictionary explains ``qc_flags`` with them."""
 

@@ -11,6 +11,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from kneerisk.errors import Reason
+from kneerisk.radiograph.apart.readers import Readers
+from kneerisk.radiograph.decode.origin import origin_of
 from kneerisk.radiograph.decode.read import read
 from kneerisk.radiograph.locate.crop import knee_of, whole_as_knee
 from kneerisk.radiograph.locate.localise import KneeLocaliser
@@ -22,6 +24,8 @@ from kneerisk.records import KneeCrop, Radiograph, RadiographRef, Refusal, refus
 
 if TYPE_CHECKING:
     from kneerisk_engines.runner import Runner
+
+__all__ = ["as_one_knee", "find_knees", "list_images", "localiser", "origin_of", "reader"]
 
 Read = Callable[[RadiographRef], Radiograph | Refusal]
 Localise = Callable[[Radiograph], list[KneeCrop | Refusal]]
@@ -52,6 +56,16 @@ def list_images(settings: InputSettings) -> tuple[Iterator[RadiographRef | Refus
 def reader(settings: InputSettings) -> Read:
     """What turns one image into a radiograph, or says why it is none; it may be called in threads."""
     return partial(read, spacing_mm=settings.spacing_mm, invert=settings.invert)
+
+
+def readers(settings: InputSettings, timeout: float | None) -> Readers:
+    """As :func:`reader`, but no file can crash, hang or fill the caller's process: to be entered, and closed.
+
+    Args:
+        settings: how to understand the files.
+        timeout: seconds that a file may take.
+    """
+    return Readers(reader(settings), timeout=timeout)
 
 
 def localiser(network: Runner, invert: Invert = "auto") -> Localise:

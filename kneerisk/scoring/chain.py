@@ -20,6 +20,7 @@ from kneerisk_engines.files import sha256_file
 from kneerisk.errors import Reason
 from kneerisk.method.calibration import Calibration
 from kneerisk.method.predict import Predictor
+from kneerisk.method.recalibration import Recalibration
 from kneerisk.method.score import score
 from kneerisk.records import FloatArray, KneeCrop, KneeScore, Radiograph, RadiographRef, Refusal, refuse
 from kneerisk.scoring.clock import Clock
@@ -37,6 +38,11 @@ _MAX_IMAGES_A_BATCH = 256
 """Images without a knee fill no batch; their rows reach the journal all the same."""
 
 
+def source_path_of(item: Item) -> str:
+    """As the table shows it, of an image or of what stands in its place."""
+    return (item.ref if isinstance(item, Refusal) else item).source_path
+
+
 @dataclass(frozen=True, slots=True)
 class Rooms:
     """What the chain is made of."""
@@ -49,6 +55,12 @@ class Rooms:
     """The columns from ``stack`` to ``kneerisk_version``."""
     parallel: int = 1
     """Batches that the predictor takes at once, in threads."""
+    hide: Callable[[KneeScore | Refusal], KneeScore | Refusal] = lambda knee: knee
+    """Takes out of an outcome what must not be written: see :mod:`.pseudonyms`."""
+    recalibration: Recalibration | None = None
+    """Maps ``risk_12m`` to a cohort's own rates."""
+    origin: Callable[[Path], Any] = lambda path: None
+    """File → its DICOM header, for reports that refer to it."""
 
 
 class Keeper(Protocol):
@@ -56,6 +68,13 @@ class Keeper(Protocol):
 
     def keep(self, knees: Sequence[tuple[int, KneeScore, FloatArray]]) -> None:
         """Of each: its image's index, its score, and the picture [S, S] of its first sampled future."""
+
+
+class Reporter(Protocol):
+    """Writes something of each image beside the table, from its rows, before they are kept."""
+
+    def report(self, index: int, ref: RadiographRef, rows: Sequence[Row]) -> None:
+        """One image's rows; a flag may be added to them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +187,7 @@ def records(
     walk: Walk,
     clock: Clock,
     keepers: Sequence[Keeper] = (),
+    reporters: Sequence[Reporter] = (),
 ) -> Iterator[list[Record] | Known]:
     """Knees → scored records, a batch of images at a time, in order.
 
@@ -200,9 +220,13 @@ def records(
             if isinstance(image, Known):
                 yield image
                 continue
-            knees = [next(scores) if isinstance(knee, Knee) else knee for knee in image.knees]
+            found = (next(scores) if isinstance(knee, Knee) else knee for knee in image.knees)
+            knees = [rooms.hide(knee) for knee in found]
             kept += [(image.index, knee) for knee in knees if isinstance(knee, KneeScore)]
             rows = [_row(knee, rooms.provenance) for knee in knees]
+            for reporter in reporters:
+                with clock.stage("reports"):
+                    reporter.report(image.index, image.ref, rows)
             done.append(Record(image.index, image.input_sha256, image.state, rows))
         _keep(kept, rooms, clock, keepers)
         if done:
@@ -231,7 +255,10 @@ def _scores(knees: list[Knee], rooms: Rooms) -> list[KneeScore | Refusal]:
     try:
         views = [knee.views for knee in knees if knee.views is not None]
         predictions = rooms.predictor.predict([knee.crop for knee in knees], views)
-        return [p if isinstance(p, Refusal) else score(p, rooms.calibration) for p in predictions]
+        return [
+            p if isinstance(p, Refusal) else score(p, rooms.calibration, rooms.recalibration)
+            for p in predictions
+        ]
     except Exception as error:
         if len(knees) == 1:
             return [refuse(knees[0].crop, Reason.INTERNAL_ERROR, _words(error))]
@@ -291,7 +318,7 @@ class _Film:
 
 
 def _results(
-    task: Task[Sequence[tuple[int, Item]], list[_Fetched]],
+    task: Task[list[tuple[int, Item]], list[_Fetched]],
     refs: Sequence[RadiographRef],
     timeout: float | None,
 ) -> list[_Fetched]:

@@ -8,7 +8,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,16 +17,20 @@ from kneerisk.compile.open import forward_pass, open_network, open_networks
 from kneerisk.errors import ExitCode, UsageError
 from kneerisk.method.calibration import Calibration
 from kneerisk.method.predict import ForecastSettings, StackPredictor
+from kneerisk.method.recalibration import Recalibration
 from kneerisk.radiograph import knees
 from kneerisk.radiograph.settings import InputSettings
 from kneerisk.records import KneeCrop, Radiograph, RadiographRef, Refusal
-from kneerisk.scoring.chain import Item, Knee, Known, Localise, Rooms, Walk, locate
+from kneerisk.scoring.chain import Item, Knee, Known, Localise, Rooms, Walk, locate, source_path_of
 from kneerisk.scoring.clock import Clock
 from kneerisk.scoring.outputs import table
+from kneerisk.scoring.outputs.dicom.common import check_installed
 from kneerisk.scoring.outputs.run_report import write_run_report
 from kneerisk.scoring.outputs.summary import Summary
+from kneerisk.scoring.pace import Pace
+from kneerisk.scoring.pseudonyms import Pseudonyms
 from kneerisk.scoring.run import Notice, Progress, score_images
-from kneerisk.scoring.settings import RunSettings, StackSettings, fingerprint
+from kneerisk.scoring.settings import RunSettings, StackSettings, check_places, fingerprint, shareable
 from kneerisk.stack.components import PREDICTING
 from kneerisk.stack.stack import Stack
 from kneerisk.version import __version__
@@ -38,7 +42,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_PATHS = frozenset({"previews", "futures", "run_report"})
+_PATHS = frozenset(
+    {"previews", "futures", "run_report", "pseudonymise", "calibration", "dicom_sr", "dicom_sc"}
+)
+_HEADLINE = "risk_12m"
 _PARALLEL = 2
 """Calls of a network at once, on a CPU: while one waits (for memory, for a layer's end) another computes."""
 
@@ -52,19 +59,31 @@ def score_cohort(
         UsageError, StackError, NoEngineError: before anything is scored.
         StoppedOnErrorError: see :func:`kneerisk.scoring.run.score_images`.
     """
+    check_places(inputs, run)
+    pseudonyms = None if run.pseudonymise is None else Pseudonyms.read(run.pseudonymise)
+    if run.dicom_sr is not None or run.dicom_sc is not None:
+        check_installed()
     clock = Clock()
     images, skipped = knees.list_images(inputs)
     with ExitStack() as resources:
         with clock.stage("load"):
             rooms = resources.enter_context(open_rooms(inputs, networks, run, clock))
-        marks = fingerprint(inputs, run, rooms.provenance)
+        marks = fingerprint(inputs, run, rooms.provenance, rooms.recalibration)
+        if pseudonyms is not None:
+            rooms = replace(rooms, hide=pseudonyms.knee)
+            marks = {**pseudonyms.settings(shareable(marks)), "pseudonyms": pseudonyms.fingerprint}
         whose = knees.look_on(inputs)
-        doubt = None
-        for step in score_images(whose.watch(images), skipped.counts, rooms, run, marks, clock):
+        doubt, pace = None, Pace()
+        listed = whose.watch(images)
+        for step in score_images(listed, skipped.counts, rooms, run, marks, clock, skipped.carried):
             if doubt is None and (doubt := whose.doubt()) is not None:
                 yield Notice(doubt)
-            if isinstance(step, Summary) and run.run_report is not None:
-                write_run_report(run.run_report, marks, step)
+            if isinstance(step, Progress):
+                slow = pace.note(step.done - step.reused)
+                yield step if slow is None else replace(step, notes=(slow,))
+                continue
+            if run.run_report is not None:
+                write_run_report(run.run_report, shareable(marks), step, pace.rates)
             yield step
 
 
@@ -107,16 +126,20 @@ def open_rooms(
 ) -> Iterator[Rooms]:
     """Everything the chain needs, its networks open."""
     stack = Stack.load(networks.stack)
+    recalibration = recalibration_for(run.calibration, stack.name)
     settings = _forecast_settings(stack.description, networks)
-    wants_pictures = run.previews is not None or run.futures is not None
+    wants_pictures = any(wanted is not None for wanted in (run.previews, run.futures, run.dicom_sc))
     names = ("localiser", *PREDICTING, *["decoder"] * wants_pictures)
     choice = _choice(stack, names, networks)
     log.info("--backend %s: %s, because %s", networks.backend, choice.backend, choice.why)
     calibration = Calibration.from_mapping(stack.calibration())
     parallel = min(_PARALLEL, os.cpu_count() or 1)
-    with open_networks(
-        *(stack, names, choice.backend, networks.precision), device=choice.device, parallel=parallel
-    ) as runners:
+    with (
+        knees.readers(inputs, run.timeout) as read,
+        open_networks(
+            *(stack, names, choice.backend, networks.precision), device=choice.device, parallel=parallel
+        ) as runners,
+    ):
         predictor = StackPredictor(
             forward_pass(stack.description, runners, clock.stage),
             settings,
@@ -126,11 +149,13 @@ def open_rooms(
         )
         unet = runners["unet"]  # the encoder may keep to fp32 whatever is asked
         yield Rooms(
-            read=knees.reader(inputs),
+            read=read,
             localise=knees.localiser(runners["localiser"], inputs.invert),
             predictor=predictor,
             parallel=min(runner.parallel for runner in runners.values()),
             calibration=calibration,
+            recalibration=recalibration,
+            origin=knees.origin_of,
             provenance={
                 "stack": stack.name,
                 "stack_sha256": stack.sha256,
@@ -152,6 +177,34 @@ def _choice(stack: Stack, names: Sequence[str], networks: StackSettings) -> Choi
         device=networks.device,
         policy=networks.engine_policy,
     )
+
+
+def recalibration_for(path: Path | None, stack: str) -> Recalibration | None:
+    """The map that ``--calibration`` names, made for the risk that a stack's run writes.
+
+    Raises:
+        UsageError: the file is no calibration, is for another column, or was fitted to another stack's risks.
+    """
+    if path is None:
+        return None
+    found = Recalibration.load(path)
+    if found.column != _HEADLINE:
+        raise UsageError(
+            f"--calibration {path}: it is for {found.column}, and score writes {_HEADLINE}: score without "
+            "it, then kneerisk derive --calibration"
+        )
+    if found.stack != stack:
+        raise UsageError(
+            f"--calibration {path}: it maps risks of {found.stack or 'several stacks'}, and this run's are "
+            f"of {stack}: fit it again (kneerisk calibrate) to a table of {stack}"
+        )
+    if found.conformal is not None:
+        log.warning(
+            "--calibration %s: its sets of KL grades are not written by score; score without it, then "
+            "kneerisk derive --calibration adds them as kl_now_set",
+            path,
+        )
+    return found
 
 
 def _forecast_settings(description: StackDescription, networks: StackSettings) -> ForecastSettings:
@@ -208,17 +261,17 @@ def validate_cohort(inputs: InputSettings, networks: StackSettings, run: RunSett
     """Walk a cohort as ``score`` would, up to its knees; yields the count as it grows. Nothing is written."""
     images, skipped = knees.list_images(inputs)
     stack = Stack.load(networks.stack)
+    recalibration_for(run.calibration, stack.name)
     choice = Choice("cpu", "cpu", "to find knees needs no GPU")
     if (networks.backend, networks.device, networks.engine_policy) != ("auto", None, None):
         choice = _choice(stack, ("localiser",), networks)
-    with open_network(
-        stack, "localiser", choice.backend, networks.precision, device=choice.device
-    ) as network:
+    with (
+        knees.readers(inputs, run.timeout) as read,
+        open_network(stack, "localiser", choice.backend, networks.precision, device=choice.device) as network,
+    ):
         localise = knees.localiser(network, inputs.invert)
         whose = knees.look_on(inputs)
-        for found in validate_images(
-            whose.watch(images), skipped.counts, knees.reader(inputs), localise, run
-        ):
+        for found in validate_images(whose.watch(images), skipped.counts, read, localise, run):
             found.doubt = whose.doubt()
             yield found
 
@@ -232,7 +285,7 @@ def validate_images(
 ) -> Iterator[Validation]:
     """Read and localise each image of ``run``'s shard; the same object is yielded after each."""
     found = Validation(skipped=skipped)
-    ours = ((i, item) for i, item in enumerate(images) if run.shard.holds(i))
+    ours = ((i, item) for i, item in enumerate(images) if run.shard.holds(source_path_of(item)))
     limited = (pair for pair, _ in zip(ours, range(run.limit), strict=False)) if run.limit else ours
     walk = Walk(run.workers, run.timeout, run.batch_size)
     before = None

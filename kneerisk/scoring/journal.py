@@ -19,8 +19,9 @@ import os
 import shutil
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from typing import IO, Any
 
@@ -29,7 +30,7 @@ from kneerisk_engines.files import locked
 from kneerisk_engines.plain import from_plain, to_plain
 
 from kneerisk.errors import KneeriskError, UsageError
-from kneerisk.records import RUN_SUFFIX, RadiographRef, Refusal
+from kneerisk.records import RUN_SUFFIX, CarriedKind, RadiographRef, Refusal
 from kneerisk.scoring.gone import Found
 from kneerisk.scoring.outputs.rows import Row
 from kneerisk.scoring.outputs.table import replace_with
@@ -85,10 +86,25 @@ class Listing:
     images: int
     sha256: str
     """Over the source paths in order: shards that saw different folders differ here."""
-    extra: tuple[str, ...]
-    """The manifest's own columns."""
+    extra: Mapping[str, CarriedKind]
+    """The manifest's own columns, and of what kind each is."""
     skipped: Mapping[str, int]
     """Files that the scan passed over, by why."""
+
+
+class PathsDigest:
+    """sha256 over the source paths of a scan, in order: two scans of the same images agree in it."""
+
+    def __init__(self) -> None:
+        self._sha256 = hashlib.sha256()
+
+    def add(self, source_path: str) -> None:
+        """The next image's."""
+        self._sha256.update(source_path.encode("utf-8", "surrogateescape") + b"\n")
+
+    def hexdigest(self) -> str:
+        """Of all so far."""
+        return self._sha256.hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +143,8 @@ class Journal:
         self._offsets: dict[bytes, int] = {}
         self._rows_path = folder / _ROWS
         self._end = self._recover()
-        self._stream: IO[bytes] = self._rows_path.open("ab")
+        # No buffer: what a full disk did not take must not be written later, behind a resumed run's back.
+        self._stream: FileIO = self._rows_path.open("ab", buffering=0)
 
     def images(self) -> Iterator[tuple[int, RadiographRef | Refusal]]:
         """The listing in order, one image at a time, each with its index."""
@@ -156,14 +173,15 @@ class Journal:
 
     def append(self, records: Sequence[Record]) -> None:
         """Add records; they are on disk when this returns."""
-        for record in records:
-            key = self._key(record.index)
-            line = _sealed(_body(key, record))
-            self._stream.write(line)
+        keys = [self._key(record.index) for record in records]
+        lines = [_sealed(_body(key, record)) for key, record in zip(keys, records, strict=True)]
+        left = memoryview(b"".join(lines))
+        while left:
+            left = left[self._stream.write(left) :]
+        os.fsync(self._stream.fileno())
+        for key, line in zip(keys, lines, strict=True):
             self._offsets[key] = self._end
             self._end += len(line)
-        self._stream.flush()
-        os.fsync(self._stream.fileno())
 
     def __len__(self) -> int:
         return len(self._offsets)
@@ -173,9 +191,14 @@ class Journal:
         self._stream.close()
 
     def remove(self) -> None:
-        """The table is in place: the journal has done its work."""
+        """The table is in place: the journal has done its work.
+
+        The lock goes last: who waits for it then finds the table.  Another run may have come so early that
+        its own lock stands in the folder already; the folder is that one's now.
+        """
         self.close()
-        shutil.rmtree(self.folder)
+        _empty(self.folder)
+        _leave(self.folder)
 
     def _key(self, index: int) -> bytes:
         return self._keys[_KEY_BYTES * index : _KEY_BYTES * (index + 1)]
@@ -226,6 +249,7 @@ def open_journal(
     fingerprint: Fingerprint,
     images: Iterable[RadiographRef | Refusal],
     skipped: Mapping[str, int],
+    carried: Mapping[str, CarriedKind] | None = None,
     *,
     resume: bool,
     overwrite: bool,
@@ -237,6 +261,7 @@ def open_journal(
         fingerprint: what rows depend on; a journal with another one is refused, naming what differs.
         images: the scan; it is listed anew for a resumed run, too.
         skipped: filled as the scan goes.
+        carried: of what kind the manifest's own columns are; text where it says nothing.
         resume: go on where an earlier run stopped; start anew if none did.
         overwrite: throw an earlier run's journal away.
 
@@ -244,7 +269,7 @@ def open_journal(
         UsageError: a journal is there and neither option was given, or its fingerprint differs.
         KneeriskError: the images that it lists are gone, as if their disk was missing; the journal stays.
     """
-    folder = folder_of(out)
+    folder, there_before = folder_of(out), out.exists()
     if folder.exists() and not (resume or overwrite):
         raise UsageError(
             f"{folder.name} holds an unfinished run for {out.name}: "
@@ -255,12 +280,18 @@ def open_journal(
     except OSError as error:
         raise UsageError(f"{folder} cannot be made ({error.strerror}); choose another --out") from error
     with ExitStack() as held:
+        held.callback(_leave_if_bare, folder)
         try:
             held.enter_context(locked(folder / _LOCK, wait=False))
         except BusyError:
             raise UsageError(
                 f"another kneerisk is at work in {folder.name}: wait for it, or choose another --out"
             ) from None
+        if out.exists() and not there_before and not overwrite:
+            _leave(folder)
+            raise UsageError(
+                f"another kneerisk has finished {out.name} just now: look at it, and ask again if need be"
+            )
         if overwrite:
             _empty(folder)
         if (folder / _OLD_HEADER).exists():
@@ -273,10 +304,10 @@ def open_journal(
         if earlier.fingerprint is not None:
             refuse_difference(earlier.fingerprint, plain, "the unfinished run")
         try:
-            listing, keys, notices = _list_images(folder, plain, images, skipped, earlier)
+            listing, keys, notices = _list_images(folder, plain, images, skipped, carried or {}, earlier)
         except BaseException:
             (folder / f"{_LISTING}.new").unlink(missing_ok=True)
-            if {entry.name for entry in folder.iterdir()} <= {_LOCK}:
+            if all(entry.name.startswith(_LOCK) for entry in folder.iterdir()):
                 shutil.rmtree(folder)  # nothing to go on with, and in the way of the next try
             raise
         journal = Journal(folder, listing, keys)
@@ -329,27 +360,28 @@ def _list_images(
     fingerprint: Fingerprint,
     images: Iterable[RadiographRef | Refusal],
     skipped: Mapping[str, int],
+    carried: Mapping[str, CarriedKind],
     earlier: _Earlier,
 ) -> tuple[Listing, bytes, list[str]]:
     """Scan into a new listing, which takes the place of an earlier one; each image's key; notices."""
     settings = json.dumps(fingerprint, sort_keys=True).encode()
-    digest, keys = hashlib.sha256(), bytearray()
-    extra: dict[str, None] = {}
+    digest, keys = PathsDigest(), bytearray()
+    extra: dict[str, CarriedKind] = {}
     aside = folder / f"{_LISTING}.new"
     found = Found()
     with aside.open("wb") as stream:
         stream.write(_sealed(json.dumps({"fingerprint": fingerprint}).encode()))
         for item in images:
             ref = item if isinstance(item, RadiographRef) else item.ref
-            digest.update(ref.source_path.encode("utf-8", "surrogateescape") + b"\n")
-            extra.update(dict.fromkeys(ref.extra))
+            digest.add(ref.source_path)
+            extra.update({name: carried.get(name, "text") for name in ref.extra})
             kind = "refusal" if isinstance(item, Refusal) else "ref"
             body = json.dumps({kind: to_plain(item)}).encode()
             keys += hashlib.blake2b(settings + body, digest_size=_KEY_BYTES).digest()
             stream.write(_sealed(body))
             if earlier.images:
                 found.add(item)
-        listing = Listing(len(keys) // _KEY_BYTES, digest.hexdigest(), tuple(extra), dict(skipped))
+        listing = Listing(len(keys) // _KEY_BYTES, digest.hexdigest(), extra, dict(skipped))
         stream.write(_sealed(json.dumps({"listing": to_plain(listing)}).encode()))
     notices = []
     if earlier.images:
@@ -362,9 +394,22 @@ def _list_images(
     return listing, bytes(keys), notices
 
 
+def _leave_if_bare(folder: Path) -> None:
+    """Take away what a lock of the second kind left: its file goes only when it is let go."""
+    with suppress(OSError):
+        folder.rmdir()
+
+
+def _leave(folder: Path) -> None:
+    """Take away the folder of a run that is none, its lock held."""
+    with suppress(OSError):
+        (folder / _LOCK).unlink(missing_ok=True)
+        folder.rmdir()
+
+
 def _empty(folder: Path) -> None:
     for entry in folder.iterdir():
-        if entry.name == _LOCK:
+        if entry.name.startswith(_LOCK):
             continue
         if entry.is_dir():
             shutil.rmtree(entry)

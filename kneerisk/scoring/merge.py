@@ -4,35 +4,50 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from kneerisk.errors import UsageError
 from kneerisk.method.calibration import Calibration
-from kneerisk.scoring.journal import folder_of
+from kneerisk.method.recalibration import Recalibration
+from kneerisk.scoring.chain import Item, source_path_of
+from kneerisk.scoring.journal import PathsDigest, folder_of
 from kneerisk.scoring.outputs import table
 from kneerisk.scoring.outputs.rows import Row
 from kneerisk.scoring.outputs.summary import Summary, Tally
-from kneerisk.scoring.settings import Shard
+from kneerisk.scoring.settings import shareable
+from kneerisk.scoring.shards import Shard
 
 _OF_THE_SHARD = frozenset({"shard"})
 
 
-def merge_tables(parts: Sequence[Path], out: Path, *, overwrite: bool = False) -> Summary:
+def merge_tables(
+    parts: Sequence[Path],
+    out: Path,
+    *,
+    bom: bool = False,
+    overwrite: bool = False,
+    against: Iterable[Item] | None = None,
+) -> Summary:
     """Write the whole scan's table from its shards', rows in the scan's order.
 
     Args:
         parts: the tables of every shard, in any order.
         out: ends in .parquet or .csv.
+        bom: start a CSV with a byte-order mark.
         overwrite: replace ``out``.
+        against: a scan of the cohort as it is now, which the parts must cover.
 
     Raises:
         UsageError: a shard is missing or there twice; the parts differ in stack, settings or scan; one was
         scored with
-            ``--limit``; an image of the scan has no row.
+            ``--limit``; an image of the scan has no row, or a row is of no image of it; ``against`` has
+            other images.
     """
+    if bom and table.format_of(out) != "csv":
+        raise UsageError(f"--bom marks a .csv, and --out is {out.name}: leave it out")
     table.format_of(out)
     if out.exists() and not overwrite:
         raise UsageError(f"{out} exists: write over it with --overwrite, or choose another --out")
@@ -43,16 +58,23 @@ def merge_tables(parts: Sequence[Path], out: Path, *, overwrite: bool = False) -
     runs = {part: found["run"] for part, found in documents.items()}
     _refuse_mixture(runs)
     _refuse_gaps(runs)
+    if against is not None:
+        _refuse_other_images(parts, runs[parts[0]], against)
     first = documents[parts[0]]
-    run, extra = runs[parts[0]], tuple(runs[parts[0]]["carried_columns"])
+    run = runs[parts[0]]
+    carried = run["carried_columns"]
+    # Tables of earlier versions list names alone: what they carry is text.
+    extra: table.Carried = carried if isinstance(carried, dict) else dict.fromkeys(carried, "text")
     calibration = Calibration.from_mapping(first["calibration"])
+    recalibrated = run.get("recalibrated", {}).get("risk_12m")
+    recalibration = None if recalibrated is None else Recalibration.from_json(recalibrated)
     tally = Tally()
 
     def merged() -> table.Metadata:
-        result = tally.summary(str(out), calibration)
+        result = tally.summary(str(out), calibration, recalibration)
         manifest = {
             **run,
-            "fingerprint": {**run["fingerprint"], "shard": "1/1"},
+            "fingerprint": {**shareable(run["fingerprint"]), "shard": "1/1"},
             "shard": "1/1",
             "merged_from": len(parts),
             "alarms": [asdict(alarm) for alarm in result.alarms],
@@ -70,12 +92,12 @@ def merge_tables(parts: Sequence[Path], out: Path, *, overwrite: bool = False) -
             f"{workspace.name} holds an unfinished run: finish it, or choose another --out"
         ) from None
     try:
-        table.write(_rows(parts, run["images_in_scan"], tally), out, merged, extra, workspace)
+        table.write(_rows(parts, run, tally), out, merged, extra, workspace, bom=bom)
     finally:
         for leftover in workspace.iterdir():
             leftover.unlink()
         workspace.rmdir()
-    return tally.summary(str(out), calibration)
+    return tally.summary(str(out), calibration, recalibration)
 
 
 def _refuse_same_file(parts: Sequence[Path]) -> None:
@@ -106,7 +128,9 @@ def _refuse_mixture(runs: Mapping[Path, Mapping[str, Any]]) -> None:
 
 
 def _comparable(run: Mapping[str, Any]) -> dict[str, Any]:
-    settings = {key: value for key, value in run["fingerprint"].items() if key not in _OF_THE_SHARD}
+    settings = {
+        key: value for key, value in shareable(run["fingerprint"]).items() if key not in _OF_THE_SHARD
+    }
     shards = Shard.parse(run["shard"]).count
     return {
         **settings,
@@ -128,8 +152,30 @@ def _refuse_gaps(runs: Mapping[Path, Mapping[str, Any]]) -> None:
         raise UsageError(f"shard {', '.join(missing)} of {count} is missing: score it, and name it here")
 
 
-def _rows(parts: Sequence[Path], images: int, tally: Tally) -> Iterator[Row]:
-    """All rows by image, proving on the way that each image of the scan has its rows once."""
+def _refuse_other_images(parts: Sequence[Path], run: Mapping[str, Any], against: Iterable[Item]) -> None:
+    """UsageError where the cohort holds other images now than when the parts' scan was made."""
+    digest = PathsDigest()
+    paths = [source_path_of(item) for item in against]
+    for path in paths:
+        digest.add(path)
+    if digest.hexdigest() == run["scan_sha256"]:
+        return
+    scored = {path for part in parts for path in table.read(part)["source_path"]}
+    new = [path for path in paths if path not in scored]
+    gone = sorted(scored.difference(paths))
+    changed = ["in another order"] if not (new or gone) else []
+    changed += [f"{len(new)} without a row ({', '.join(new[:3])}{', …' * (len(new) > 3)})"] * bool(new)
+    changed += [f"{len(gone)} gone ({', '.join(gone[:3])}{', …' * (len(gone) > 3)})"] * bool(gone)
+    raise UsageError(
+        f"the images are not those that were scored: {'; '.join(changed)}. "
+        "Score every shard of what is there now, or leave --against out"
+    )
+
+
+def _rows(parts: Sequence[Path], run: Mapping[str, Any], tally: Tally) -> Iterator[Row]:
+    """All rows by image, proving on the way that each image of the scan has its rows once, and no other."""
+    images = run["images_in_scan"]
+    listed = PathsDigest()
     current = -1
     sides: set[str | None] = set()
     for row in heapq.merge(*(_rows_of(part) for part in parts), key=_image_index):
@@ -140,6 +186,7 @@ def _rows(parts: Sequence[Path], images: int, tally: Tally) -> Iterator[Row]:
             )
         if index != current:
             current, sides = index, set()
+            listed.add(row["source_path"])
         if row["side"] is not None and row["side"] in sides:
             raise UsageError(
                 f"{row['source_path']} has two rows for side {row['side']}: "
@@ -150,6 +197,10 @@ def _rows(parts: Sequence[Path], images: int, tally: Tally) -> Iterator[Row]:
         yield row
     if current != images - 1:
         raise UsageError(f"image {current + 1} of the scan has no row in these parts: score its shard again")
+    if listed.hexdigest() != run["scan_sha256"]:
+        raise UsageError(
+            "the rows' source paths are not those of the scan: a part was altered; score it again"
+        )
 
 
 def _rows_of(part: Path) -> Iterator[Row]:

@@ -4,26 +4,39 @@ from __future__ import annotations
 
 import json
 import platform
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
 
 from kneerisk.errors import KneeriskError, UsageError
-from kneerisk.records import Refusal
-from kneerisk.scoring.chain import Item, Keeper, Known, Rooms, Walk, locate, records
+from kneerisk.method.recalibration import Recalibration
+from kneerisk.records import CarriedKind, Refusal
+from kneerisk.scoring.chain import (
+    Item,
+    Keeper,
+    Known,
+    Reporter,
+    Rooms,
+    Walk,
+    locate,
+    records,
+    source_path_of,
+)
 from kneerisk.scoring.clock import Clock
 from kneerisk.scoring.gone import refuse_if_gone
 from kneerisk.scoring.journal import Journal, Listing, Record, folder_of, open_journal, refuse_difference
 from kneerisk.scoring.outputs import table
 from kneerisk.scoring.outputs.contact_sheet import ContactSheet
-from kneerisk.scoring.outputs.futures import FuturesKeeper
+from kneerisk.scoring.outputs.futures import FuturesKeeper, check_futures
 from kneerisk.scoring.outputs.previews import PreviewKeeper
 from kneerisk.scoring.outputs.rows import Row, check_carried
 from kneerisk.scoring.outputs.summary import Summary, Tally
-from kneerisk.scoring.settings import RunSettings
+from kneerisk.scoring.settings import RunSettings, shareable
+from kneerisk.storage import StorageError, in_words
 
 _SEED_RECORDS = 500
 
@@ -53,6 +66,10 @@ class Progress:
     """Of these, refused and failed ones."""
     reused: int
     """Images whose rows an earlier run had made."""
+    first_failure: str | None = None
+    """The first row of this run that failed: its file and why; ``None`` so far."""
+    notes: tuple[str, ...] = ()
+    """What a person should know now."""
 
 
 def score_images(
@@ -62,24 +79,41 @@ def score_images(
     run: RunSettings,
     fingerprint: Mapping[str, Any],
     clock: Clock,
+    carried: Mapping[str, CarriedKind] | None = None,
 ) -> Iterator[Notice | Progress | Summary]:
     """Score a scan into ``run.out``: notices, progress as rows reach the journal, and last the summary.
 
     Raises:
         UsageError: the output exists, or cannot be resumed as asked; nothing was changed.
+        StorageError: the disk of an output failed or is full; the journal is kept.
         StoppedOnErrorError: a row failed and ``run.on_error`` is ``stop``; the journal is kept.
     """
     finished = run.out.exists() and not folder_of(run.out).exists()
     _refuse_to_clobber(run, fingerprint, finished)
-    with ExitStack() as stack:
+    with _in_the_disks_words(run), ExitStack() as stack:
         with clock.stage("scan"):
             journal = stack.enter_context(
                 open_journal(
-                    run.out, fingerprint, images, skipped, resume=run.resumes, overwrite=run.overwrite
+                    *(run.out, fingerprint, images, skipped, carried),
+                    resume=run.resumes,
+                    overwrite=run.overwrite,
                 )
             )
         yield from map(Notice, journal.notices)
         yield from _score(journal, rooms, run, fingerprint, clock, finished and run.resumes)
+
+
+@contextmanager
+def _in_the_disks_words(run: RunSettings) -> Iterator[None]:
+    """Files cost rows, whatever happens to them; what gets here is the journal's disk, or an output's."""
+    kept = f"; every finished row is kept: add --resume to go on with {run.out}"
+    try:
+        yield
+    except StorageError as error:
+        raise StorageError(f"{error}{kept}") from error
+    except OSError as error:
+        place = None if error.filename else folder_of(run.out)
+        raise StorageError(f"the run stopped at {in_words(error, place)}{kept}") from error
 
 
 def _refuse_to_clobber(run: RunSettings, fingerprint: Mapping[str, Any], finished: bool) -> None:
@@ -92,11 +126,10 @@ def _refuse_to_clobber(run: RunSettings, fingerprint: Mapping[str, Any], finishe
         )
     if finished:
         before = table.read_metadata(run.out)["run"]
-        refuse_difference(before["fingerprint"], fingerprint, f"the table {run.out.name}")
+        asked, asks = shareable(before["fingerprint"]), shareable(fingerprint)
+        refuse_difference(asked, asks, f"the table {run.out.name}")
         if run.futures is not None:
-            raise UsageError(
-                "--futures is written anew by each run: score with --overwrite, or leave --futures out"
-            )
+            check_futures(run.futures, asks)
 
 
 def _score(
@@ -110,13 +143,13 @@ def _score(
     started = datetime.now(UTC)
     listing = journal.listing
     try:
-        check_carried(listing.extra)
+        check_carried(tuple(listing.extra))
     except UsageError:
         journal.remove()  # or it would stand in the way of the mended manifest
         raise
     if seeded:
         _take_over(journal, run)
-    indexes = range(run.shard.index - 1, listing.images, run.shard.count)[: run.limit]
+    indexes = _ours(journal, run)
     keepers: list[Keeper] = []
     futures = sheet = None
     if run.previews is not None:
@@ -126,6 +159,15 @@ def _score(
         futures = FuturesKeeper(journal.folder / "futures")
         keepers.append(futures)
 
+    reporters: list[Reporter] = []
+    if run.dicom_sr is not None or run.dicom_sc is not None:
+        from kneerisk.scoring.outputs.dicom.keepers import DicomKeeper
+
+        reports = DicomKeeper(run.dicom_sr, run.dicom_sc, rooms.origin, rooms.provenance)
+        reporters.append(reports)
+        if run.dicom_sc is not None:
+            keepers.append(reports)
+
     def earlier(index: int) -> Record | None:
         record = journal.get(index)
         if record is None or (run.retry_failed and record.failed):
@@ -134,11 +176,12 @@ def _score(
         return None if keepers and record.index != index else record
 
     walk = Walk(run.workers, run.timeout, run.batch_size)
-    ours = ((index, item) for index, item in journal.images() if index in indexes)
+    ours = _chosen(journal, indexes)
     located = locate(ours, rooms.read, rooms.localise, walk, clock, earlier, rooms.predictor.views)
     done = rows = not_ok = reused = 0
+    failure = None
     yield Progress(done, len(indexes), rows, not_ok, reused)
-    for part in records(located, rooms, walk, clock, keepers):
+    for part in records(located, rooms, walk, clock, keepers, reporters):
         if isinstance(part, Known):
             done, reused = done + 1, reused + 1
         else:
@@ -147,16 +190,19 @@ def _score(
             done += len(part)
             rows += sum(len(record.rows) for record in part)
             not_ok += sum(row["status"] != "ok" for record in part for row in record.rows)
+            if failure is None:
+                failure = _first_failure(part)
             if run.on_error == "stop":
                 _stop_if_failed(part, run)
-        yield Progress(done, len(indexes), rows, not_ok, reused)
+        yield Progress(done, len(indexes), rows, not_ok, reused, failure)
 
     tally = Tally()
-    summarise = _summariser(tally, listing, rooms, run, clock, reused)
+    left = listing.images - len(indexes)
+    summarise = _summariser(tally, listing, rooms, run, clock, reused, left)
 
     def documents() -> table.Metadata:
         return table.metadata(
-            run_manifest(fingerprint, listing, run, started, summarise()),
+            run_manifest(fingerprint, listing, run, started, summarise(), rooms.recalibration),
             json.loads(rooms.calibration.to_json()),
             listing.extra,
         )
@@ -167,27 +213,55 @@ def _score(
         return
     with clock.stage("table"):
         if futures is not None and run.futures is not None:
-            futures.gather(run.futures, fingerprint, _scored(journal, indexes))
-        counts = [tally] if sheet is None else [tally, sheet]
-        table.write(_counted(journal, indexes, counts), run.out, documents, listing.extra, journal.folder)
+            futures.gather(run.futures, shareable(fingerprint), _scored(journal, indexes))
+        counts: list[Tally | ContactSheet] = [tally] if sheet is None else [tally, sheet]
+        rows_of_all = _counted(journal, indexes, counts)
+        table.write(rows_of_all, run.out, documents, listing.extra, journal.folder, bom=run.bom)
     if sheet is not None:
         sheet.write(run.out.name, [alarm.message for alarm in summarise().alarms])
     journal.remove()
     yield summarise()
 
 
+def _ours(journal: Journal, run: RunSettings) -> Sequence[int]:
+    """The indexes of this run's images, in order; eight bytes each."""
+    if run.shard.count == 1:
+        return range(journal.listing.images)[: run.limit]
+    held = (i for i, item in journal.images() if run.shard.holds(source_path_of(item)))
+    return array("q", islice(held, run.limit))
+
+
+def _chosen(journal: Journal, indexes: Sequence[int]) -> Iterator[tuple[int, Item]]:
+    wanted = iter(indexes)
+    following = next(wanted, None)
+    for index, item in journal.images():
+        if index == following:
+            yield index, item
+            following = next(wanted, None)
+
+
 def run_manifest(
-    fingerprint: Mapping[str, Any], listing: Listing, run: RunSettings, started: datetime, summary: Summary
+    fingerprint: Mapping[str, Any],
+    listing: Listing,
+    run: RunSettings,
+    started: datetime,
+    summary: Summary,
+    recalibration: Recalibration | None = None,
 ) -> dict[str, Any]:
     """What the file says of the run that made it."""
+    recalibrated = {}
+    if recalibration is not None:
+        digest = fingerprint["calibration"]["sha256"]
+        recalibrated = {recalibration.column: {**recalibration.to_json(), "sha256": digest}}
     return {
-        "fingerprint": dict(fingerprint),
+        "fingerprint": shareable(fingerprint),
         "images_in_scan": listing.images,
         "scan_sha256": listing.sha256,
         "shard": str(run.shard),
         "limit": run.limit,
-        "carried_columns": list(listing.extra),
+        "carried_columns": dict(listing.extra),
         "alarms": [asdict(alarm) for alarm in summary.alarms],
+        **({"recalibrated": recalibrated} if recalibrated else {}),
         "rows": {"ok": summary.ok, "refused": summary.refused, "failed": summary.failed},
         "started": started.isoformat(timespec="seconds"),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -206,7 +280,8 @@ def _take_over(journal: Journal, run: RunSettings) -> None:
             f"cannot resume: {run.out.name} was made of other images ({had} then, {found} now); "
             "score them all with --overwrite, or the new ones into a table of their own"
         )
-    records = _by_image(iter(table.read(run.out).iter_rows(named=True)))
+    carried = journal.listing.extra
+    records = _by_image(_as_text(row, carried) for row in table.read(run.out).iter_rows(named=True))
     try:
         kept = _still_so(records, journal.images())
         while part := list(islice(kept, _SEED_RECORDS)):
@@ -231,6 +306,11 @@ def _still_so(records: Iterator[Record], images: Iterator[tuple[int, Item]]) -> 
         record = next(records, None)
 
 
+def _as_text(row: Row, names: Iterable[str]) -> Row:
+    """A table's row as the journal holds it: what a manifest brought is text."""
+    return {**row, **{name: None if row[name] is None else str(row[name]) for name in names if name in row}}
+
+
 def _by_image(rows: Iterator[Row]) -> Iterator[Record]:
     held: list[Row] = []
     for row in rows:
@@ -240,6 +320,12 @@ def _by_image(rows: Iterator[Row]) -> Iterator[Record]:
         held.append(row)
     if held:
         yield Record(held[0]["image_index"], held[0]["input_sha256"], None, held)
+
+
+def _first_failure(part: list[Record]) -> str | None:
+    failed = (row for record in part for row in record.rows if row["status"] == "failed")
+    row = next(failed, None)
+    return None if row is None else f"{row['source_path']}: {row['message']} [{row['reason']}]"
 
 
 def _stop_if_failed(part: list[Record], run: RunSettings) -> None:
@@ -253,7 +339,7 @@ def _stop_if_failed(part: list[Record], run: RunSettings) -> None:
                 )
 
 
-def _scored(journal: Journal, indexes: range) -> Iterator[tuple[int, str]]:
+def _scored(journal: Journal, indexes: Sequence[int]) -> Iterator[tuple[int, str]]:
     """Image and side of each scored knee, in the table's order."""
     for index in indexes:
         record = journal.get(index)
@@ -262,7 +348,9 @@ def _scored(journal: Journal, indexes: range) -> Iterator[tuple[int, str]]:
                 yield index, row["side"]
 
 
-def _counted(journal: Journal, indexes: range, counts: Sequence[Tally | ContactSheet]) -> Iterator[Row]:
+def _counted(
+    journal: Journal, indexes: Sequence[int], counts: Sequence[Tally | ContactSheet]
+) -> Iterator[Row]:
     for index in indexes:
         record = journal.get(index)
         if record is None:
@@ -275,13 +363,15 @@ def _counted(journal: Journal, indexes: range, counts: Sequence[Tally | ContactS
 
 
 def _summariser(
-    tally: Tally, listing: Listing, rooms: Rooms, run: RunSettings, clock: Clock, reused: int
+    tally: Tally, listing: Listing, rooms: Rooms, run: RunSettings, clock: Clock, reused: int, left: int
 ) -> Callable[[], Summary]:
     return lambda: tally.summary(
         str(run.out),
         rooms.calibration,
+        rooms.recalibration,
         skipped=listing.skipped,
         reused=reused,
+        left=left,
         seconds=clock.elapsed(),
         stages=clock.seconds(),
     )

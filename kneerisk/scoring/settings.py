@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any, Literal
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Any, Literal
 
 from kneerisk_engines.files import sha256_file
 
 from kneerisk.errors import UsageError
 from kneerisk.radiograph.settings import InputSettings
+from kneerisk.scoring.shards import Shard
+
+if TYPE_CHECKING:
+    from kneerisk.method.recalibration import Recalibration
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,33 +43,6 @@ class StackSettings:
                 raise UsageError(f"--{name} must be at least {least}; got {value}")
 
 
-@dataclass(frozen=True, slots=True)
-class Shard:
-    """Part ``index`` of ``count``: images index, index + count, … of the scan."""
-
-    index: int = 1
-    count: int = 1
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.index <= self.count:
-            raise UsageError(f"--shard counts from 1: i/n with 1 ≤ i ≤ n; got {self.index}/{self.count}")
-
-    @classmethod
-    def parse(cls, text: str) -> Shard:
-        """``"2/8"`` → the second of eight."""
-        index, slash, count = text.partition("/")
-        if not (slash and index.strip().isdecimal() and count.strip().isdecimal()):
-            raise UsageError(f"--shard is written i/n, such as 1/8; got {text!r}")
-        return cls(int(index), int(count))
-
-    def holds(self, image_index: int) -> bool:
-        """Whether an image of the scan, counted from 0, belongs to this shard."""
-        return image_index % self.count == self.index - 1
-
-    def __str__(self) -> str:
-        return f"{self.index}/{self.count}"
-
-
 def default_workers() -> int:
     """As many as CPUs, up to four: more only wait for the disk or the networks."""
     return min(4, os.cpu_count() or 1)
@@ -85,18 +63,30 @@ class RunSettings:
     """Only the first images of the shard."""
     workers: int = field(default_factory=default_workers)
     """Threads that read files."""
-    timeout: float | None = None
-    """Seconds a file may take to read."""
+    timeout: float | None = 120.0
+    """Seconds a file may take to read; ``None``: for ever."""
     batch_size: int = 16
     """Knees that go through the networks together; no row depends on it."""
+    calibration: Path | None = None
+    """A file of ``kneerisk calibrate`` for ``risk_12m``."""
+    bom: bool = False
+    """Start a CSV with a byte-order mark, so that Excel reads it as UTF-8."""
     previews: Path | None = None
     futures: Path | None = None
+    dicom_sr: Path | None = None
+    """Folder of DICOM structured reports, one for each image."""
+    dicom_sc: Path | None = None
+    """Folder of DICOM secondary captures, one for each knee."""
     run_report: Path | None = None
+    pseudonymise: Path | None = None
+    """A file with the key by which participants' ids are replaced."""
 
     def __post_init__(self) -> None:
         from kneerisk.scoring.outputs.table import format_of
 
         format_of(self.out)
+        if self.bom and format_of(self.out) != "csv":
+            raise UsageError(f"--bom marks a .csv, and --out is {self.out.name}: leave it out")
         if self.resume and self.overwrite:
             raise UsageError(
                 "--resume keeps an earlier run and --overwrite throws it away: give one of the two"
@@ -122,17 +112,107 @@ class RunSettings:
         return self.resume or self.retry_failed
 
 
-def fingerprint(inputs: InputSettings, run: RunSettings, provenance: Mapping[str, Any]) -> dict[str, Any]:
+def check_places(inputs: InputSettings, run: RunSettings, more: Mapping[str, Path] | None = None) -> None:
+    """Look, before any work, at where a run is to write.
+
+    Args:
+        inputs: what it reads.
+        run: what it writes.
+        more: what else is written of it, by the names that a person knows.
+
+    Raises:
+        UsageError: two outputs are one place, an output is an input or another table's metadata, or is there
+            and is not to be replaced.
+    """
+    from kneerisk.records import RUN_SUFFIX
+    from kneerisk.scoring.outputs.places import places_of, refuse_clashes
+
+    beside = {"--futures": run.futures, "--run-report": run.run_report}
+    files = {name: place for name, place in beside.items() if place is not None}
+    folders = {"--previews": run.previews, "--dicom-sr": run.dicom_sr, "--dicom-sc": run.dicom_sc}
+    folder = {name: place for name, place in folders.items() if place is not None}
+    if run.pseudonymise is not None and (run.dicom_sr or run.dicom_sc):
+        raise UsageError(
+            "--pseudonymise with --dicom-sr or --dicom-sc: those name the radiograph's own patient and "
+            "study; leave one of them out"
+        )
+    named = [*places_of("--out", run.out), *files.items(), *folder.items(), *(more or {}).items()]
+    if run.previews is not None:
+        page = "index.html" if run.shard.count == 1 else f"index-{run.shard.index}.html"
+        named.append(("the page of --previews", run.previews / page))
+    read = [path for path in inputs.inputs if not path.is_dir()]
+    read += [path for path in (run.pseudonymise, run.calibration) if path is not None]
+    refuse_clashes(named, read, run.out.with_name(run.out.name + RUN_SUFFIX))
+    for name, place in named:
+        if _is_no_utf8(place):
+            raise UsageError(
+                f"{name} {str(place)!a}: the name of a folder there is no UTF-8: choose another place"
+            )
+        if place.is_dir() and name not in folder:
+            raise UsageError(f"{name} {place} is a folder: name a file")
+    for name, place in folder.items():
+        if place.exists() and not place.is_dir():
+            raise UsageError(f"{name} {place} is a file: name a folder")
+    for name, place in files.items():
+        if place.exists() and not (run.overwrite or run.resumes):
+            raise UsageError(f"{name} {place} exists: write over it with --overwrite, or choose another name")
+
+
+def fingerprint(
+    inputs: InputSettings,
+    run: RunSettings,
+    provenance: Mapping[str, Any],
+    recalibration: Recalibration | None = None,
+) -> dict[str, Any]:
     """Everything but the images that rows depend on, as plain JSON: runs resume only where it is the same."""
+    calibration = None
+    if run.calibration is not None and recalibration is not None:
+        calibration = {
+            "population": recalibration.population,
+            "date": recalibration.date,
+            "sha256": sha256_file(run.calibration),
+        }
     return {
         **{key: value for key, value in asdict(inputs).items() if key != "inputs"},
         "inputs": [str(path.absolute()) for path in inputs.inputs],
         "manifests": {str(p.absolute()): sha256_file(p) for p in inputs.inputs if _is_table(p)},
         **provenance,
+        "calibration": calibration,
         "shard": str(run.shard),
         "previews": run.previews is not None,
         "futures": run.futures is not None,
+        **({"dicom": True} if run.dicom_sr is not None or run.dicom_sc is not None else {}),
     }
+
+
+def shareable(fingerprint: Mapping[str, Any]) -> dict[str, Any]:
+    """A fingerprint as an output may hold it: inputs by their last names and one hash, no path of a machine.
+
+    What was made shareable before, is left as it is: two of them are the same where the fingerprints are.
+    """
+    if "inputs_sha256" in fingerprint:
+        return dict(fingerprint)
+    paths = [str(path) for path in fingerprint.get("inputs", ())]
+    tables = fingerprint.get("manifests", {})
+    return {
+        **fingerprint,
+        "inputs": [_last_name(path) for path in paths],
+        "inputs_sha256": hashlib.sha256("\n".join(paths).encode("utf-8", "surrogateescape")).hexdigest(),
+        "manifests": [[_last_name(path), digest] for path, digest in tables.items()],
+    }
+
+
+def _is_no_utf8(place: Path) -> bool:
+    try:
+        str(place).encode("utf-8")
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
+def _last_name(path: str) -> str:
+    """In letters that any file can hold: bytes that are no UTF-8 become escapes."""
+    return PurePath(path).name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _is_table(path: Path) -> bool:

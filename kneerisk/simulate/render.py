@@ -41,7 +41,7 @@ def draw_knee(
     local[:, 2] -= (left, top)
     size = (int(bottom - top), int(right - left))
     ys = _along(local, size)
-    grain = _trabeculae(rng, size, px_per_mm)
+    grain = trabeculae(rng, size, px_per_mm)
     grain = 1 + texture * 0.08 * grain
 
     # At the joint a bone ends like a plate, at its full depth within a few mm; its shaft is a thick tube.
@@ -50,19 +50,19 @@ def draw_knee(
     total = np.zeros(size, np.float32)
     rim = np.interp(far, (0, 6, 25, 60, 100), (4, 6, 13, 15, 14)).astype(np.float32)
     depth = np.interp(ys, (-100, -50, -25, 0), (29, 40, 50, 44)).astype(np.float32)
-    femur, inside = _bone(shape.femur, local, size, px_per_mm, depth, rim, shell, grain)
+    femur, inside = bone(shape.femur, local, size, px_per_mm, depth, rim, shell, grain)
     total += femur * (1 - _notch(shape, local, size))
     rim = np.interp(far, (0, 5, 20, 60, 100), (3, 5, 13, 15, 14)).astype(np.float32)
     depth = np.interp(ys, (0, 12, 40, 90), (43, 40, 34, 28)).astype(np.float32)
-    tibia, inside_t = _bone(shape.tibia, local, size, px_per_mm, depth, rim, shell, grain)
+    tibia, inside_t = bone(shape.tibia, local, size, px_per_mm, depth, rim, shell, grain)
     total += tibia
     flat = np.ones(size, np.float32)
-    fibula, _ = _bone(shape.fibula, local, size, px_per_mm, 11 * flat, 6 * flat, 0.6 * shell + 0.1, grain)
+    fibula, _ = bone(shape.fibula, local, size, px_per_mm, 11 * flat, 6 * flat, 0.6 * shell + 0.1, grain)
     total += fibula
-    patella, _ = _bone(shape.patella, local, size, px_per_mm, 11 * flat, 9 * flat, 0.06 * flat, grain)
+    patella, _ = bone(shape.patella, local, size, px_per_mm, 11 * flat, 9 * flat, 0.06 * flat, grain)
     total += patella
-    bone = np.maximum(inside, inside_t)
-    total += _seen_through(shape, local, size, px_per_mm) * bone * (0.75 + 0.25 * grain)
+    skeleton = np.maximum(inside, inside_t)
+    total += _seen_through(shape, local, size, px_per_mm) * skeleton * (0.75 + 0.25 * grain)
     canvas[top:bottom, left:right] += total
 
 
@@ -96,7 +96,7 @@ def _pixels(points: Points, to_canvas: Points) -> npt.NDArray[np.int32]:
     return np.round(mapped * 16).astype(np.int32)
 
 
-def _bone(
+def bone(
     outline: Points,
     to_canvas: Points,
     size: tuple[int, int],
@@ -162,7 +162,7 @@ def _seen_through(shape: KneeShape, to_canvas: Points, size: tuple[int, int], px
     return np.asarray(out, np.float32)
 
 
-def _trabeculae(rng: np.random.Generator, size: tuple[int, int], px_per_mm: float) -> Image:
+def trabeculae(rng: np.random.Generator, size: tuple[int, int], px_per_mm: float) -> Image:
     """Trabecular pattern, about 0 ± 1: mostly vertical struts, some crossing ones, and patches."""
     white = rng.standard_normal(size, dtype=np.float32)
     s = px_per_mm

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
@@ -16,6 +18,17 @@ from kneerisk.stack.components import (
 
 _RETIRED = frozenset({"distilled_steps", "usual_forecaster"})
 """Said by stacks before 0.4.0, which score no more but may still start a training."""
+
+
+_PLAIN_NAME = re.compile(r"\w[\w.+-]{0,99}")
+_MOST = {"crop_size": 2048, "field_of_view_mm": 1000, "steps": 1000, "samples": 10_000, "micro_batch": 4096}
+"""Bounds of a description: a stack from elsewhere must not ask for all the memory there is."""
+_MOST_LATENT = 1 << 20
+
+
+def is_plain_name(name: str) -> bool:
+    """Whether a name is one file's or folder's in the folder it is put into, on any system."""
+    return _PLAIN_NAME.fullmatch(name) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +60,21 @@ class StackDescription:
     def __post_init__(self) -> None:
         if not self.name.replace("-", "_").isidentifier():
             raise ValueError(f"name {self.name!r}: use letters, digits, '-' and '_'")
-        for number in ("crop_size", "field_of_view_mm", "steps", "samples", "micro_batch"):
+        if not (is_plain_name(self.version) and is_plain_name(f"{self.name}-{self.version}")):
+            # The two are the name of the folder that an imported stack gets.
+            raise ValueError(
+                f"version {self.version!r}: use letters, digits, '.', '-', '_' and '+', at most 100 with the "
+                "name"
+            )
+        for number, most in _MOST.items():
             value = getattr(self, number)
-            if not value > 0:
-                raise ValueError(f"{number} {value!r} must be a number above 0")
-        if any(side < 1 for side in self.latent_shape):
-            raise ValueError(f"latent_shape {self.latent_shape!r} must be three whole numbers of at least 1")
+            if not 0 < value <= most:
+                raise ValueError(f"{number} {value!r} must be a number above 0 and at most {most}")
+        if any(side < 1 for side in self.latent_shape) or math.prod(self.latent_shape) > _MOST_LATENT:
+            raise ValueError(
+                f"latent_shape {self.latent_shape!r} must be three whole numbers of at least 1, "
+                f"their product at most {_MOST_LATENT}"
+            )
         if self.grade_zooms[:1] != (1,) or not all(0.5 <= zoom <= 2 for zoom in self.grade_zooms):
             raise ValueError(f"grade_zooms {self.grade_zooms!r} must start with 1 and lie in 0.5..2")
         if not self.components:

@@ -13,26 +13,32 @@ A stack is verified when it is loaded, and its ``sha256`` stands in every row th
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, Self
 
-import yaml
 from kneerisk_engines.files import sha256_file
 from kneerisk_engines.weights import WEIGHTS_NAME, graph_file
 
 from kneerisk.errors import StackError
 from kneerisk.stack.components import StackComponent
-from kneerisk.stack.description import StackDescription
+from kneerisk.stack.description import StackDescription, is_plain_name
 from kneerisk.stack.find import STACK_FILE, find_stack
+from kneerisk.stack.texts import (
+    FETCH,
+    MOST_YAML_BYTES,
+    parse_yaml,
+    read_bytes,
+    read_json,
+    read_text,
+    shortened,
+)
 
 FORMAT = 1
 CALIBRATION_FILE = "calibration.json"
 OUTCOMES_FILE = "outcomes.json"
 MODEL_CARD_FILE = "MODEL_CARD.md"
-_FETCH = "fetch the stack again, or reinstall kneerisk if it is the shipped one"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,23 +57,23 @@ class Stack:
         """Find a stack by name or path and verify it; StackError names the file and the fix."""
         folder = find_stack(name_or_path)
         path = folder / STACK_FILE
-        try:
-            content = path.read_bytes()
-            values = yaml.safe_load(content)
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise StackError(f"{path} cannot be read ({error}): {_FETCH}") from error
+        content = read_bytes(path, MOST_YAML_BYTES)
+        values = parse_yaml(content, path)
         if not isinstance(values, dict) or values.get("format") != FORMAT:
             found = values.get("format") if isinstance(values, dict) else type(values).__name__
+            found = shortened(repr(found), 40)
             raise StackError(
-                f"{path} has format {found!r}; this version of kneerisk reads format {FORMAT}: "
+                f"{path} has format {found}; this version of kneerisk reads format {FORMAT}: "
                 "use the kneerisk version that wrote it, or a stack made for this one"
             )
         files = values.pop("files", None)
         values.pop("format")
         try:
             description = StackDescription.from_plain(values, STACK_FILE)
-        except ValueError as error:
-            raise StackError(f"{path} is not a valid stack: {error}. {_FETCH.capitalize()}") from error
+        except (ValueError, OverflowError, RecursionError) as error:
+            raise StackError(
+                f"{path} is not a valid stack: {shortened(error)}. {FETCH.capitalize()}"
+            ) from error
         _verify(folder, files, description)
         return cls(
             folder,
@@ -83,17 +89,17 @@ class Stack:
 
     def calibration(self) -> dict[str, Any]:
         """Read ``calibration.json``."""
-        return cast(dict[str, Any], json.loads((self.folder / CALIBRATION_FILE).read_text("utf-8")))
+        return read_json(self.folder / CALIBRATION_FILE)
 
     def outcomes(self) -> dict[str, Any] | None:
         """Read ``outcomes.json``; ``None`` where the stack has none."""
         if OUTCOMES_FILE not in self.files:
             return None
-        return cast(dict[str, Any], json.loads((self.folder / OUTCOMES_FILE).read_text("utf-8")))
+        return read_json(self.folder / OUTCOMES_FILE)
 
     def model_card(self) -> str:
         """Read ``MODEL_CARD.md``."""
-        return (self.folder / MODEL_CARD_FILE).read_text("utf-8")
+        return read_text(self.folder / MODEL_CARD_FILE)
 
     def component(self, name: str) -> StackComponent:
         """One component's entry; StackError where the stack has none of that name."""
@@ -116,18 +122,21 @@ def stack_sha256(files: Mapping[str, str]) -> str:
 
 def _verify(folder: Path, files: object, description: StackDescription) -> None:
     if not isinstance(files, dict) or not all(isinstance(v, str) for pair in files.items() for v in pair):
-        raise StackError(f"{folder / STACK_FILE} lists no files with their SHA-256: {_FETCH}")
+        raise StackError(f"{folder / STACK_FILE} lists no files with their SHA-256: {FETCH}")
     needed = {WEIGHTS_NAME, CALIBRATION_FILE, MODEL_CARD_FILE, *map(graph_file, description.components)}
     if unlisted := sorted(needed - set(files)):
-        raise StackError(f"{folder / STACK_FILE} does not list {', '.join(unlisted)}: {_FETCH}")
+        raise StackError(f"{folder / STACK_FILE} does not list {', '.join(unlisted)}: {FETCH}")
     for name, expected in files.items():
-        if Path(name).name != name:
-            raise StackError(f"{folder / STACK_FILE} lists {name!r}: a stack's files lie in its own folder")
+        if not is_plain_name(name):
+            raise StackError(
+                f"{folder / STACK_FILE} lists {shortened(repr(name), 80)}: a stack's files lie in its own "
+                "folder, and their names hold letters, digits, '.', '-', '_' and '+'"
+            )
         path = folder / name
         if not path.is_file():
-            raise StackError(f"{path} is missing: {_FETCH}")
+            raise StackError(f"{path} is missing: {FETCH}")
         found = sha256_file(path)
         if found != expected:
             raise StackError(
-                f"{path} is damaged or was changed (SHA-256 {found[:12]}…, not {expected[:12]}…): {_FETCH}"
+                f"{path} is damaged or was changed (SHA-256 {found[:12]}…, not {expected[:12]}…): {FETCH}"
             )

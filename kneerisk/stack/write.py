@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from kneerisk_engines.files import folder_whole, remove_folder, sha256_file
 
-from kneerisk.errors import StackError
-from kneerisk.stack.description import StackDescription
+from kneerisk.errors import StackError, UsageError
+from kneerisk.method.calibration import Calibration
+from kneerisk.stack.description import StackDescription, is_plain_name
 from kneerisk.stack.find import STACK_FILE, available_stacks, came_along
 from kneerisk.stack.stack import CALIBRATION_FILE, FORMAT, MODEL_CARD_FILE, OUTCOMES_FILE, Stack
 
@@ -63,11 +64,21 @@ def write_stack(
 def import_stack(source: Path, root: Path, *, name: str | None = None, overwrite: bool = False) -> Path:
     """Copy a verified stack's folder into a folder of stacks, so that it is found by name; gives its place.
 
-    StackError where ``source`` is no whole stack, or the name is taken (unless ``overwrite``).
+    Raises:
+        UsageError: ``name`` is no plain name, such as a path.
+        StackError: ``source`` is no whole stack, or the name is taken (unless ``overwrite``).
     """
+    if name is not None and not is_plain_name(name):
+        raise UsageError(
+            f"--name {name!r}: a stack's name is no path; use letters, digits, '.', '-', '_' and '+'"
+        )
     stack = Stack.load(source)
+    # What scoring would stumble over is said now, and not on the night of the run.
+    Calibration.from_mapping(stack.calibration())
+    stack.model_card()
+    stack.outcomes()
     place = root / (name or stack.name)
-    if place.absolute() == stack.folder.absolute():
+    if place.resolve() == stack.folder.resolve():
         raise StackError(f"{source} is in {root} already: score --stack {place.name} finds it")
     with _published(place, overwrite=overwrite) as aside:
         for file in [*stack.files, STACK_FILE]:
@@ -152,6 +163,14 @@ def _published(folder: Path, *, overwrite: bool) -> Iterator[Path]:
     folder = folder.absolute()
     if folder.exists() and not overwrite:
         raise StackError(f"{folder} exists: choose another folder, or ask to overwrite it")
+    if folder.exists() and not (folder / STACK_FILE).is_file() and not _is_empty(folder):
+        raise StackError(
+            f"{folder} is no stack, and is not replaced by one: choose another name, or take it away first"
+        )
     folder.parent.mkdir(parents=True, exist_ok=True)
     with folder_whole(folder) as aside:
         yield aside
+
+
+def _is_empty(folder: Path) -> bool:
+    return folder.is_dir() and not any(folder.iterdir())

@@ -12,6 +12,7 @@ import numpy as np
 
 from kneerisk.errors import StackError, UsageError
 from kneerisk.method.recalibration import Recalibration, load_for
+from kneerisk.scoring.outputs.columns import recalibrated
 from kneerisk.stack.find import available_stacks
 from kneerisk.stack.stack import Stack
 from kneerisk.study import tables
@@ -312,21 +313,15 @@ def _documents(
         dictionary[f"{name}_basis"] = _entry(
             "text", "", f"what {name} stands on: {', '.join(BASES)}", f"where {name} is null"
         )
-    for name, each in recalibrations.items():
-        for column in (c for c in (name, f"{name}_lo", f"{name}_hi") if c in columns and c in dictionary):
-            entry = dict(dictionary[column])
-            entry["meaning"] = f"{entry['meaning']}; recalibrated ({each.kind}) to: {each.population}"
-            dictionary[column] = entry
+    applied = {name: each.to_json() for name, each in recalibrations.items()}
+    dictionary = recalibrated(dictionary, applied)
     if "kl_now_set" in columns:
         dictionary["kl_now_set"] = _entry(
             "text", "", "grades that hold the reader's in the stated share of knees", "where status is not ok"
         )
     documents["data_dictionary"] = dictionary
     run = dict(documents.get("run", {}))
-    run["recalibrated"] = {
-        **run.get("recalibrated", {}),
-        **{n: r.to_json() for n, r in recalibrations.items()},
-    }
+    run["recalibrated"] = {**run.get("recalibrated", {}), **applied}
     run["derived"] = {
         "columns": [column_of(outcome, months) for outcome, months in wanted],
         "population": equations.population,

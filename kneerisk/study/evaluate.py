@@ -161,10 +161,10 @@ def evaluate_joined(
         source=scores.path.name,
         labels=labels,
         stack=scores.stack,
-        population=_population(scores, name),
+        population=scores.population_of(name),
         excluded=excluded,
         notes=tuple(notes),
-        warnings=(*scores.notes, *_warnings(overall, _population(scores, name))),
+        warnings=(*scores.notes, *_warnings(overall, scores.population_of(name))),
         bootstraps=bootstraps,
         seed=seed,
         overall=overall,
@@ -231,14 +231,6 @@ def _basis(frame: pl.DataFrame, name: str) -> dict[str, int]:
         return {}
     counted = frame[column].fill_null("unknown").value_counts(sort=True)
     return {str(word): int(count) for word, count in counted.rows()}
-
-
-def _population(scores: Scores, name: str) -> str | None:
-    run = scores.documents.get("run", {})
-    if name in run.get("recalibrated", {}):
-        return str(run["recalibrated"][name]["population"])
-    derived = run.get("derived", {})
-    return str(derived["population"]) if name in derived.get("columns", ()) else scores.population
 
 
 def _thresholds(asked: Sequence[float], prevalence: float) -> tuple[float, ...]:

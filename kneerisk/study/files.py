@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from kneerisk_engines.files import written_whole
 
-from kneerisk.errors import KneeriskError, UsageError
+from kneerisk.errors import UsageError
+from kneerisk.storage import writing
 from kneerisk.study import tables
 
 if TYPE_CHECKING:
@@ -34,13 +35,10 @@ def write_bytes(out: Path, content: bytes) -> None:
     """Write bytes; ``out`` is complete or absent.
 
     Raises:
-        KneeriskError: it cannot be written.
+        StorageError: it cannot be written.
     """
-    try:
-        with written_whole(out) as aside:
-            aside.write_bytes(content)
-    except OSError as error:
-        raise KneeriskError(f"{out} cannot be written: {error.strerror}") from error
+    with writing(out), written_whole(out) as aside:
+        aside.write_bytes(content)
 
 
 def refuse_existing(

@@ -30,6 +30,9 @@ _RELEASE_VISITS = {
     "most": {f"v{code}": month for code, month in most.MONTHS.items()},
 }
 """A release's own names of its visits: OAI's V01 lies at 12 months, MOST's V1 at 15."""
+_FEWEST_SWAPPED = 10
+_TIMES_SWAPPED = 2
+"""Sides look swapped where so many knees, and so many times as say otherwise, have the other's grade."""
 _START = frozenset({"baseline", "bl", "v00", "v0", "enrolment", "enrollment"})
 
 
@@ -72,7 +75,7 @@ def join(scores: Scores, labels: Labels, *, allow_unmatched: bool = False) -> Jo
 
     Raises:
         UsageError: no knee of one is in the other; or some are not, unless ``allow_unmatched``; or a knee
-            was scored twice at one visit.
+            was scored twice at one visit; or the sides look swapped, unless ``allow_unmatched``.
     """
     import polars as pl
 
@@ -83,6 +86,8 @@ def join(scores: Scores, labels: Labels, *, allow_unmatched: bool = False) -> Jo
     notes += said
     at_start = labels.readings.rename({"visit_month": "start_month", "kl": "_label_kl"})
     rows = rows.join(at_start, on=[*KNEE, "start_month"], how="left", maintain_order="left")
+    if not allow_unmatched:
+        _refuse_swapped(rows, at_start, scores.path.name, labels.source)
     both = rows.filter(pl.col("_label_kl") != pl.col("kl_0m"))
     if len(both):
         notes.append(
@@ -185,6 +190,34 @@ def _match(rows: pl.DataFrame, labels: Labels, table: str, allow: bool) -> Itera
     yield from problems
     if len(unread):
         yield f"{len(unread)} of {len(knees)} scored knees have no label, such as {_name(unread, 0)}"
+
+
+def _refuse_swapped(rows: pl.DataFrame, at_start: pl.DataFrame, table: str, source: str) -> None:
+    """UsageError where the grades of one table are those of the other side in the other.
+
+    Where both knees of most people were scored, labels with left for right join without a gap. A knee tells
+    where its grade (the reader's in the table, else the image's) is that of one side's label alone.
+    """
+    import polars as pl
+
+    across = at_start.with_columns(
+        side=pl.col("side").replace_strict({"L": "R", "R": "L"}, return_dtype=pl.String)
+    ).rename({"_label_kl": "_across"})
+    told = rows.join(across, on=[*KNEE, "start_month"], how="inner", maintain_order="left").select(
+        *KNEE, "_label_kl", "_across", grade=pl.coalesce("kl_0m", "kl_now")
+    )
+    own, other = (told.filter(pl.col("grade") == pl.col(name)) for name in ("_label_kl", "_across"))
+    for_own = len(own.filter(pl.col("_across") != pl.col("_label_kl")))
+    for_other = other.filter(pl.col("_across") != pl.col("_label_kl"))
+    if len(for_other) >= _FEWEST_SWAPPED and len(for_other) > _TIMES_SWAPPED * for_own:
+        first = for_other.row(0, named=True)
+        raise UsageError(
+            f"the sides of {source} look swapped: where the labels of a participant's knees differ, "
+            f"{len(for_other)} knees have in {table} the grade of the other side's label and {for_own} that "
+            f"of their own, such as {first['participant_id']} {first['side']} (KL {first['grade']}; labelled "
+            f"{first['_label_kl']}, the other side {first['_across']}). Mend the sides or, where that is as "
+            "it should be, add --allow-unmatched"
+        )
 
 
 def _nothing_joins(rows: pl.DataFrame, read: pl.DataFrame, source: str, table: str) -> str:

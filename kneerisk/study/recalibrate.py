@@ -14,6 +14,7 @@ import numpy.typing as npt
 from kneerisk.errors import UsageError
 from kneerisk.method.recalibration import Conformal, Kind, Recalibration, logit
 from kneerisk.study import tables
+from kneerisk.study.alarms import UNNAMED, alarms_of
 from kneerisk.study.evaluate import risk_column, with_risk
 from kneerisk.study.extras import needs
 from kneerisk.study.labels import WINDOW_MONTHS, join, observe, read_labels
@@ -128,6 +129,7 @@ def calibrate(
         },
         measured=measured,
         conformal=None if conformal is None else _conformal(joined.frame, conformal),
+        alarms=tuple(alarm.code for alarm in alarms_of(scores.documents) if alarm.code != UNNAMED),
     )
     if event.sum() < 100:
         warnings.insert(0, f"{int(event.sum())} events: fewer than 100 leave a calibration unsure")

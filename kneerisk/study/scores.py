@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kneerisk.errors import UsageError
-from kneerisk.scoring.outputs import table
+from kneerisk.scoring.outputs import cells, table
 
 if TYPE_CHECKING:
     import polars as pl
@@ -55,9 +55,17 @@ class Scores:
 
     @property
     def population(self) -> str | None:
-        """Whom the table's risks were calibrated to, in words."""
+        """Whom the scoring stack's risks are calibrated to, in words."""
         found = self.documents.get("calibration", {}).get("population")
         return None if found is None else str(found)
+
+    def population_of(self, column: str) -> str | None:
+        """Whose rates a column of risks has: its recalibration's, its equation's, or else the stack's."""
+        run = self.documents.get("run", {})
+        if column in run.get("recalibrated", {}):
+            return str(run["recalibrated"][column]["population"])
+        derived = run.get("derived", {})
+        return str(derived["population"]) if column in derived.get("columns", ()) else self.population
 
 
 def read_scores(path: Path, *, landmarks: bool = False) -> Scores:
@@ -80,7 +88,7 @@ def read_scores(path: Path, *, landmarks: bool = False) -> Scores:
         else:
             names = pl.read_csv(path, n_rows=0).columns
             text = pl.read_csv(path, infer_schema=False, columns=_wanted(names, landmarks))
-            frame = typed(text)
+            frame = typed(cells.restored(text))
     except (OSError, pl.exceptions.PolarsError) as error:
         raise UsageError(f"{path} cannot be read as a table: {error}") from error
     notes: list[str] = []

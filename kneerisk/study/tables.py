@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from kneerisk_engines.files import written_whole
 
-from kneerisk.errors import KneeriskError, UsageError
-from kneerisk.scoring.outputs import table
+from kneerisk.errors import UsageError
+from kneerisk.scoring.outputs import cells, table
+from kneerisk.scoring.outputs.places import is_same, places_of, refuse_clashes
+from kneerisk.storage import writing
 from kneerisk.study.results import Evaluation
 from kneerisk.study.scores import read_scores
 
@@ -26,16 +28,18 @@ def check(out: Path, *, overwrite: bool, inputs: Sequence[Path] = ()) -> None:
     """UsageError where ``out`` is no table's name, is one of the inputs, or is there already."""
     table.format_of(out)
     check_free(out, overwrite=overwrite, inputs=inputs)
+    refuse_clashes(places_of("--out", out), inputs)
 
 
 def check_free(out: Path, *, overwrite: bool, inputs: Sequence[Path] = ()) -> None:
     """UsageError where ``out`` is one of the inputs, is there already, or has no folder to lie in."""
-    if any(out.resolve() == path.resolve() for path in inputs):
+    if any(is_same(out, path) for path in inputs):
         raise UsageError(f"{out} is the input itself: choose another name")
     if out.exists() and not overwrite:
         raise UsageError(f"{out} exists: write over it with --overwrite, or choose another name")
     if not out.resolve().parent.is_dir():
         raise UsageError(f"the folder of {out} does not exist: make it first")
+    refuse_clashes([("the output", out)], inputs)
 
 
 def check_figures(out: Path, *, overwrite: bool, inputs: Sequence[Path] = ()) -> None:
@@ -52,7 +56,8 @@ def write_figures(found: Evaluation, out: Path) -> None:
     if out.suffix.lower() == ".json":
         write_text(json.dumps(found.to_json(), indent=2, ensure_ascii=False, allow_nan=False) + "\n", out)
     else:
-        write_text(pl.DataFrame(list(found.rows()), infer_schema_length=None).write_csv(), out)
+        frame = pl.DataFrame(list(found.rows()), infer_schema_length=None)
+        write_text(cells.escaped(frame.lazy()).collect().write_csv(), out)
 
 
 def write(frame: pl.DataFrame, out: Path, documents: Mapping[str, Any], *, bom: bool = False) -> None:
@@ -98,7 +103,7 @@ def _write(frame: pl.LazyFrame, out: Path, documents: Mapping[str, Any], bom: bo
             return
         lists = [name for name, kind in frame.collect_schema().items() if isinstance(kind, pl.List)]
         flat = frame.with_columns(pl.col(name).list.join(_LIST_SEPARATOR) for name in lists)
-        flat.sink_csv(aside, include_bom=bom)
+        cells.escaped(flat).sink_csv(aside, include_bom=bom)
         beside = {_PREFIX + k: v for k, v in documents.items()}
         write_text(json.dumps(beside, indent=2, ensure_ascii=False) + "\n", table.metadata_beside(out))
 
@@ -106,8 +111,5 @@ def _write(frame: pl.LazyFrame, out: Path, documents: Mapping[str, Any], bom: bo
 @contextmanager
 def _aside(out: Path) -> Iterator[Path]:
     """A name to write under; renamed to ``out`` when all went well, else removed."""
-    try:
-        with written_whole(out) as aside:
-            yield aside
-    except OSError as error:
-        raise KneeriskError(f"{out} cannot be written: {error.strerror or error}") from error
+    with writing(out), written_whole(out) as aside:
+        yield aside

@@ -29,11 +29,11 @@ def test_every_column_is_there_and_every_flag_has_its_meaning() -> None:
 
 
 def test_a_files_own_dictionary_is_shown(tmp_path: Path) -> None:
-    documents = table.metadata({"stack": "s"}, {}, extra=("clinic",))
+    documents = table.metadata({"stack": "s"}, {}, extra={"clinic": "text"})
     out = tmp_path / "t.parquet"
-    table.write([], out, lambda: documents, ("clinic",), tmp_path)
+    table.write([], out, lambda: documents, {"clinic": "text"}, tmp_path)
     found = json.loads(run(out, "--json"))
-    assert found == dictionary(("clinic",))
+    assert found == dictionary({"clinic": "text"})
     assert found["clinic"]["meaning"] == "carried through from the manifest"
     with pytest.raises(UsageError, match="metadata cannot be read"):
         run(tmp_path / "none.parquet")

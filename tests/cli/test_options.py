@@ -10,7 +10,8 @@ from typer.testing import CliRunner
 
 from kneerisk.cli import options as o
 from kneerisk.radiograph.settings import InputSettings
-from kneerisk.scoring.settings import RunSettings, Shard, StackSettings
+from kneerisk.scoring.settings import RunSettings, StackSettings
+from kneerisk.scoring.shards import Shard
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ import time
 import pytest
 from rich.console import Console
 
-from kneerisk.cli import progress
-from kneerisk.cli.progress import Pace, bar_of, duration, meter
+from kneerisk.cli.screen import progress
+from kneerisk.cli.screen.progress import Pace, bar_of, duration, meter
 
 
 def test_the_rate_is_the_mean_and_the_last_quick_ones_do_not_lie() -> None:

@@ -6,6 +6,9 @@ Run as a script it scores a folder into a table, so that tests can kill it.
 from __future__ import annotations
 
 import hashlib
+import os
+import re
+import signal
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -16,11 +19,14 @@ import numpy as np
 from kneerisk.errors import Reason
 from kneerisk.method.calibration import Calibration, Logistic
 from kneerisk.method.predict import ForecastSettings, ForwardPass, StackPredictor
-from kneerisk.records import KneeCrop, Radiograph, RadiographRef, Refusal
+from kneerisk.method.recalibration import Recalibration
+from kneerisk.radiograph.settings import InputSettings
+from kneerisk.records import CarriedKind, KneeCrop, Radiograph, RadiographRef, Refusal
 from kneerisk.scoring.chain import Rooms
 from kneerisk.scoring.clock import Clock
+from kneerisk.scoring.cohort import recalibration_for
 from kneerisk.scoring.run import Progress, Summary, score_images
-from kneerisk.scoring.settings import RunSettings
+from kneerisk.scoring.settings import RunSettings, fingerprint
 
 S = 16
 LATENT = (2, 2, 2)
@@ -101,12 +107,33 @@ def scan(folder: Path) -> Iterator[RadiographRef | Refusal]:
             yield ref
 
 
+def _crash_once(path: Path) -> None:
+    mark = path.with_suffix(".crashed")
+    if not mark.exists():
+        mark.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+HARM = {
+    b"crash": lambda path: os.kill(os.getpid(), signal.SIGSEGV),
+    b"crash-once": _crash_once,
+    b"sleep": lambda path: time.sleep(600),
+    b"spin": lambda path: re.match(r"(a+)+$", "a" * 60 + "b"),  # for years, and never lets the lock go
+    b"swell": lambda path: bytearray(4 << 30),
+    b"fill": lambda path: np.ones(540 << 20, np.uint8),
+    b"print": lambda path: os.write(1, b"a warning of a decoder"),
+}
+"""What only a process of its own survives."""
+
+
 def read(ref: RadiographRef) -> Radiograph | Refusal:
     content = ref.path.read_bytes()
     digest = hashlib.sha256(content).hexdigest()
     word = content.split(b" ")[0]
     if word == b"hang":
         time.sleep(30)
+    if word in HARM:
+        HARM[word](ref.path)
     if word == b"raise":
         raise RuntimeError("a decoder fell over")
     if word == b"damaged":
@@ -140,22 +167,36 @@ def localise(radiograph: Radiograph) -> list[KneeCrop | Refusal]:
     ]
 
 
-def rooms(pause: float = 0.0, keep_latents: bool = False, parallel: int = 2) -> Rooms:
+def rooms(
+    pause: float = 0.0,
+    keep_latents: bool = False,
+    parallel: int = 2,
+    recalibration: Recalibration | None = None,
+) -> Rooms:
     def paused_read(ref: RadiographRef) -> Radiograph | Refusal:
         time.sleep(pause)
         return read(ref)
 
     settings = ForecastSettings(PROVENANCE["steps"], PROVENANCE["samples"], PROVENANCE["seed"])
     predictor = StackPredictor(ForwardPass(COMPONENTS), settings, keep_latents=keep_latents)
-    return Rooms(paused_read, localise, predictor, CALIBRATION, PROVENANCE, parallel)
+    return Rooms(
+        paused_read, localise, predictor, CALIBRATION, PROVENANCE, parallel, recalibration=recalibration
+    )
 
 
 def run(
-    folder: Path, settings: RunSettings, pause: float = 0.0, parallel: int = 2, **changed: object
+    folder: Path,
+    settings: RunSettings,
+    pause: float = 0.0,
+    parallel: int = 2,
+    carried: Mapping[str, CarriedKind] | None = None,
+    **changed: object,
 ) -> list[Progress | Summary]:
-    fingerprint = {**PROVENANCE, "inputs": [str(folder)], "shard": str(settings.shard), **changed}
+    recalibration = recalibration_for(settings.calibration, PROVENANCE["stack"])
+    marks = fingerprint(InputSettings((folder,)), settings, PROVENANCE, recalibration) | changed
     keep = settings.previews is not None or settings.futures is not None
-    return list(score_images(scan(folder), {}, rooms(pause, keep, parallel), settings, fingerprint, Clock()))
+    opened = rooms(pause, keep, parallel, recalibration)
+    return list(score_images(scan(folder), {}, opened, settings, marks, Clock(), carried))
 
 
 if __name__ == "__main__":

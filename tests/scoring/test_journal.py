@@ -38,7 +38,13 @@ def opened(
     out: Path, n: int = 6, *, resume: bool = False, overwrite: bool = False, **changed: object
 ) -> Iterator[Journal]:
     return open_journal(  # type: ignore[return-value]
-        out, {**FINGERPRINT, **changed}, items(n), {"hidden": 2}, resume=resume, overwrite=overwrite
+        out,
+        {**FINGERPRINT, **changed},
+        items(n),
+        {"hidden": 2},
+        {"é": "integer"},
+        resume=resume,
+        overwrite=overwrite,
     )
 
 
@@ -46,7 +52,7 @@ def test_the_listing_comes_back_as_it_went_in(tmp_path: Path) -> None:
     with opened(tmp_path / "r.parquet") as journal:
         assert list(journal.images()) == list(enumerate(items(6)))
         assert journal.listing.images == 6
-        assert journal.listing.extra == ("site", "é")
+        assert journal.listing.extra == {"site": "text", "é": "integer"}
         assert journal.listing.skipped == {"hidden": 2}
 
 

@@ -221,7 +221,7 @@ def test_the_page_is_used_by_keyboard(fake: ModuleType, knee: KneeScore, tmp_pat
         *(f"--user-data-dir={tmp_path / 'profile'}", f"--window-size={width},900"),
         *("--virtual-time-budget=5000", "--dump-dom", probed.as_uri()),
     ]
-    dom = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
+    dom = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300).stdout
     attribute = re.search(r'data-found="([^"]*)"', dom)
     assert attribute is not None
     found = json.loads(attribute[1].replace("&quot;", '"'))

@@ -69,7 +69,7 @@ def begun(fake: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> tuple[P
     return cohort, out, table.read(home / "whole.parquet")
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(
     place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7), name=st.sampled_from(["listing", "rows"])
 )

@@ -5,6 +5,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import date
 from pathlib import Path
 from types import ModuleType
 
@@ -14,13 +17,15 @@ import pytest
 
 from kneerisk.errors import ExitCode, UsageError
 from kneerisk.method.grade import median_grade
-from kneerisk.records import RadiographRef
+from kneerisk.records import RadiographRef, Refusal
+from kneerisk.scoring import journal as journals
 from kneerisk.scoring.journal import folder_of
 from kneerisk.scoring.merge import merge_tables
 from kneerisk.scoring.outputs import table
 from kneerisk.scoring.outputs.summary import Tally
 from kneerisk.scoring.run import StoppedOnErrorError
-from kneerisk.scoring.settings import RunSettings, Shard
+from kneerisk.scoring.settings import RunSettings
+from kneerisk.scoring.shards import Shard
 
 
 @pytest.fixture
@@ -138,9 +143,18 @@ def test_shards_merge_into_the_very_table(
     with pytest.raises(UsageError, match="--limit"):
         merge_tables(parts, tmp_path / "m.parquet")
     fake.run(cohort, RunSettings(parts[1], shard=Shard(1, 3), overwrite=True))
-    part = table.read(parts[1])
-    part[1:].write_parquet(parts[1], metadata=pl.read_parquet_metadata(parts[1]))
-    with pytest.raises(UsageError, match="image 0 of the scan has no row"):
+    merge_tables(parts, tmp_path / "checked.parquet", against=fake.scan(cohort))
+    (cohort / "P14.txt").write_text("one 14")
+    with pytest.raises(UsageError, match=r"1 without a row \(P14.txt\)"):
+        merge_tables(parts, tmp_path / "m.parquet", against=fake.scan(cohort))
+    part, documents = table.read(parts[1]), pl.read_parquet_metadata(parts[1])
+    renamed = part.with_columns(pl.col("source_path").str.replace("P", "Q"))
+    renamed.write_parquet(parts[1], metadata=documents)
+    with pytest.raises(UsageError, match="source paths are not those of the scan"):
+        merge_tables(parts, tmp_path / "m.parquet")
+    lost = part["image_index"][0]
+    part[1:].write_parquet(parts[1], metadata=documents)
+    with pytest.raises(UsageError, match=f"image {lost} of the scan has no row"):
         merge_tables(parts, tmp_path / "m.parquet")
     assert not (tmp_path / "m.parquet").exists()
 
@@ -230,6 +244,34 @@ def test_retry_failed_mends_failed_rows_and_leaves_the_rest(
     assert after.filter(status="failed").is_empty()
     kept = pl.col("source_path").is_in(["P09.txt", "P10.txt", "P12.txt", "P13.txt"]).not_()
     assert after.filter(kept).equals(before.filter(kept))
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "csv"])
+def test_refused_rows_keep_what_the_manifest_says_and_kinds_survive_resume_and_merge(
+    suffix: str, fake: ModuleType, cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def listed(folder: Path) -> Iterator[RadiographRef | Refusal]:
+        for path in sorted(folder.glob("*.txt")):
+            said = {"age": "63", "seen": "2020-02-29", "ever": "True", "bmi": "27.5", "code": "007"}
+            yield RadiographRef(path, path.name, "0012", "24m", "R", kl_0m=2, extra=said)
+
+    kinds = {"age": "integer", "seen": "date", "ever": "boolean", "bmi": "real", "code": "text"}
+    monkeypatch.setattr(fake, "scan", listed)
+    out, parts = tmp_path / f"r.{suffix}", [tmp_path / f"{i}.{suffix}" for i in (1, 2)]
+    fake.run(cohort, RunSettings(out), carried=kinds)
+    first = table.read(out)
+    *_, again = fake.run(cohort, RunSettings(out, retry_failed=True), carried=kinds)
+    assert 0 < again.reused < again.images
+    assert table.read(out).equals(first)
+    for i, part in enumerate(parts, start=1):
+        fake.run(cohort, RunSettings(part, shard=Shard(i, 2)), carried=kinds)
+    merge_tables(parts, tmp_path / f"all.{suffix}")
+    assert table.read(tmp_path / f"all.{suffix}").equals(first)
+    assert set(first["status"]) == {"ok", "refused", "failed"}
+    alone = first.filter(pl.col("source_path") != "P07.txt")
+    assert set(alone.select("participant_id", "visit", "side", "kl_0m", *kinds).rows()) == {
+        ("0012", "24m", "R", 2, 63, date(2020, 2, 29), True, 27.5, "007")
+    }
 
 
 def test_a_file_that_hangs_costs_its_own_row(fake: ModuleType, tmp_path: Path) -> None:
@@ -322,3 +364,78 @@ def test_a_manifest_refused_for_its_columns_leaves_nothing_in_the_way(
             fake.run(cohort, RunSettings(out))
     assert not folder_of(out).exists()
     fake.run(cohort, RunSettings(out), manifest="mended")
+
+
+def test_a_finished_run_with_futures_is_gone_on_with(fake: ModuleType, cohort: Path, tmp_path: Path) -> None:
+    out, futures = tmp_path / "r.parquet", tmp_path / "f.h5"
+    fake.run(cohort, RunSettings(out, futures=futures))
+    whole, before = table.read(out), futures.read_bytes()
+
+    def knees() -> dict[str, list[float]]:
+        with h5py.File(futures) as file:
+            return {
+                name: [float(k.attrs["risk_12m"]), float(k["latent_12m"][()].sum())]
+                for name, k in file["knees"].items()
+            }
+
+    first = knees()
+    fake.run(cohort, RunSettings(out, futures=futures, resume=True))
+    assert table.read(out).equals(whole) and knees() == first
+    (cohort / "P03.txt").write_text("one 30")
+    (cohort / "P07.txt").write_text("one 70")  # it had two knees
+    fake.run(cohort, RunSettings(out, futures=futures, resume=True))
+    second = knees()
+    changed = {name for name in {*first, *second} if first.get(name) != second.get(name)}
+    assert changed and all(name.startswith(("000000003", "000000007")) for name in changed)
+    scored = table.read(out).filter(status="ok")
+    assert len(second) == len(scored) == len(first) - 1
+    for row in scored.iter_rows(named=True):
+        name = f"{row['image_index']:09d}_{row['side']}"
+        assert second[name][0] == pytest.approx(row["risk_12m"], abs=1e-6)
+    futures.unlink()
+    with pytest.raises(UsageError, match=r"f\.h5 is not the futures"):
+        fake.run(cohort, RunSettings(out, futures=futures, resume=True))
+    fake.run(cohort, RunSettings(tmp_path / "o.parquet", futures=futures), seed=4)
+    with pytest.raises(UsageError, match="of another run"):
+        fake.run(cohort, RunSettings(out, futures=futures, resume=True))
+    assert before != futures.read_bytes()
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_run_that_starts_as_another_finishes_changes_nothing(
+    fake: ModuleType, cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, resume: bool
+) -> None:
+    """The second one has made its folder, or found the first one's, and does not hold the lock yet."""
+    out = tmp_path / "r.parquet"
+    real = journals.locked
+    finished: list[bytes] = []
+
+    @contextmanager
+    def late(path: Path, *, wait: bool) -> Iterator[None]:
+        monkeypatch.setattr(journals, "locked", real)
+        fake.run(cohort, RunSettings(out, resume=True))
+        finished.append(out.read_bytes())
+        with real(path, wait=wait):
+            yield
+
+    monkeypatch.setattr(journals, "locked", late)
+    with pytest.raises(UsageError, match="just now"):
+        fake.run(cohort, RunSettings(out, resume=resume))
+    assert out.read_bytes() == finished[0]
+    assert not folder_of(out).exists()
+
+
+def test_a_finishing_run_leaves_a_later_ones_lock(
+    fake: ModuleType, cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "r.parquet"
+    real = Path.rmdir
+
+    def rmdir(self: Path) -> None:
+        if self == folder_of(out):
+            (self / "lock").write_bytes(b"")  # another run's, which found the folder and no lock in it
+        real(self)
+
+    monkeypatch.setattr(Path, "rmdir", rmdir)
+    fake.run(cohort, RunSettings(out))
+    assert (folder_of(out) / "lock").exists() and len(table.read(out)) > 0

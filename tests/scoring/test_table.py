@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from datetime import date
 from pathlib import Path
 
 import polars as pl
@@ -10,6 +11,7 @@ from kneerisk.records import LANDMARKS
 from kneerisk.scoring.outputs import table
 from kneerisk.scoring.outputs.columns import COLUMNS
 from kneerisk.scoring.outputs.rows import check_carried
+from kneerisk.scoring.settings import RunSettings
 
 
 def rows(n: int) -> list[dict[str, object]]:
@@ -30,7 +32,7 @@ def rows(n: int) -> list[dict[str, object]]:
 
 
 def documents() -> table.Metadata:
-    return table.metadata({"seed": 1}, {"population": "nobody"}, ["site"])
+    return table.metadata({"seed": 1}, {"population": "nobody"}, {"site": "text"})
 
 
 @pytest.mark.parametrize("suffix", ["parquet", "csv"])
@@ -38,8 +40,8 @@ def documents() -> table.Metadata:
 def test_what_is_written_is_read_back(tmp_path: Path, suffix: str, count: int) -> None:
     work, out = tmp_path / "work", tmp_path / f"risks.{suffix}"
     work.mkdir()
-    assert table.write(iter(rows(count)), out, documents, ["site"], work) == count
-    assert table.read(out).equals(table.frame(rows(count), ["site"]))
+    assert table.write(iter(rows(count)), out, documents, {"site": "text"}, work) == count
+    assert table.read(out).equals(table.frame(rows(count), {"site": "text"}))
     assert list(work.iterdir()) == []
     found = table.read_metadata(out)
     assert found["run"] == {"seed": 1}
@@ -47,6 +49,39 @@ def test_what_is_written_is_read_back(tmp_path: Path, suffix: str, count: int) -
     assert list(found["data_dictionary"]) == table.read(out).columns
     entry = found["data_dictionary"]["jsw_medial_mm"]
     assert entry["unit"] == "mm" and "unvalidated" in entry["meaning"] and entry["null"]
+
+
+CARRIED = {"age": "integer", "bmi": "real", "ever": "boolean", "seen": "date", "code": "text"}
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "csv"])
+def test_what_a_manifest_brought_has_its_kind_again(tmp_path: Path, suffix: str) -> None:
+    cells = [("63", "27.5", "True", "2020-02-29", "007"), ("NA", "nan", None, ".", "NA"), (None,) * 5]
+    written = [
+        row | dict(zip(CARRIED, found, strict=True)) for row, found in zip(rows(3), cells, strict=True)
+    ]
+    out = tmp_path / f"r.{suffix}"
+    said = table.metadata({}, {}, CARRIED)  # type: ignore[arg-type]
+    table.write(iter(written), out, lambda: said, CARRIED, tmp_path)  # type: ignore[arg-type]
+    got = table.read(out).select(*CARRIED)
+    assert got.rows() == [
+        (63, 27.5, True, date(2020, 2, 29), "007"),
+        (None, None, None, None, "NA"),
+        (None,) * 5,
+    ]
+    assert got.dtypes == [pl.Int64, pl.Float64, pl.Boolean, pl.Date, pl.String]
+    meanings = table.read_metadata(out)["data_dictionary"]
+    assert {name: meanings[name]["kind"] for name in CARRIED} == CARRIED
+
+
+def test_a_csv_may_be_marked_for_excel(tmp_path: Path) -> None:
+    out = tmp_path / "r.csv"
+    table.write(iter(rows(4500)), out, documents, {"site": "text"}, tmp_path, bom=True)
+    assert out.read_bytes().startswith(b"\xef\xbb\xbfparticipant_id,")
+    assert out.read_bytes().count(b"\xef\xbb\xbf") == 1
+    assert table.read(out).equals(table.frame(rows(4500), {"site": "text"}))
+    with pytest.raises(UsageError, match=r"--bom marks a \.csv"):
+        RunSettings(Path("r.parquet"), bom=True)
 
 
 def test_the_columns_stand_in_the_order_of_the_interface() -> None:
@@ -70,14 +105,14 @@ def test_the_columns_stand_in_the_order_of_the_interface() -> None:
 
 def test_an_earlier_table_stands_until_the_new_one_is_whole(tmp_path: Path) -> None:
     out = tmp_path / "risks.parquet"
-    table.write(iter(rows(2)), out, documents, ["site"], tmp_path)
+    table.write(iter(rows(2)), out, documents, {"site": "text"}, tmp_path)
 
     def broken() -> object:
         yield from rows(3000)
         raise RuntimeError("power cut")
 
     with pytest.raises(RuntimeError):
-        table.write(broken(), out, documents, ["site"], tmp_path)  # type: ignore[arg-type]
+        table.write(broken(), out, documents, {"site": "text"}, tmp_path)  # type: ignore[arg-type]
     assert len(table.read(out)) == 2
 
 

@@ -130,6 +130,19 @@ def test_calibrate_then_derive_makes_the_risks_of_another_sample_right(
         calibrate(tmp_path / "made.parquet", other.labels, tmp_path / "again.json")
 
 
+def test_a_calibration_keeps_what_the_run_of_its_knees_had_raised(make_cohort: Maker, tmp_path: Path) -> None:
+    cohort = make_cohort("alarmed", participants=400)
+    documents = {
+        k: v for k, v in pl.read_parquet_metadata(cohort.scores).items() if k.startswith("kneerisk.")
+    }
+    alarms = [{"code": "novelty", "message": "unlike"}, "an earlier version's sentence"]
+    documents["kneerisk.run"] = json.dumps({"alarms": alarms})
+    pl.read_parquet(cohort.scores).write_parquet(cohort.scores, metadata=documents)
+    done = calibrate(cohort.scores, cohort.labels, tmp_path / "mine.json")
+    assert done.recalibration.alarms == ("novelty",)
+    assert Recalibration.load(tmp_path / "mine.json") == done.recalibration
+
+
 def test_what_is_measured_comes_of_participants_left_out(make_cohort: Maker, tmp_path: Path) -> None:
     """Isotonic bends to noise: on its own knees it would look perfect, on others it must not."""
     small = make_cohort("small", participants=150)

@@ -14,11 +14,15 @@ import pytest
 
 from kneerisk.cli import main
 from kneerisk.errors import ExitCode, KneeriskError, UsageError
+from kneerisk.method.recalibration import Recalibration
 from kneerisk.scoring.outputs import table as tables
+from kneerisk.study.alarms import alarms_of
+from kneerisk.study.derive import derive
 from kneerisk.study.enrichment.enrich import Enrichment, enrich
 from kneerisk.study.enrichment.selection import Rule
 from kneerisk.study.enrichment.settings import EnrichSettings
 from kneerisk.study.outcomes import Outcome
+from kneerisk.study.scores import read_scores
 
 Maker = Callable[..., Any]
 ALARM = {
@@ -157,6 +161,27 @@ def test_assumed_rates_are_refused_where_the_run_raised_an_alarm(
     assert [alarm.code for alarm in run(path, force=True).alarms] == ["unlike-the-population"]
     observed = run(path, labels=labels_of(tmp_path, "A,L,1,2\nA,R,2,2\nB,R,0,0\n"))
     assert [alarm.message for alarm in observed.alarms] == [ALARM["message"]]
+
+
+def test_a_recalibration_to_knees_that_raised_the_alarm_too_answers_it(four: Path, tmp_path: Path) -> None:
+    """Each alarm stays in the table; what the fitting knees had not raised is refused as before."""
+    path = with_alarm(four, [ALARM])
+    blank: dict[str, Any] = {"stack": None, "date": "2025-01-31", "outcome": "any-rise", "months": 12}
+    for name, raised in (("elsewhere", ()), ("here", (ALARM["code"],))):
+        mine = Recalibration(
+            "logistic", "risk_12m", population=name, fitted_on={}, alarms=raised,
+            parameters={"intercept": 0.5, "slope": 1.0}, **blank,
+        )  # fmt: skip
+        (tmp_path / f"{name}.json").write_text(mine.dumps(), "utf-8")
+        derive(path, tmp_path / f"{name}.parquet", calibrations=[tmp_path / f"{name}.json"])
+    with pytest.raises(KneeriskError, match="96 % of these knees look unlike"):
+        run(tmp_path / "elsewhere.parquet")
+    found = run(tmp_path / "here.parquet")
+    assert (found.alarms, found.population) == ((), "here")
+    assert any("calibrated to here" in note for note in found.notes)
+    assert [alarm.message for alarm in alarms_of(read_scores(tmp_path / "here.parquet").documents)] == [
+        ALARM["message"]
+    ]
 
 
 def test_alarms_of_earlier_versions_are_sentences(four: Path) -> None:

@@ -267,7 +267,7 @@ def test_figures_are_written_whole_as_json_and_by_row_as_csv(
     tmp_path: Path, simulated: Any, found: Evaluation
 ) -> None:
     runner = CliRunner()
-    arguments = ["evaluate", str(simulated.scores), "--labels", str(simulated.labels), "--bootstraps", "20"]
+    arguments = ["evaluate", str(simulated.scores), "--labels", str(simulated.labels), "--bootstrap", "20"]
     done = runner.invoke(app, [*arguments, "--out", str(tmp_path / "figures.json"), "--json"])
     assert done.exit_code == 0, done.output
     printed, written = json.loads(done.stdout), json.loads((tmp_path / "figures.json").read_text())

@@ -160,6 +160,30 @@ def test_what_does_not_join_may_be_allowed_and_is_said(tmp_path: Path, knee: Mak
     assert any("1 of 2 labelled knees were not scored, such as C R" in note for note in joined.notes)
 
 
+@pytest.mark.parametrize("by", ["kl_0m", "image"])
+def test_swapped_sides_are_refused_though_every_knee_joins(
+    tmp_path: Path, knee: Maker, table: Maker, by: str
+) -> None:
+    def row(number: int, side: str) -> dict[str, Any]:
+        grade = number % 4 if side == "L" else (number + 1) % 4
+        seen = [0.8 if g == grade else 0.05 for g in range(5)]
+        return knee(f"P{number}", side, kl_0m=grade) if by == "kl_0m" else knee(f"P{number}", side, p=seen)
+
+    rows = [row(number, side) for number in range(10) for side in "LR"]
+    right = "".join(
+        f"{r['participant_id']},{r['side']},{r['kl_now' if by == 'image' else 'kl_0m']}\n" for r in rows
+    )
+    scores = read_scores(table(*rows))
+    head = "participant_id,side,kl_0m\n"
+    assert join(scores, read_labels(written(tmp_path, head + right))).notes == ()
+    swapped = read_labels(written(tmp_path, head + right.translate(str.maketrans("LR", "RL"))))
+    with pytest.raises(
+        UsageError, match=r"look swapped.* 20 knees have .* and 0 that of their own, such as P0 L"
+    ):
+        join(scores, swapped)
+    assert len(join(scores, swapped, allow_unmatched=True).frame) == 20
+
+
 def test_a_knee_scored_twice_at_a_visit_is_refused(tmp_path: Path, knee: Maker, table: Maker) -> None:
     scores = read_scores(table(knee("A", "L"), knee("A", "L"), knee("A", "R")))
     with pytest.raises(UsageError, match="more than once: 1, such as participant_id A"):

@@ -1,5 +1,6 @@
 """From a prepared cohort to a published stack and the experiments, by the command line, at debug size."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -45,6 +46,7 @@ def test_every_stage_leaves_weights_losses_and_pictures(trained: Path) -> None:
         assert len((trained / f"{name}.csv").read_text().splitlines()) in (7, 13)
     assert list((trained / "pictures" / "vqvae").glob("reconstructions-*.png"))
     assert list((trained / "pictures" / "diffusion").glob("forecasts-*.png"))
+    assert (trained / "pictures" / "classifier_now" / "loss.png").is_file()
     assert list((trained / "logs" / "vqvae").iterdir())
 
 
@@ -122,7 +124,11 @@ def test_the_experiments_report_what_the_data_allow(cohort: Path, trained: Path,
         "Landmark labels",
     ):
         assert heading in text
-    assert "<table>" in (report / "report.html").read_text()
+    page = (report / "report.html").read_text()
+    assert "<table>" in page
+    pictures = re.findall(r'<img [^>]*src="([^"]{0,30})', page)
+    assert len(pictures) >= 3 and all(source.startswith("data:image/png;base64,") for source in pictures)
+    assert 'alt="Loss of the stage vqvae, step by step"' in page
     assert (report / "reconstructions.png").stat().st_size > 1000
     assert (report / "variants" / "base" / "localiser.pt").is_file()
     unet = Stack.load(report / "variants" / "without-z0" / "stack").component("unet")

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kneerisk_train.data.equations import hazards, image_risk, load_equations, moves_of, to_rates
@@ -11,10 +12,12 @@ from kneerisk_train.data.knees import Knees
 from kneerisk_train.prepare.pairs import VisitPairs
 from kneerisk_train.stages import surrogate
 from kneerisk_train.stages.coding import CodedKnees, see, view_rng
-from kneerisk_train.stages.futures import SurrogateFutures, VisitFutures
+from kneerisk_train.stages.futures import SurrogateFutures, VisitFutures, embed
 from kneerisk_train.stages.surrogate import Surrogates
 
 from kneerisk.errors import UsageError
+from kneerisk.models.classifier import Classifier, ClassifierConfig
+from kneerisk.models.vqvae import ProductQuantiser
 
 RATES = np.array(
     [
@@ -49,60 +52,110 @@ def coded(grade, views=2):
     return CodedKnees(np.broadcast_to(codes, shape).astype(np.int16), np.asarray(grade), marks)
 
 
-def surrogates(grade, rises=400):
+CODEBOOK = np.random.default_rng(7).normal(size=(1, 300, 2)).astype(np.float32)
+STEPS = np.arange(1, 5, dtype=np.float32)[:, None, None, None] * np.ones((4, 2, 2, 2), np.float32)
+
+
+def surrogates(grade):
+    """A step from grade g adds g + 1 everywhere."""
     moves = moves_of(np.full((len(grade), 5), [0.1, 0.2, 0.2, 0.3, 0.0]), RATES)
-    weight = np.full(len(grade), 1 / len(grade))
+    made = Surrogates(np.full((len(grade), 5), 0.2), moves, STEPS)
+    return SurrogateFutures(coded(grade), CODEBOOK, made, np.full(len(grade), 1 / len(grade)))
+
+
+def rows_of(latents):
+    """Which codes latents are of."""
+    apart = np.square(latents[:, None, :, 0, 0] - CODEBOOK[0][None]).sum(axis=2)
+    return apart.argmin(axis=1)
+
+
+def test_codes_become_latents_codebook_by_codebook():
+    codebook = np.arange(12, dtype=np.float32).reshape(2, 3, 2)
+    codes = np.array([[[[0, 1]], [[2, 0]]]])
+    np.testing.assert_array_equal(embed(codebook, codes), [[[[0, 2]], [[1, 3]], [[10, 6]], [[11, 7]]]])
+    quantiser = ProductQuantiser(2, 3, 2)
+    quantiser.codebook.copy_(torch.from_numpy(codebook))
+    np.testing.assert_array_equal(embed(codebook, codes), quantiser.embed(torch.from_numpy(codes)).numpy())
+
+
+def test_a_surrogate_lies_ahead_of_its_own_present_along_its_grades_step():
+    grade = np.arange(COUNT) % 5
+    futures = surrogates(grade)
+    drawn = futures.draw(np.random.default_rng(1), 20_000)
+    code = rows_of(drawn.current)
+    assert set(code // 100) == {0, 1}  # both views
+    start = grade[code % 100]
+    change = drawn.future - drawn.current
+    np.testing.assert_allclose(change, np.broadcast_to(change[:, :1, :1, :1], change.shape), atol=1e-5)
+    change = change[:, 0, 0, 0]
+    assert (change >= 0).all()  # no knee heals
+    assert (change[start == 4] == 0).all()
+    for now, mean in enumerate(futures.made.progress(np.arange(5))[:4]):
+        far = change[start == now] / (now + 1)
+        assert far.mean() == pytest.approx(mean, rel=0.06)
+        assert far.std() == pytest.approx(mean, rel=0.1)  # of an exponential
+
+
+def test_progress_is_the_mean_rise_in_grades():
+    moves = moves_of(np.full((5, 5), [0.1, 0.2, 0.2, 0.3, 0.0]), RATES)
+    found = Surrogates(np.full((5, 5), 0.2), moves, STEPS).progress(np.arange(5))
+    np.testing.assert_allclose(found, [0.1 * 1.25, 0.2 * 1.2, 0.2 * 8 / 7, 0.3, 0])
+
+
+def test_a_step_is_what_tells_two_knees_of_one_person_apart():
+    """Latents = a person's own part, a side's own part and the sum of the steps up to the knee's grade."""
     rng = np.random.default_rng(0)
-    rising, wanted = surrogate.draw_rises(moves, np.asarray(grade), weight, rises, rng)
-    view = rng.integers(0, 2, len(rising))
-    risen = np.broadcast_to((1000 + wanted)[:, None, None, None], (len(rising), 1, 2, 2)).astype(np.int16)
-    posterior = np.full((len(grade), 5), 0.2)
-    made = Surrogates(posterior, moves, risen, rising, view, wanted)
-    return SurrogateFutures(coded(grade), made, weight)
+    people, shape = 4000, (2, 3, 3)
+    truth = rng.normal(size=(4, *shape))
+    grade = rng.integers(0, 5, 2 * people)
+    # The grades' means mislead: a person's own part goes with the grade of both knees.
+    person = rng.normal(size=(people, *shape)) + grade.reshape(-1, 2).mean(1)[:, None, None, None]
+    height = np.concatenate([np.zeros((1, *shape)), truth.cumsum(0)])
+    side = np.where(np.arange(2 * people) % 2, 0.7, 0.0)[:, None, None, None]
+    latents = (np.repeat(person, 2, axis=0) + height[grade] + side).astype(np.float32)
+    found = surrogate.steps_of(latents, knees(grade))
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, truth, atol=0.2)
 
 
-def test_the_present_comes_first_and_a_knee_that_stays_is_its_very_latent():
-    grade = np.arange(COUNT) % 5
-    drawn = surrogates(grade).draw(np.random.default_rng(1), 4000)
-    now, later = drawn.current[:, 0, 0, 0], drawn.future[:, 0, 0, 0]
-    assert (now < 1000).all()  # a present latent is never a risen one
-    rose = later >= 1000
-    np.testing.assert_array_equal(now[~rose], later[~rose])
-    # A knee that rises has the codes of a higher grade, in the view of the present one.
-    assert (later[rose] - 1000 > grade[now[rose] % 100]).all()
+def test_steps_without_two_knees_of_anyone_are_the_grades_means():
+    grade = np.array([0, 1, 1, 3])
+    population = knees(grade)
+    population.participant[:] = list("abcd")
+    latents = np.array([1.0, 2.0, 4.0, 9.0], np.float32)[:, None, None, None]
+    found = surrogate.steps_of(latents, population)[:, 0, 0, 0]
+    np.testing.assert_allclose(found, [2, 0, 6, 0], atol=1e-5)  # nobody has KL 2 or 4
 
 
-def test_knees_rise_as_often_as_their_chances_say_and_none_from_the_highest_grade():
-    grade = np.arange(COUNT) % 5
-    futures = surrogates(grade, 4000)
-    drawn = futures.draw(np.random.default_rng(1), 40_000)
-    start = grade[drawn.current[:, 0, 0, 0] % 100]
-    rose = drawn.future[:, 0, 0, 0] >= 1000
-    assert rose.mean() == pytest.approx(0.5, abs=0.01)
-    assert drawn.weight.mean() == pytest.approx(1, abs=0.02)
-    for now, chance in enumerate((0.1, 0.2, 0.2, 0.3, 0.0)):
-        own = start == now
-        assert np.average(rose[own], weights=drawn.weight[own]) == pytest.approx(chance, abs=0.02)
+class Ruler(Classifier):
+    """Reads off a latent's mean how many grades it is worth: one a unit, none above KL 4."""
+
+    def forward(self, latent):
+        worth = latent.mean(dim=(1, 2, 3)).clamp(0, 4)
+        p = torch.zeros(len(latent), 5)
+        for row, value in enumerate(worth):
+            low = min(int(value), 3)
+            p[row, low], p[row, low + 1] = low + 1 - value, value - low
+        return p, torch.zeros(len(latent), 16, 2)
 
 
-def test_rises_go_as_far_as_the_rates_say():
-    grade = np.zeros(COUNT, int)
-    grade[:5] = range(5)
-    moves = moves_of(np.full((COUNT, 5), [0.1, 0, 0, 0, 0.0]), RATES)
-    rising, wanted = surrogate.draw_rises(moves, grade, np.full(COUNT, 0.02), 4000, np.random.default_rng(0))
-    assert (grade[rising] == 0).all()
-    assert (wanted == 1).mean() == pytest.approx(0.75, abs=0.03)
-    assert (wanted == 2).mean() == pytest.approx(0.25, abs=0.03)
-    none, _ = surrogate.draw_rises(
-        moves, np.full(COUNT, 4), np.full(COUNT, 0.02), 9, np.random.default_rng(0)
+def test_a_step_is_stretched_until_the_classifier_reads_a_grade_in_it():
+    grade = np.repeat(np.arange(5), 4)
+    latents = torch.from_numpy(grade)[:, None, None, None].float().expand(-1, 8, 4, 4) + 0.2
+    length = np.array([0.5, 0.25, 2.0, 0.01], np.float32)
+    steps = np.broadcast_to(length[:, None, None, None], (4, 8, 4, 4)).copy()
+    found = surrogate.stretch_of(Ruler(ClassifierConfig()), latents, grade, steps, seed=0)
+    np.testing.assert_allclose(found, [2, 4, 1, 10], rtol=1e-3)
+    # A classifier that reads a fall in it has not learnt to read: as far as is allowed, never backwards.
+    assert (
+        surrogate.stretch_of(Ruler(ClassifierConfig()), latents, grade, -steps, seed=0).tolist() == [10] * 4
     )
-    assert len(none) == 0
 
 
 def test_visits_teach_the_row_of_the_grade_now():
     grade = np.array([1, 2, 3, 2, 0, 0])
     pairs = VisitPairs(np.array([0, 2, 4]), np.array([1, 3, 5]), np.full(3, 12), np.full(3, 12))
-    futures = VisitFutures(coded(grade), pairs, np.full(3, 1 / 3))
+    futures = VisitFutures(coded(grade), CODEBOOK, pairs, np.full(3, 1 / 3))
     lessons = futures.lessons()
     assert lessons.knee.tolist() == [0, 2, 4]
     assert lessons.weight.argmax(axis=1).tolist() == [1, 3, 0]
@@ -110,9 +163,9 @@ def test_visits_teach_the_row_of_the_grade_now():
     np.testing.assert_array_equal(lessons.moves[0, 1], np.eye(5)[2])  # rose
     np.testing.assert_array_equal(lessons.moves[1, 3], np.eye(5)[3])  # read lower: counts as a stay
     drawn = futures.draw(np.random.default_rng(0), 100)
-    assert set(zip(drawn.current[:, 0, 0, 0] % 100, drawn.future[:, 0, 0, 0] % 100, strict=True)) == {
-        (0, 1), (2, 3), (4, 5),
-    }  # fmt: skip
+    now, later = rows_of(drawn.current), rows_of(drawn.future)
+    assert set(zip(now % 100, later % 100, strict=True)) == {(0, 1), (2, 3), (4, 5)}
+    assert (now // 100 == later // 100).all()  # both visits in one view
 
 
 def test_a_surrogates_lesson_is_its_equations_distribution():

@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import stat
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -91,6 +92,7 @@ class EngineCache:
         Raises:
             EngineMismatchError: they are not.
         """
+        self._check_owner(engine.folder)
         try:
             plan = (engine.folder / PLAN).read_bytes()
         except OSError as error:
@@ -235,12 +237,18 @@ class EngineCache:
         """Refuse what others could have written: running an engine is running code."""
         if os.name == "nt":
             return
-        for path in (self.root, folder.parent, folder):
-            status = path.stat()
-            if status.st_uid not in (os.getuid(), 0) or status.st_mode & 0o022:
+        files = (path for name in (PLAN, MANIFEST) if os.path.lexists(path := folder / name))
+        for path in (self.root, folder.parent, folder, *files):
+            # The link of a file could lead to one that others write.
+            status = path.lstat() if path.parent == folder else path.stat()
+            if (
+                stat.S_ISLNK(status.st_mode)
+                or status.st_uid not in (os.getuid(), 0)
+                or status.st_mode & 0o022
+            ):
                 raise EngineMismatchError(
                     f"{path} can be written by others, and an engine is code: chmod go-w it, or set "
-                    f"${CACHE_VARIABLE} to a folder of your own"
+                    f"${CACHE_VARIABLE} to a folder of your own, and build it there"
                 )
 
 

@@ -68,7 +68,9 @@ def evaluate(
         Path | None,
         typer.Option(help="Write all figures: .json, or .csv with a row each.", show_default=False),
     ] = None,
-    bootstraps: Annotated[int, typer.Option(min=0, help="Draws of participants for the intervals.")] = 1000,
+    bootstrap: Annotated[
+        int, typer.Option(min=0, help="Draws of participants for the intervals; 0: fewer intervals.")
+    ] = 1000,
     seed: Annotated[int, typer.Option(help="Of the draws.")] = 0,
     allow_unmatched: AllowUnmatched = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace --out if it is there.")] = False,
@@ -99,7 +101,7 @@ def evaluate(
             level=level.value,
             window=window,
             landmarks=landmarks,
-            bootstraps=bootstraps,
+            bootstraps=bootstrap,
             seed=seed,
             allow_unmatched=allow_unmatched,
         )

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kneerisk.cli import options as o
+from kneerisk.cli.show import echo
+from kneerisk.printable import printable
 
 if TYPE_CHECKING:
     from kneerisk.scoring.outputs.summary import Summary
@@ -92,7 +94,7 @@ def after_scoring(page: ReportSettings, summary: Summary, *, quiet: bool) -> Non
     if summary.ok:
         tell(write_report(page), as_json=False, quiet=quiet)
     else:
-        typer.echo(f"{page.out} was not written: no knee was scored", err=True)
+        echo(f"{page.out} was not written: no knee was scored", err=True)
 
 
 def tell(found: Report, *, as_json: bool, quiet: bool) -> None:
@@ -104,13 +106,13 @@ def tell(found: Report, *, as_json: bool, quiet: bool) -> None:
     if as_json or quiet:
         return
     for alarm in found.alarms:
-        typer.secho(f"alarm: {alarm.message}", fg="red", bold=True)
+        typer.secho(f"alarm: {printable(alarm.message)}", fg="red", bold=True)
     for note in found.notes:
-        typer.secho(f"note: {note}", fg="yellow")
-    typer.echo(
+        typer.secho(f"note: {printable(note)}", fg="yellow")
+    echo(
         f"{found.out}: {found.facts.scored} knees, {found.facts.refused + found.facts.failed} rows without a "
         f"score, {found.pictures} pictures; it needs no network"
     )
     if found.files:
-        typer.echo(f"{len(found.files)} files beside it in {found.files[0].parent}")
-    typer.echo("Research software, no medical device.")
+        echo(f"{len(found.files)} files beside it in {found.files[0].parent}")
+    echo("Research software, no medical device.")

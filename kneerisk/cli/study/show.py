@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from kneerisk.cli import show
+from kneerisk.cli.show import escaped
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -22,14 +23,14 @@ def derived(done: Derived, *, as_json: bool, quiet: bool) -> None:
     if not _begin(done.to_json(), done.warnings, as_json=as_json, quiet=quiet):
         return
     what = "participants and visits" if done.level == "participant" else "rows"
-    _say(f"[bold]{_escaped(done.out)}[/]: {done.rows} {what}")
+    _say(f"[bold]{escaped(done.out)}[/]: {done.rows} {what}")
     listed = ", ".join(f"{basis} {count}" for basis, count in done.basis.items())
     _say(f"  [dim]scored knees by what their risks stand on:[/] {listed}")
     means = done.columns.items()
     show.pairs([(n, "no knee has it" if m is None else f"mean {100 * m:.1f} %") for n, m in means])
-    _say(f"[dim]equations: {_escaped(done.population)}[/]")
+    _say(f"[dim]equations: {escaped(done.population)}[/]")
     for name, population in done.recalibrated.items():
-        _say(f"[dim]{name} recalibrated to: {_escaped(population)}[/]")
+        _say(f"[dim]{name} recalibrated to: {escaped(population)}[/]")
     _say(f"[dim]{_RESEARCH}[/]")
 
 
@@ -39,21 +40,22 @@ def evaluation(found: Evaluation, *, as_json: bool, quiet: bool) -> None:
         return
     whole = found.overall
     unit = "knees" if found.level == "knee" else "participants (either knee)"
-    _say(f"[bold]{found.outcome_words} within {found.months} months[/] ({found.outcome}), by {found.column}")
+    by = escaped(found.column)
+    _say(f"[bold]{found.outcome_words} within {found.months} months[/] ({found.outcome}), by {by}")
     _say(
         f"{whole.events} events among {whole.knees} {unit} of {whole.participants} participants: "
         f"{100 * whole.prevalence:.1f} %"
     )
     for why, count in found.excluded.items():
-        _say(f"  [dim]{count} left out:[/] {_escaped(why)}")
+        _say(f"  [dim]{count} left out:[/] {escaped(why)}")
     for note in found.notes:
-        _say(f"  [dim]note:[/] {_escaped(note)}")
+        _say(f"  [dim]note:[/] {escaped(note)}")
     if found.basis:
         _say(f"  [dim]risks stand on:[/] {', '.join(f'{b} {n}' for b, n in found.basis.items())}")
     _scores(whole)
     for d in whole.differences:
         p = "" if d.p_delong is None else f", DeLong p {_p(d.p_delong)}"
-        _say(f"  AUC above {_escaped(d.baseline)}: {_text(d.auc)}{p}")
+        _say(f"  AUC above {escaped(d.baseline)}: {_text(d.auc)}{p}")
     model = whole.scores["model"]
     _table(
         "Calibration",
@@ -101,14 +103,14 @@ def calibration(done: Calibrated, *, as_json: bool, quiet: bool) -> None:
         return
     r = done.recalibration
     _say(
-        f"[bold]{_escaped(done.out)}[/]: {r.kind} calibration of {r.column} to {_escaped(r.population)}, "
+        f"[bold]{escaped(done.out)}[/]: {r.kind} calibration of {r.column} to {escaped(r.population)}, "
         f"from {r.fitted_on['events']} events among {r.fitted_on['knees']} knees of "
         f"{r.fitted_on['participants']} participants"
     )
     for why, count in done.excluded.items():
-        _say(f"  [dim]{count} left out:[/] {_escaped(why)}")
+        _say(f"  [dim]{count} left out:[/] {escaped(why)}")
     for note in done.notes:
-        _say(f"  [dim]note:[/] {_escaped(note)}")
+        _say(f"  [dim]note:[/] {escaped(note)}")
     if r.measured:
         rows = []
         for when in ("before", "after"):
@@ -123,7 +125,7 @@ def calibration(done: Calibrated, *, as_json: bool, quiet: bool) -> None:
             f"Sets of grades for {100 * c.coverage:.0f} %: on participants that were left out they held the "
             f"reader's grade in {100 * c.measured:.1f} % of knees, with {c.mean_size:.2f} grades on average"
         )
-    _say(f"  apply it: kneerisk derive TABLE --calibration {_escaped(done.out)} --out FILE")
+    _say(f"  apply it: kneerisk derive TABLE --calibration {escaped(done.out)} --out FILE")
 
 
 def _begin(data: dict[str, object], warnings: Sequence[str], *, as_json: bool, quiet: bool) -> bool:
@@ -178,7 +180,7 @@ def _table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> 
     for name in header:
         table.add_column(name, header_style="dim", overflow="fold")
     for row in rows:
-        table.add_row(*map(_escaped, row))
+        table.add_row(*map(escaped, row))
     _console().print(table, highlight=False)
 
 
@@ -190,9 +192,3 @@ def _console() -> Console:
     from rich.console import Console
 
     return Console()
-
-
-def _escaped(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)

@@ -7,9 +7,9 @@ from functools import partial
 from pathlib import Path
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
+from kneerisk.cli.show import escaped
 from kneerisk.study.enrichment.enrich import Enrichment
 from kneerisk.study.enrichment.screening import Point
 from kneerisk.study.results import Figure
@@ -23,18 +23,18 @@ def show(found: Enrichment, written: Sequence[Path]) -> None:
     """An enrichment, for a person."""
     out = Console()
     for alarm in found.alarms:
-        out.print(f"[bold red]alarm:[/] {escape(alarm.message)}", soft_wrap=True, highlight=False)
+        out.print(f"[bold red]alarm:[/] {escaped(alarm.message)}", soft_wrap=True, highlight=False)
     for note in found.notes:
-        out.print(f"[yellow]note:[/] {escape(note)}", soft_wrap=True, highlight=False)
+        out.print(f"[yellow]note:[/] {escaped(note)}", soft_wrap=True, highlight=False)
     of_people = f" of {_number(found.participants)} participants" if found.unit == "knees" else ""
     out.print(
         f"[bold]{_number(found.candidates)} {found.unit}[/]{of_people} could be enrolled, ranked by "
-        f"{escape(found.risk)}: {found.outcome.words} within {found.months} months",
+        f"{escaped(found.risk)}: {found.outcome.words} within {found.months} months",
         soft_wrap=True,
         highlight=False,
     )
     if found.left_out:
-        listed = ", ".join(f"{escape(why)} {_number(count)}" for why, count in found.left_out.items())
+        listed = ", ".join(f"{escaped(why)} {_number(count)}" for why, count in found.left_out.items())
         out.print(f"  [dim]left out:[/] {listed}", soft_wrap=True, highlight=False)
     trial = found.trial
     lost = f", {100 * trial.dropout:g} % lost" if trial.dropout else ""
@@ -48,14 +48,14 @@ def show(found: Enrichment, written: Sequence[Path]) -> None:
         _beside(out, found, found.chosen)
     _curve(out, found)
     for path in written:
-        out.print(f"[bold]{escape(str(path))}[/] written", soft_wrap=True, highlight=False)
+        out.print(f"[bold]{escaped(str(path))}[/] written", soft_wrap=True, highlight=False)
     out.print("Research software, no medical device.", style="dim")
 
 
 def _beside(out: Console, found: Enrichment, chosen: Point) -> None:
     everybody = found.nobody_enriched
     out.print(
-        f"\n[bold]Enrol {escape(found.rule or '')}[/]: risk ≥ {chosen.threshold:.4f}, "
+        f"\n[bold]Enrol {escaped(found.rule or '')}[/]: risk ≥ {chosen.threshold:.4f}, "
         f"{_number(chosen.selected)} {found.unit}, {100 * chosen.share:.1f} % of the candidates",
         soft_wrap=True,
         highlight=False,
@@ -86,7 +86,7 @@ def _beside(out: Console, found: Enrichment, chosen: Point) -> None:
     Console(width=_WIDTH).print(table)
     for figure in (chosen.event_rate, everybody.event_rate):
         if figure.reason:
-            out.print(f"  [dim]-:[/] {escape(figure.reason)}", highlight=False)
+            out.print(f"  [dim]-:[/] {escaped(figure.reason)}", highlight=False)
     if found.break_even is not None:
         out.print(
             f"  cheaper than no enrichment where enrolling one costs more than {found.break_even:.1f} times "

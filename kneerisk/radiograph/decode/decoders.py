@@ -16,11 +16,18 @@ import numpy.typing as npt
 
 from kneerisk.radiograph import flags
 from kneerisk.radiograph.decode.lenient import decode_lenient as decode_lenient
-from kneerisk.radiograph.decode.streams import jpeg2000_frame, jpeg_frame, jpeg_is_whole
+from kneerisk.radiograph.decode.streams import (
+    MOST_SAMPLES,
+    StreamError,
+    jpeg2000_frame,
+    jpeg_frame,
+    jpeg_is_whole,
+)
 
 if TYPE_CHECKING:
     from pydicom import Dataset
     from pydicom.pixels.decoders.base import DecodeRunner
+    from pydicom.uid import UID
 
 _JPEG = (
     "1.2.840.10008.1.2.4.50",  # baseline, 8 bit
@@ -54,7 +61,7 @@ class UnsupportedSyntaxError(Exception):
 
 
 class StreamSizeError(Exception):
-    """The compressed stream announces another size than the header."""
+    """The compressed stream announces another size than the header, or more samples than a picture has."""
 
 
 class VideoError(Exception):
@@ -74,7 +81,7 @@ def decode(ds: Dataset) -> tuple[npt.NDArray[Any], tuple[str, ...]]:
 
     Raises:
         UnsupportedSyntaxError: no decoder for the transfer syntax.
-        StreamSizeError: the header and the compressed stream differ in size.
+        StreamSizeError: the header and the compressed stream differ in size, or the stream has odd samples.
         VideoError: MPEG or HEVC.
         Exception: whatever the decoders raise for damaged data.
     """
@@ -87,7 +94,7 @@ def decode(ds: Dataset) -> tuple[npt.NDArray[Any], tuple[str, ...]]:
     try:
         decoder = get_decoder(syntax)
     except NotImplementedError as error:
-        raise UnsupportedSyntaxError(f"{syntax.name} ({syntax})") from error
+        raise UnsupportedSyntaxError(_named(syntax)) from error
     found: tuple[str, ...] = ()
     if (samples := _samples(ds)) not in (None, int(ds.SamplesPerPixel)):
         ds = _with_samples(ds, samples)
@@ -95,7 +102,7 @@ def decode(ds: Dataset) -> tuple[npt.NDArray[Any], tuple[str, ...]]:
     if not syntax.is_encapsulated:
         pixels, _ = decoder.as_array(ds, **as_stored)
     elif syntax not in DECODER_DEPENDENCIES:
-        raise UnsupportedSyntaxError(f"{syntax.name} ({syntax})")
+        raise UnsupportedSyntaxError(_named(syntax))
     else:
         options = {} if syntax in (*_JPEG_2000, *_JPEG[-2:]) else as_stored
         _check_stream_size(ds)
@@ -107,6 +114,10 @@ def decode(ds: Dataset) -> tuple[npt.NDArray[Any], tuple[str, ...]]:
             pixels, _ = decoder.as_array(ds, decoding_plugin=_LENIENT, **options)
             found = (flags.DECODER_FALLBACK,)
     return _own_bits(pixels, ds), found
+
+
+def _named(syntax: UID) -> str:
+    return f"{syntax.name} ({syntax})" if syntax.is_valid else "its TransferSyntaxUID, which is no UID"
 
 
 def _samples(ds: Dataset) -> int | None:
@@ -125,7 +136,7 @@ def _samples(ds: Dataset) -> int | None:
     elif (jpeg := jpeg_frame(src)) is not None:
         counted = jpeg[2]
         if counted == 4 and jpeg[0] != 0xF7:
-            raise ValueError("the JPEG stream is in CMYK; save it in gray")
+            raise StreamError("the JPEG stream is in CMYK; save it in gray")
     elif (jpeg2000 := jpeg2000_frame(src)) is not None:
         counted = jpeg2000[1]
     else:
@@ -156,7 +167,7 @@ def _decode_rle(src: bytes, runner: DecodeRunner) -> bytearray:
         # A panic in its Rust is no Exception, and would end the run where a damaged file should cost a row.
         if type(error).__name__ != "PanicException":
             raise
-        raise ValueError(f"the RLE data are damaged: {error}") from None
+        raise StreamError(f"the RLE data are damaged: {error}") from None
     runner.set_option("planar_configuration", 1)
     return frame
 
@@ -170,9 +181,11 @@ def _check_stream_size(ds: Dataset) -> None:
     src = get_frame(ds.PixelData, 0, number_of_frames=1)
     jpeg = jpeg_frame(src)
     if jpeg is not None and not jpeg_is_whole(src):
-        raise ValueError("the JPEG stream has no end")  # libjpeg would fill the rest with gray
+        raise StreamError("the JPEG stream has no end")  # libjpeg would fill the rest with gray
     jpeg2000 = jpeg2000_frame(src) if jpeg is None else None
-    size = jpeg2000[0] if jpeg2000 is not None else None if jpeg is None else jpeg[1]
+    size, samples = jpeg2000 or ((None, 0) if jpeg is None else jpeg[1:])
+    if samples > MOST_SAMPLES:
+        raise StreamSizeError(f"the image stream has {samples:,} samples a pixel, not up to {MOST_SAMPLES}")
     if size is not None and size != (ds.Rows, ds.Columns):
         raise StreamSizeError(
             f"the header says {ds.Rows} × {ds.Columns} pixels, the image stream {size[0]} × {size[1]}"

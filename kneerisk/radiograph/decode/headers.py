@@ -73,8 +73,28 @@ OVERLAY_TAGS = tuple(group << 16 | 0x0102 for group in range(0x6000, 0x601F, 2))
 MODALITIES = frozenset({"CR", "DX", "DR", "RG", "XA", "RF", "OT", "SC", "XR"})
 """Modalities that knee radiographs and their captures travel under."""
 
+_OTHER_MODALITIES = frozenset(
+    (
+        *("ANN", "AR", "ASMT", "AU", "BDUS", "BI", "BMD", "CFM", "CT", "CTPROTOCOL", "DMS", "DG", "DOC"),
+        *("ECG", "EEG", "EMG", "EOG", "EPS", "ES", "FID", "GM", "HC", "HD", "IO", "IVOCT", "IVUS", "KER"),
+        *("KO", "LEN", "LS", "M3D", "MG", "MR", "NM", "OAM", "OCT", "OP", "OPM", "OPT", "OPTBSV", "OPTENF"),
+        *("OPV", "OSS", "PLAN", "POS", "PR", "PT", "PX", "REG", "RESP", "RTDOSE", "RTIMAGE", "RTINTENT"),
+        *("RTPLAN", "RTRAD", "RTRECORD", "RTSEGANN", "RTSTRUCT", "SEG", "SM", "SMR", "SR", "SRF", "STAIN"),
+        *("TEXTUREMAP", "TG", "US", "VA", "XAPROTOCOL", "XC"),
+    )
+)
+"""Further codes (PS3.3, C.7.3.1.1.1): a message may name them; other text may be anybody's name."""
+_PHOTOMETRIC = frozenset(
+    (
+        *("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR", "RGB", "YBR_FULL", "YBR_FULL_422"),
+        *("YBR_PARTIAL_422", "YBR_PARTIAL_420", "YBR_ICT", "YBR_RCT", "XYB"),
+    )
+)
+
 MAX_PIXELS = 80_000_000
 """Most pixels that are decoded: above any stitched long-leg radiograph, and 320 MB as float32."""
+MAX_DECODED_BYTES = 1 << 28
+"""Most bytes that a picture may unpack to: as many pixels in colour of 8 bits, or in gray of 16."""
 MIN_SIDE = 64
 """Fewest rows or columns in which a knee can be looked for."""
 
@@ -112,13 +132,15 @@ def interpret(ds: Dataset) -> Header:
         it out.
     """
     found: list[str] = []
-    identity = Header(identifier_of(ds, "SOPInstanceUID"), _participant_id(ds, found), None, Spacing(), ())
+    identity = Header(_uid(ds), _participant_id(ds, found), None, Spacing(), ())
     texts = _texts(ds)
     try:
         _check_modality(ds, found)
         _check_frames(ds)
         _check_complete(ds)
-        check_size(_whole(ds, "Rows"), _whole(ds, "Columns"))
+        rows, columns = _whole(ds, "Rows"), _whole(ds, "Columns")
+        check_size(rows, columns)
+        check_bytes(rows, columns, _whole(ds, "SamplesPerPixel", 1), _whole(ds, "BitsAllocated", 8))
         _check_body_part(ds, texts, found)
         _check_view(ds, texts, found)
     except RefusedError as refused:
@@ -127,7 +149,6 @@ def interpret(ds: Dataset) -> Header:
         found.append(flags.IMPLANT_MENTIONED)
     spacing = header_spacing(ds)
     found.extend(spacing.qc_flags)
-    rows, columns = int(ds.Rows), int(ds.Columns)
     tall = rows > 2.2 * columns or (spacing.mm is not None and rows * spacing.mm[0] > _LONG_LEG_MM)
     if tall or any(wording.mentions_long_leg(text) for text in texts):
         found.append(flags.LONG_LEG)
@@ -145,6 +166,22 @@ def interpret(ds: Dataset) -> Header:
 def identifier_of(ds: Dataset, keyword: str) -> str | None:
     """Text of an identifier, stripped; ``None`` where it is empty or cannot be read."""
     return _text(ds, keyword) or None
+
+
+def _uid(ds: Dataset) -> str | None:
+    """SOPInstanceUID; ``None`` where what stands there is none (PS3.5, 9.1), such as somebody's name."""
+    uid = identifier_of(ds, "SOPInstanceUID")
+    return uid if uid is not None and len(uid) <= 64 and set(uid) <= set("0123456789.") else None
+
+
+def odd_elements(ds: Dataset) -> list[str]:
+    """Elements that decoding needs and whose text is none of a valid value's, by keyword."""
+    odd = []
+    if _text(ds, "PhotometricInterpretation") not in _PHOTOMETRIC:
+        odd.append("PhotometricInterpretation")
+    if not _text(ds, "NumberOfFrames").isdecimal() and "NumberOfFrames" in ds:
+        odd.append("NumberOfFrames")
+    return odd
 
 
 def _participant_id(ds: Dataset, found: list[str]) -> str | None:
@@ -189,14 +226,36 @@ def check_size(rows: int, columns: int) -> None:
         )
 
 
+def check_bytes(rows: int, columns: int, samples: int, bits: int) -> None:
+    """Refuse a picture that takes too much memory, before any is given to it: pixels are not all of it.
+
+    Args:
+        rows: of the picture, or of one of its tiles.
+        columns: likewise.
+        samples: of a pixel.
+        bits: of a sample.
+
+    Raises:
+        RefusedError: with what it would take.
+    """
+    size = rows * columns * samples * bits // 8
+    if size > MAX_DECODED_BYTES:
+        raise RefusedError(
+            Reason.NOT_AN_IMAGE,
+            f"the image claims {rows} × {columns} pixels of {samples} × {bits} bits, {size / 1e6:,.0f} MB "
+            f"where a radiograph has up to {MAX_DECODED_BYTES / 1e6:.0f} MB; export it in gray, or smaller",
+        )
+
+
 def _check_modality(ds: Dataset, found: list[str]) -> None:
     modality = _text(ds, "Modality").upper()
     if not modality:
         found.append(flags.MODALITY_UNKNOWN)
     elif modality not in MODALITIES:
+        told = modality if modality in _OTHER_MODALITIES else "none that DICOM knows"
         raise RefusedError(
             Reason.WRONG_MODALITY,
-            f"the modality is {modality}, and only radiographs are scored ({', '.join(sorted(MODALITIES))}); "
+            f"the modality is {told}, and only radiographs are scored ({', '.join(sorted(MODALITIES))}); "
             "leave the file out, or mend its Modality",
         )
     if not any(keyword in ds for keyword in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):

@@ -11,6 +11,8 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+from kneerisk.radiograph.decode.streams import StreamError
+
 if TYPE_CHECKING:
     from pydicom.pixels.decoders.base import DecodeRunner
 
@@ -37,10 +39,10 @@ def decode_lenient(src: bytes, runner: DecodeRunner) -> bytes:
     try:
         done = subprocess.run(command, input=src, capture_output=True, timeout=_TIMEOUT_S, check=False)
     except subprocess.TimeoutExpired as error:
-        raise ValueError("the lenient decoder took over a minute") from error
+        raise StreamError("the lenient decoder took over a minute") from error
     expected = runner.rows * runner.columns * runner.samples_per_pixel * runner.bits_allocated // 8
     if done.returncode != 0 or len(done.stdout) != expected:
-        raise ValueError("the lenient decoder cannot read the frame either")
+        raise StreamError("the lenient decoder cannot read the frame either")
     if runner.samples_per_pixel > 1:
         runner.set_option("planar_configuration", 0)
     return done.stdout

@@ -16,17 +16,30 @@ import numpy.typing as npt
 from kneerisk.errors import Reason
 from kneerisk.radiograph import flags
 from kneerisk.radiograph.decode.greyscale import Polarity
-from kneerisk.radiograph.decode.headers import Header, RefusedError, check_size
-from kneerisk.radiograph.decode.picture import Picture, luminance
+from kneerisk.radiograph.decode.headers import Header, RefusedError, check_bytes, check_size
+from kneerisk.radiograph.decode.picture import COLOURED, Picture, is_coloured, luminance
 from kneerisk.radiograph.decode.quiet import Quiet
 from kneerisk.radiograph.decode.spacing import Spacing
-from kneerisk.radiograph.decode.streams import jpeg_frame, jpeg_is_whole
+from kneerisk.radiograph.decode.streams import MOST_SAMPLES, jpeg_frame, jpeg_is_whole
 from kneerisk.radiograph.upright import MAX_ASPECT, ORIENTATIONS, UPRIGHT
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+    from tifffile import TiffPage
 
 _ORIENTATION_TAG = 0x0112
+_PNG_SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+"""Of a pixel, by the colour type (W3C PNG, 11.2.1)."""
+_TIFF_ONCE = {
+    "ImageWidth": 256,
+    "ImageLength": 257,
+    "BitsPerSample": 258,
+    "SamplesPerPixel": 277,
+    "RowsPerStrip": 278,
+    "TileWidth": 322,
+    "TileLength": 323,
+}
+"""Tags that memory depends on: where one stands twice, two readers take two values."""
 
 
 def load_raster(data: bytes, kind: Literal["png", "jpeg", "tiff"]) -> Picture:
@@ -49,6 +62,8 @@ def load_raster(data: bytes, kind: Literal["png", "jpeg", "tiff"]) -> Picture:
         raise damaged(str(error) or type(error).__name__) from error
     colour = pixels.ndim == 3 and pixels.shape[2] >= 3
     if colour:
+        if is_coloured(pixels):
+            raise RefusedError(Reason.WRONG_MODALITY, COLOURED)
         pixels = luminance(pixels)
     elif pixels.ndim == 3:  # gray with alpha
         pixels = pixels[..., 0].copy()
@@ -74,6 +89,8 @@ def _png(data: bytes) -> tuple[npt.NDArray[Any], int]:
     with Quiet():
         picture = PngImageFile(BytesIO(data))
         check_size(picture.height, picture.width)
+        bits, colour_type = data[24:26]
+        check_bytes(picture.height, picture.width, _PNG_SAMPLES.get(colour_type, 4), bits)
         # All chunks, to the end mark: imagecodecs 2026.3.6 drops a reference to None at every PNG that it
         # cannot read, and some thousands of them end the interpreter.
         picture.verify()
@@ -104,6 +121,9 @@ def _jpeg(data: bytes) -> tuple[npt.NDArray[Any], int]:
         raise damaged("the file is cut short")
     if components == 4:
         raise damaged("it is in CMYK; save it in gray")
+    if components > MOST_SAMPLES:
+        raise damaged(f"it has {components} samples a pixel")
+    check_bytes(*size, components, 16 if marker == 0xF7 else 8)
     decode = imagecodecs.jpegls_decode if marker == 0xF7 else imagecodecs.jpeg8_decode
     pixels: npt.NDArray[Any] = decode(data)
     if marker == 0xF7:
@@ -131,7 +151,7 @@ def _tiff(data: bytes) -> tuple[npt.NDArray[Any], bool, int, float]:
             )
         index = full[0] if full else 0
         page = pages[index]
-        check_size(page.imagelength, page.imagewidth)
+        _check_tiff_memory(page)
         orientation = page.tags.valueof("Orientation", UPRIGHT)
         aspect = _tiff_aspect(page.tags.valueof("XResolution"), page.tags.valueof("YResolution"))
         photometric = page.tags.valueof("PhotometricInterpretation", PHOTOMETRIC.MINISBLACK)
@@ -146,6 +166,21 @@ def _tiff(data: bytes) -> tuple[npt.NDArray[Any], bool, int, float]:
     if orientation not in ORIENTATIONS:
         orientation = UPRIGHT
     return pixels, photometric == PHOTOMETRIC.MINISWHITE, int(orientation), aspect
+
+
+def _check_tiff_memory(page: TiffPage) -> None:
+    """Look at all that libtiff gives memory by, before it does: the picture, and one of its tiles."""
+    for name, code in _TIFF_ONCE.items():
+        if len(page.tags.getall(code, default=()) or ()) > 1:
+            raise damaged(f"its tag {name} stands there twice")
+    check_size(page.imagelength, page.imagewidth)
+    if not 0 < page.samplesperpixel <= MOST_SAMPLES:
+        raise damaged(f"it has {page.samplesperpixel} samples a pixel")
+    if page.imagedepth != 1 or page.tiledepth > 1:
+        raise damaged("it is a volume")
+    bits = page.bitspersample if isinstance(page.bitspersample, int) else max(page.bitspersample)
+    check_bytes(page.imagelength, page.imagewidth, page.samplesperpixel, bits)
+    check_bytes(page.tilelength, page.tilewidth, page.samplesperpixel, bits)
 
 
 def _tiff_aspect(across: Any, down: Any) -> float:

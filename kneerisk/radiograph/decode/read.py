@@ -31,7 +31,7 @@ def read(
     invert: Literal["auto", "yes", "no"] = "auto",
     spacing_mm: float | None = None,
 ) -> Radiograph | Refusal:
-    """Read and decode one file; a bad one becomes a `Refusal`, never an exception.
+    """Read and decode one file; a bad one becomes a `Refusal`, never an exception (but a MemoryError).
 
     The file is read once. A picture stored mirrored, turned or with pixels that are no squares is put upright
     where its file says so (see `upright`), and ``to_source`` leads back. The gray scale is the header's
@@ -65,6 +65,8 @@ def read(
     try:
         return _radiograph(ref, data, digest, invert, spacing_mm)
     except RefusedError as refused:
+        if isinstance(refused.__cause__, MemoryError):  # says nothing of the file's health
+            raise refused.__cause__ from None
         header = refused.header
         return Refusal(
             ref,

@@ -11,6 +11,11 @@ _BARE = frozenset(range(0xD0, 0xD9)) | {0x01}
 _MARK = re.compile(rb"\xff[\xc0-\xcf\xd8-\xfe]")
 """A mark that cannot stand in compressed data, nor begin a fill byte's run; restarts are data's."""
 
+
+class StreamError(ValueError):
+    """Pixel data are damaged, in words of our own: they quote no text of a header."""
+
+
 Size = tuple[int, int]
 """(rows, columns)"""
 
@@ -32,6 +37,10 @@ def jpeg_frame(data: bytes) -> tuple[int, Size, int] | None:
         else:
             position += 2 + struct.unpack_from(">H", data, position + 2)[0]
     return None
+
+
+MOST_SAMPLES = 4
+"""Samples of a pixel in a picture that people look at: gray or colour, with or without alpha."""
 
 
 def jpeg2000_frame(data: bytes) -> tuple[Size, int] | None:

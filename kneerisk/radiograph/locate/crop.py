@@ -129,22 +129,70 @@ def cut_knee(
     across = 1 - JOINT_IN_CROP[0] if mirror else JOINT_IN_CROP[0]
     left = round(joint[0] - across * (wide - 1))
     top = round(joint[1] - JOINT_IN_CROP[1] * (high - 1))
-    height, width = pixels.shape
-    x0, x1 = max(0, left), min(width, left + wide)
-    y0, y1 = max(0, top), min(height, top + high)
-    if x0 >= x1 or y0 >= y1:
-        raise ValueError(f"the crop around {joint} lies outside the radiograph of {width} x {height} px")
-    inside = pixels[y0:y1, x0:x1]
-    margins = (y0 - top, top + high - y1, x0 - left, left + wide - x1)
-    if any(margins):
-        inside = np.asarray(cv2.copyMakeBorder(inside, *margins, borderType=cv2.BORDER_REPLICATE), np.float32)
-    outside = 1 - (x1 - x0) * (y1 - y0) / (wide * high)
-    return _square(inside, (left, top), mirror=mirror, outside=outside)
+    inside, outside, margins = _inside(pixels, left, top, wide, high)
+    return _square(_filled(inside, margins), (left, top), mirror=mirror, outside=outside)
+
+
+def window(
+    pixels: FloatArray, middle: tuple[float, float], side: float, most: int
+) -> tuple[FloatArray, float]:
+    """A square around a place on a radiograph; its border's pixels fill what lies beyond.
+
+    Args:
+        pixels: float32 [H, W].
+        middle: (x, y), px.
+        side: of the square, px.
+        most: pixels a side of what comes back; a larger square is shrunk to that.
+
+    Returns:
+        float32 [S, S], and the radiograph's pixels a pixel of it.
+    """
+    wanted = max(2, round(side))
+    left, top = (round(at - (wanted - 1) / 2) for at in middle)
+    inside, _, margins = _inside(pixels, left, top, wanted, wanted)
+    if wanted > most:  # shrunk before it is filled: a knee as large as its film has a much larger window
+        shrink = most / wanted
+        height, width = (max(1, round(n * shrink)) for n in inside.shape)
+        before, left_of = round(margins[0] * shrink), round(margins[2] * shrink)
+        inside = _resize(inside, min(width, most), min(height, most))
+        margins = (
+            *(before, max(0, most - before - inside.shape[0])),
+            *(left_of, max(0, most - left_of - inside.shape[1])),
+        )
+        inside = _filled(inside, margins)[:most, :most]
+        return inside, wanted / most
+    return _filled(inside, margins), 1.0
 
 
 def whole_as_knee(pixels: FloatArray, *, mirror: bool) -> Cut:
     """An image that is already one knee's crop, float32 [H, W], squeezed to the networks' size as it is."""
     return _square(pixels, (0, 0), mirror=mirror, outside=0.0)
+
+
+_Margins = tuple[int, int, int, int]
+"""Rows above and below, columns at the left and the right."""
+
+
+def _inside(
+    pixels: FloatArray, left: int, top: int, wide: int, high: int
+) -> tuple[FloatArray, float, _Margins]:
+    """A rectangle's part within the radiograph, the share of it that lies beyond, and what is missing."""
+    height, width = pixels.shape
+    x0, x1 = max(0, left), min(width, left + wide)
+    y0, y1 = max(0, top), min(height, top + high)
+    if x0 >= x1 or y0 >= y1:
+        raise ValueError(
+            f"{wide} x {high} px at ({left}, {top}) lie outside the radiograph of {width} x {height} px"
+        )
+    margins = (y0 - top, top + high - y1, x0 - left, left + wide - x1)
+    return pixels[y0:y1, x0:x1], 1 - (x1 - x0) * (y1 - y0) / (wide * high), margins
+
+
+def _filled(inside: FloatArray, margins: _Margins) -> FloatArray:
+    """With margins of its border's pixels."""
+    if not any(margins):
+        return inside
+    return np.asarray(cv2.copyMakeBorder(inside, *margins, borderType=cv2.BORDER_REPLICATE), np.float32)
 
 
 def _square(region: FloatArray, corner: tuple[int, int], *, mirror: bool, outside: float) -> Cut:

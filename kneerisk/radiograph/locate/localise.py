@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -20,27 +21,32 @@ from kneerisk.radiograph.locate.crop import (
     letterbox,
     whole_as_knee,
 )
-from kneerisk.radiograph.locate.metal import metal_edge
+from kneerisk.radiograph.locate.looks import Judged, look_again
+from kneerisk.radiograph.locate.metal import metal_of
 from kneerisk.radiograph.locate.peaks import (
-    FAINT_KNEE_SCORE,
+    CLEAR_PEAK,
     Found,
     Maps,
     RunLocaliser,
     best_score,
-    knees_of,
     mean_of_mirrored,
     p_right,
+    peaks_of,
 )
 from kneerisk.radiograph.locate.recognise import is_cropped_knee, side_from_name
 from kneerisk.radiograph.locate.sides import Missing, Named, Stated, name_sides
 from kneerisk.radiograph.settings import Invert
 from kneerisk.records import FloatArray, KneeCrop, Radiograph, Refusal, refuse
 
-IMPLANT_SCORE = 0.5
-METAL_EDGE = 0.35
-"""Of 413 of Chen's val crops none has as steep an edge; of the same with metal drawn on, 83 % have."""
 INVERTED_SCORE = 0.5
+_MOST_KNEES = 2
 _FAINT_SCORE = 0.5
+_DOUBTFUL_SCORE = 0.2
+"""From here on, from close by, a spot that is not taken for a knee gets a row that says so."""
+_FEW_PIXELS = 120
+"""Across the joint: below it, a crop is enlarged by half or more."""
+_SMALL_JOINT_MM = 60.0
+"""Grown-up knees are wider: Chen's are 79.9 mm (standard deviation 7.5)."""
 _PLAUSIBLE_WIDTH_MM: Final = (45.0, 130.0)
 _CUT_SHARE = 0.08
 """Most of the joint's width that may lie beyond the radiograph's border."""
@@ -80,19 +86,19 @@ class KneeLocaliser:
             A crop or a refusal for each knee; one refusal where there is nothing to score.  Never empty.
         """
         pixels, maps, to_source, noted = self._upright_grey(radiograph, invert)
-        found = knees_of(maps, to_source, self._size)
+        judged = look_again(self._run, self._size, pixels, peaks_of(maps, to_source, self._size))
+        found, doubtful = _knees(judged), _doubtful(judged)
         if not found:
-            faint = knees_of(maps, to_source, self._size, FAINT_KNEE_SCORE)
-            found = faint if is_cropped_knee(radiograph, faint) else []
-        if not found:
-            message = self._what_was_seen(pixels, maps)
+            message = self._what_was_seen(pixels, maps, doubtful)
             return [refuse(radiograph, Reason.NO_KNEE_FOUND, message, qc_flags=noted)]
         if is_cropped_knee(radiograph, found):
             noted = (*noted, flags.CROPPED_INPUT)
         elif len(found) == 1:
             found = [self._closer(pixels, found[0])]
         asked = side or radiograph.ref.side
-        named = name_sides(found, asked, radiograph.side, side_from_name(radiograph.ref.source_path))
+        named = name_sides(
+            found, asked, radiograph.side, side_from_name(radiograph.ref.source_path), doubtful
+        )
         return [
             refuse(radiograph, item.reason, item.message, side=item.side, qc_flags=noted)
             if isinstance(item, Missing)
@@ -115,12 +121,12 @@ class KneeLocaliser:
 
         The odds of the three looks are multiplied, tempered to those of one (their geometric mean).
         """
-        odds = [_log_odds(knee.p_right)]
+        shares = [knee.p_right]
         for field in (knee.width / WIDTH_IN_CROP, 1.25 * knee.width / WIDTH_IN_CROP):
             cut = cut_knee(pixels, (knee.x, knee.y), (field, field), mirror=False)
             if (share := p_right(self._see(cut.pixels)[0])) is not None:
-                odds.append(_log_odds(share))
-        return replace(knee, p_right=1 / (1 + math.exp(-sum(odds) / len(odds))))
+                shares.append(share)
+        return replace(knee, p_right=_mean_odds(shares))
 
     def _upright_grey(
         self, radiograph: Radiograph, invert: Invert
@@ -136,14 +142,44 @@ class KneeLocaliser:
                 return 1 - pixels, other, to_source, (*noted, flags.INVERSION_DETECTED)
         return pixels, maps, to_source, noted
 
-    def _what_was_seen(self, pixels: FloatArray, maps: Maps) -> str:
+    def _what_was_seen(self, pixels: FloatArray, maps: Maps, doubtful: str | None) -> str:
         """Words for a radiograph without a knee; looks at it turned, as a person would."""
-        message = f"no frontal knee found: the likeliest spot scores {best_score(maps):.2f} of 1"
+        message = (
+            f"no frontal knee found: the likeliest spot scores {doubtful or f'{best_score(maps):.2f} of 1'}"
+        )
         for turn, words in _TURNS.items():
             turned, to_turned = self._see(np.ascontiguousarray(np.rot90(pixels, turn)))
-            if knees_of(turned, to_turned, self._size) and best_score(turned) > 2 * best_score(maps):
+            clear = peaks_of(turned, to_turned, self._size, CLEAR_PEAK)
+            if clear and best_score(turned) > 2 * best_score(maps):
                 return f"{message}, but the image seems to lie {words}: turn it and score it again"
         return f"{message}; a lateral or patellar view, another part of the body, or no radiograph"
+
+
+def _knees(judged: Sequence[Judged]) -> list[Found]:
+    """From the image's left to its right, the two likeliest; of two, with their sides seen from close by."""
+    taken = sorted((seen for seen in judged if seen.accepted), key=lambda seen: -seen.knee.score)
+    taken = sorted(taken[:_MOST_KNEES], key=lambda seen: seen.knee.x)
+    if len(taken) == 1:
+        return [taken[0].knee]
+    return [replace(seen.knee, p_right=_mean_odds([seen.knee.p_right, seen.p_right_close])) for seen in taken]
+
+
+def _doubtful(judged: Sequence[Judged]) -> str | None:
+    """Words for the likeliest spot that was not taken for a knee; None where none is worth a row."""
+    spots = [
+        seen
+        for seen in judged
+        if not seen.accepted and (seen.first_score >= CLEAR_PEAK or seen.knee.score >= _DOUBTFUL_SCORE)
+    ]
+    if not spots:
+        return None
+    spot = max(spots, key=lambda seen: (seen.knee.score, seen.first_score))
+    return f"{spot.first_score:.2f} of 1 on the whole film and {spot.knee.score:.2f} from close by"
+
+
+def _mean_odds(shares: Sequence[float]) -> float:
+    """The share whose odds are the geometric mean of those of ``shares``."""
+    return 1 / (1 + math.exp(-sum(map(_log_odds, shares)) / len(shares)))
 
 
 def _crop_or_refusal(
@@ -151,11 +187,6 @@ def _crop_or_refusal(
 ) -> KneeCrop | Refusal:
     knee, mirror = named.knee, named.side == "L"
     noted = (*noted, *named.flags)
-    if knee.implant >= IMPLANT_SCORE:
-        message = (
-            f"the joint looks like metal (score {knee.implant:.2f}): a replaced knee has no grade to read"
-        )
-        return refuse(radiograph, Reason.IMPLANT, message, side=named.side, qc_flags=noted)
     if flags.CROPPED_INPUT in noted:
         cut = whole_as_knee(pixels, mirror=mirror)
     else:
@@ -164,12 +195,20 @@ def _crop_or_refusal(
         if radiograph.spacing_mm is not None and not _plausible(knee, radiograph.spacing_mm[1]):
             radiograph = replace(radiograph, spacing_mm=None, spacing_source="unknown")
             noted = (*noted, flags.SPACING_IMPLAUSIBLE)
+        if radiograph.spacing_mm is not None and knee.width * radiograph.spacing_mm[1] < _SMALL_JOINT_MM:
+            noted = (*noted, flags.SMALL_JOINT)
         if radiograph.spacing_mm is None:
             noted = (*noted, flags.SCALE_ESTIMATED)
         cut = cut_knee(pixels, (knee.x, knee.y), _field(knee, radiograph.spacing_mm), mirror=mirror)
-    if (edge := metal_edge(cut.pixels)) >= METAL_EDGE:
-        message = f"a large, flat, brightest region ends in a sharp edge ({edge:.2f}): metal in the joint"
+    metal = metal_of(cut.pixels)
+    if metal.replaced:
+        message = (
+            "flat, bright shapes with sharp edges lie above the joint and below it: metal; "
+            "a replaced knee has no grade to read"
+        )
         return refuse(radiograph, Reason.IMPLANT, message, side=named.side, qc_flags=noted)
+    if metal.seen:
+        noted = (*noted, flags.METAL_SEEN)
     return knee_of(radiograph, named.side, cut, (*noted, *_quality(knee, cut)))
 
 
@@ -212,6 +251,7 @@ def _quality(knee: Found, cut: Cut) -> tuple[str, ...]:
     )
     checks = {
         flags.FAINT_KNEE: knee.score < _FAINT_SCORE,
+        flags.FEW_PIXELS: knee.width < _FEW_PIXELS,
         flags.NEAR_BORDER: cut.outside > _NEAR_BORDER,
         flags.LOW_CONTRAST: float(high - low) < _LOW_CONTRAST,
         flags.PARTLY_BLANK: blank > _BLANK_SHARE,

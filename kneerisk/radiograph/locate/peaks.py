@@ -1,4 +1,4 @@
-"""From the localiser's maps to the knees of a radiograph: peaks, refined between cells."""
+"""From the localiser's maps to what may be the knees of a radiograph: peaks, refined between cells."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from kneerisk.records import FloatArray, Side
 
 Maps = Mapping[str, npt.NDArray[np.float32]]
 RunLocaliser = Callable[[Maps], Maps]
-"""``radiograph`` [N, 1, S, S] → ``centres``, ``width``, ``implant``, ``inverted`` of
+"""``radiograph`` [N, 1, S, S] → ``centres``, ``width``, ``inverted`` (``implant`` is not read) of
 :class:`models.localiser`."""
 
-KNEE_SCORE = 0.35
-"""A peak of this height is a knee; chosen on films without one (``benchmarks/accuracy/localiser.py``)."""
-FAINT_KNEE_SCORE = 0.25
-"""A peak of this height is a knee where the image is framed as a knee's crop is."""
-MOST_KNEES = 2
+LEAST_PEAK = 0.1
+"""A peak of this height is worth a closer look."""
+CLEAR_PEAK = 0.35
+"""In a close-up, a peak of this height is a knee whose side can be read."""
+MOST_PEAKS = 4
 _APART = 0.6
 """Two knees lie at least this share of the wider one's width apart."""
 
@@ -38,8 +38,6 @@ class Found:
     """Height of its peak, 0..1."""
     p_right: float
     """How far it looks like a right knee (fibula at the image's left), 0..1."""
-    implant: float
-    """How far it looks like a joint of metal, 0..1."""
 
     @property
     def looks(self) -> Side:
@@ -52,25 +50,25 @@ class Found:
         return max(self.p_right, 1 - self.p_right)
 
 
-def knees_of(maps: Maps, to_source: FloatArray, size: int, least: float = KNEE_SCORE) -> list[Found]:
-    """The knees, from the image's left to its right: at most two, the highest peaks.
+def peaks_of(maps: Maps, to_source: FloatArray, size: int, least: float = LEAST_PEAK) -> list[Found]:
+    """What may be knees, the likeliest first: at most four, the highest peaks.
 
     Args:
         maps: what the localiser gave for a batch of one.
-        to_source: [2, 3] affine from the letterboxed pixels to the radiograph's.
+        to_source: [2, 3] affine from the letterboxed pixels to the radiograph's, which may mirror them.
         size: S, pixels a side of the letterboxed radiograph.
         least: the least height of a peak.
     """
     centres = np.asarray(maps["centres"], np.float32)[0]
     either = _either(centres)
-    widths, implant = maps["width"][0, 0], maps["implant"][0, 0]
+    widths = maps["width"][0, 0]
     stride = size / either.shape[0]
     summits = (either >= cv2.dilate(either, np.ones((3, 3), np.uint8))) & (either >= least)
     found: list[Found] = []
     for row, column in sorted(zip(*np.nonzero(summits), strict=True), key=lambda cell: -float(either[cell])):
         x, y = _between_cells(either, row, column)
         at = to_source @ np.array([(x + 0.5) * stride - 0.5, (y + 0.5) * stride - 0.5, 1.0], np.float32)
-        width = float(widths[row, column]) * size * float(to_source[0, 0])
+        width = float(widths[row, column]) * size * float(abs(to_source[0, 0]))
         if any(
             np.hypot(at[0] - other.x, at[1] - other.y) < _APART * max(width, other.width) for other in found
         ):
@@ -83,10 +81,9 @@ def knees_of(maps: Maps, to_source: FloatArray, size: int, least: float = KNEE_S
                 width=width,
                 score=float(either[row, column]),
                 p_right=float(around[0] / max(float(around.sum()), 1e-6)),
-                implant=float(implant[row, column]),
             )
         )
-    return sorted(found[:MOST_KNEES], key=lambda knee: knee.x)
+    return found[:MOST_PEAKS]
 
 
 def mean_of_mirrored(straight: Maps, mirrored: Maps) -> Maps:
@@ -106,7 +103,7 @@ def p_right(maps: Maps) -> float | None:
     centres = np.asarray(maps["centres"], np.float32)[0]
     either = _either(centres)
     row, column = np.unravel_index(int(either.argmax()), either.shape)
-    if either[row, column] < KNEE_SCORE:
+    if either[row, column] < CLEAR_PEAK:
         return None
     right, left = centres[:, row, column]
     return float(right / (right + left))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 from kneerisk.errors import Reason
 from kneerisk.radiograph import flags
@@ -12,6 +12,8 @@ from kneerisk.radiograph.locate.peaks import Found
 from kneerisk.records import Side
 
 Stated = Side | Literal["both"] | None
+_RIGHT: Final[Side] = "R"
+_LEFT: Final[Side] = "L"
 SURE = 0.8
 """From here on the anatomy's word is set against another's."""
 UNSURE = 0.6
@@ -37,7 +39,11 @@ class Missing:
 
 
 def name_sides(
-    found: Sequence[Found], asked: Stated, header: Stated, by_name: Side | None
+    found: Sequence[Found],
+    asked: Stated,
+    header: Stated,
+    by_name: Side | None,
+    doubtful: str | None = None,
 ) -> list[Named | Missing]:
     """Give each knee its side, from the image's left to its right; a manifest or option wins.
 
@@ -46,24 +52,32 @@ def name_sides(
         asked: what the manifest or option says.
         header: what the DICOM header says.
         by_name: what the file's name says.
+        doubtful: words for how far a further spot looks like a knee that was not taken for one; a row says so
+            beside a lone knee, unless one side alone is asked for.
     """
     if len(found) == 2:
         return _two(found[0], found[1], asked, header)
-    return _one(found[0], asked, header, by_name)
+    return _one(found[0], asked, header, by_name, doubtful)
 
 
 def _two(left: Found, right: Found, asked: Stated, header: Stated) -> list[Named | Missing]:
     """Image left is the participant's right: so bilateral radiographs are shown, and so OAI stores them."""
-    disagreements: list[str] = []
-    if left.looks == "L" and right.looks == "R" and min(left.surety, right.surety) >= SURE:
-        disagreements.append(flags.SIDE_DISAGREES_ANATOMY)
-    if header in ("L", "R"):
-        disagreements.append(flags.SIDE_DISAGREES_HEADER)
-    both = [Named(left, "R", tuple(disagreements)), Named(right, "L", tuple(disagreements))]
+    disagreements = (flags.SIDE_DISAGREES_HEADER,) if header in ("L", "R") else ()
+    both = [
+        Named(knee, side, (*_against(knee, side), *disagreements))
+        for knee, side in ((left, _RIGHT), (right, _LEFT))
+    ]
     return [named for named in both if asked in (None, "both", named.side)]
 
 
-def _one(knee: Found, asked: Stated, header: Stated, by_name: Side | None) -> list[Named | Missing]:
+def _against(knee: Found, side: Side) -> tuple[str, ...]:
+    """A flag where the anatomy speaks surely against a side."""
+    return (flags.SIDE_DISAGREES_ANATOMY,) if knee.surety >= SURE and knee.looks != side else ()
+
+
+def _one(
+    knee: Found, asked: Stated, header: Stated, by_name: Side | None, doubtful: str | None
+) -> list[Named | Missing]:
     sure = knee.surety >= SURE
     if asked in ("L", "R") and header in ("L", "R") and asked != header and sure and knee.looks == header:
         message = (
@@ -92,8 +106,7 @@ def _one(knee: Found, asked: Stated, header: Stated, by_name: Side | None) -> li
     else:
         side = knee.looks
         disagreements.append(flags.SIDE_FROM_ANATOMY)
-    if sure and knee.looks != side:
-        disagreements.append(flags.SIDE_DISAGREES_ANATOMY)
+    disagreements += _against(knee, side)
     named: list[Named | Missing] = [Named(knee, side, tuple(disagreements))]
     if asked == "both" or (asked is None and header == "both"):
         other: Side = "L" if side == "R" else "R"
@@ -101,5 +114,13 @@ def _one(knee: Found, asked: Stated, header: Stated, by_name: Side | None) -> li
         message = (
             f"{teller} both knees, but only one was found: look at the image, or ask for side {side} alone"
         )
+        if doubtful is not None:
+            message += f"; a second spot scores {doubtful}"
         named.append(Missing(Reason.SIDE_NOT_FOUND, other, message))
+    elif doubtful is not None and asked is None:
+        message = (
+            f"beside the {side} knee a second spot looks a little like one ({doubtful}) and was not scored: "
+            "another view, another part of the body, or a knee to look at"
+        )
+        named.append(Missing(Reason.NO_KNEE_FOUND, None, message))
     return named

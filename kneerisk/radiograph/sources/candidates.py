@@ -7,11 +7,13 @@ import stat
 from pathlib import Path
 
 from kneerisk.errors import Reason
+from kneerisk.marks import is_marked
 from kneerisk.radiograph.sources.manifest import SUFFIXES, is_manifest
-from kneerisk.radiograph.sources.sniff import HEAD_BYTES, describe, is_text, sniff, sop_instance_uid
+from kneerisk.radiograph.sources.sniff import HEAD_BYTES, describe, is_ours, is_text, sniff, sop_instance_uid
 from kneerisk.records import RUN_SUFFIX, RadiographRef, Refusal
 
-IMAGE_SUFFIXES = frozenset({".dcm", ".dicom", ".ima", ".png", ".jpg", ".jpeg", ".tif", ".tiff"})
+_DICOM_SUFFIXES = frozenset({".dcm", ".dicom", ".ima"})
+IMAGE_SUFFIXES = _DICOM_SUFFIXES | {".png", ".jpg", ".jpeg", ".tif", ".tiff"}
 _OTHER_SUFFIXES = frozenset(
     f".{suffix}"
     for suffix in (
@@ -110,13 +112,13 @@ def why_skip_file(entry: os.DirEntry[str]) -> str | None:
         return None  # a link to nothing, or no permission: a row says so
     if not stat.S_ISREG(mode):
         return "no plain file"
-    if suffix in IMAGE_SUFFIXES:
-        return None
     try:
         head = _head(Path(entry.path))
     except OSError:
         return None
-    if sniff(head) is not None:
+    if is_marked(head) or is_ours(head):
+        return "a report or picture that kneerisk wrote"
+    if suffix in IMAGE_SUFFIXES or sniff(head) is not None:
         return None
     if suffix in SUFFIXES and is_manifest(Path(entry.path)):
         return (
@@ -190,6 +192,12 @@ def refuse_if_damaged(ref: RadiographRef) -> Refusal | None:
             ref,
             Reason.FILE_UNREADABLE,
             f"the file cannot be read ({error.strerror}); check its permissions, or where its link leads",
+        )
+    if is_marked(head) or is_ours(head):
+        return Refusal(
+            ref,
+            Reason.NOT_AN_IMAGE,
+            "a report or picture that kneerisk wrote; give the radiograph that it was made of",
         )
     if sniff(head) is not None:
         return None

@@ -16,14 +16,15 @@ from pathlib import Path
 from typing import Literal
 
 from kneerisk.errors import UsageError
-from kneerisk.radiograph.sources.tables import Row, Table, parsed
-from kneerisk.records import Side
+from kneerisk.radiograph.sources.kinds import NOTHING, Guess
+from kneerisk.radiograph.sources.tables import Row, Table, parquet_kinds, parsed
+from kneerisk.records import CarriedKind, Side
 
 SUFFIXES = frozenset({".csv", ".tsv", ".parquet", ".pq"})
 """Extensions by which an input is taken for a manifest."""
 
 COLUMNS = ("path", "participant_id", "visit", "side", "spacing_mm", "kl_0m")
-"""Columns that are understood; any other is carried through as text."""
+"""Columns that are understood; any other is carried through."""
 ALIASES = {
     "file": "path",
     "visit_month": "visit",
@@ -47,7 +48,6 @@ _LIKELY = {
 """What columns are often called, in small letters and digits alone: suggested, not taken."""
 _NEAR = 0.81
 """Names as much alike as this (difflib's ratio) are taken for slips of the pen."""
-_NOTHING = frozenset({"", ".", "na", "n/a", "nan", "null", "none"})
 _SIDES: dict[str, Side | Literal["both"]] = {
     "l": "L",
     "left": "L",
@@ -80,7 +80,7 @@ def parse_side(text: str) -> Side | Literal["both"] | None:
 
 def is_given(cell: str) -> bool:
     """Whether a cell says something: it is not empty, NA, NaN, null, none or "."."""
-    return cell.casefold() not in _NOTHING
+    return cell.casefold() not in NOTHING
 
 
 def open_manifest(path: Path) -> Table:
@@ -101,13 +101,18 @@ def is_manifest(path: Path) -> bool:
     return True
 
 
-def check_manifest(path: Path) -> int:
-    """Read a manifest through and count its rows.
+def check_manifest(path: Path) -> dict[str, CarriedKind]:
+    """Read a manifest through and say of what kind each of its own columns is.
 
     Raises:
         UsageError: a column or cell is wrong; the message lists the first five lines to mend.
     """
-    return sum(1 for _ in read_manifest(path))
+    guesses: dict[str, Guess] = {}
+    for row in read_manifest(path):
+        for name, cell in row.extra.items():
+            guesses.setdefault(name, Guess()).add(cell)
+    told = parquet_kinds(path) if path.suffix.casefold() in (".parquet", ".pq") else {}
+    return {name: told.get(name, guess.kind) for name, guess in guesses.items()}
 
 
 def read_manifest(path: Path) -> Iterator[ManifestRow]:

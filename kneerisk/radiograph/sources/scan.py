@@ -28,7 +28,8 @@ from kneerisk.radiograph.sources.candidates import (
     why_skip_suffix,
 )
 from kneerisk.radiograph.sources.ids import Identity, identifier
-from kneerisk.records import RadiographRef, Refusal, Side
+from kneerisk.radiograph.sources.kinds import together
+from kneerisk.records import CarriedKind, RadiographRef, Refusal, Side
 
 AnySide = Side | Literal["both"]
 
@@ -37,12 +38,14 @@ _MAX_LISTED = 1000
 
 @dataclass(slots=True)
 class Skipped:
-    """What a scan passed over inside folders, and why: counted in full, the first thousand listed."""
+    """What a scan tells beside its images: what it passed over inside folders, and what manifests carry."""
 
     counts: Counter[str] = field(default_factory=Counter)
-    """Files and folders by the reason for passing them over."""
+    """Files and folders by the reason for passing them over, in full."""
     listed: list[tuple[str, str]] = field(default_factory=list)
     """(source path, reason), the first thousand."""
+    carried: dict[str, CarriedKind] = field(default_factory=dict)
+    """The manifests' own columns, and of what kind each is; filled before the first image."""
 
     @property
     def total(self) -> int:
@@ -97,6 +100,7 @@ def scan(
     if not inputs:
         raise UsageError("no input was given; name a folder, a file or a manifest (.csv, .tsv, .parquet)")
     identify = identifier(id_from)
+    carried: list[dict[str, CarriedKind]] = []
     for given in inputs:
         try:
             given.lstat()
@@ -113,9 +117,10 @@ def scan(
                 f"{shown(given)} is a spreadsheet: save it as 'CSV UTF-8' (File, Save as) and give that file"
             )
         if _is_manifest(given):
-            manifest.check_manifest(given)
-    noted = skipped if skipped is not None else Skipped()
-    scanner = _Scanner(inputs, identify, side, noted, follow_links)
+            carried.append(manifest.check_manifest(given))
+    skipped = skipped if skipped is not None else Skipped()
+    skipped.carried.update(together(carried))
+    scanner = _Scanner(inputs, identify, side, skipped, follow_links)
     return scanner.flag_duplicates(scanner.walk())
 
 

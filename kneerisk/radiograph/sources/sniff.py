@@ -10,6 +10,9 @@ Kind = Literal["dicom", "png", "jpeg", "tiff"]
 HEAD_BYTES = 4096
 """How much of a file `sniff` and `sop_instance_uid` want to see."""
 
+OUR_MANUFACTURER = "kneerisk"
+"""Manufacturer (0008,0070) of the DICOM files that scoring writes."""
+
 _LONG_VRS = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
 _VRS = _LONG_VRS | frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split())
 
@@ -102,13 +105,24 @@ def sop_instance_uid(head: bytes) -> str | None:
     """SOPInstanceUID from a DICOM file's first bytes; ``None`` where it is missing or further in.
 
     The file meta's copy (0002,0003) stands first and serves; else the data set's own (0008,0018) is looked
-    for. It is a walk over a few elements, far quicker than parsing a header: `scan` does it for every file.
+    for.
     """
+    uid = _text(head, (0x0002, 0x0003), (0x0008, 0x0018))
+    return uid if uid and set(uid) <= set("0123456789.") else None
+
+
+def is_ours(head: bytes) -> bool:
+    """Whether a DICOM file is a report or a capture that scoring wrote (``--dicom-sr``, ``--dicom-sc``)."""
+    return sniff(head) == "dicom" and _text(head, (0x0008, 0x0070)) == OUR_MANUFACTURER
+
+
+def _text(head: bytes, *wanted: tuple[int, int]) -> str | None:
+    """The first wanted element, stripped: it is a walk over a few, far quicker than parsing a header."""
     position = 132 if head[128:132] == b"DICM" else 0
     order = ">" if head[position : position + 1] == b"\0" else "<"
     while position + 8 <= len(head):
         tag = struct.unpack_from(f"{order}HH", head, position)
-        if tag > (0x0008, 0x0018):
+        if tag > max(wanted):
             return None
         vr = head[position + 4 : position + 6]
         if vr in _LONG_VRS and position + 12 <= len(head):
@@ -117,9 +131,8 @@ def sop_instance_uid(head: bytes) -> str | None:
             start, length = position + 8, struct.unpack_from(f"{order}H", head, position + 6)[0]
         else:
             start, length = position + 8, struct.unpack_from(f"{order}I", head, position + 4)[0]
-        if tag in ((0x0002, 0x0003), (0x0008, 0x0018)):
+        if tag in wanted:
             value = head[start : start + length]
-            uid = value.decode("ascii", "replace").strip(" \0")
-            return uid if len(value) == length and uid and set(uid) <= set("0123456789.") else None
+            return value.decode("ascii", "replace").strip(" \0") if len(value) == length else None
         position = start + length
     return None

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from kneerisk.errors import UsageError
+from kneerisk.records import CarriedKind
 
 T = TypeVar("T")
 
@@ -142,6 +143,21 @@ class Table:
             raise UsageError(f"{self.path} is no readable Parquet table ({error}); write it again") from error
         for row, values in enumerate(frame.iter_rows(), start=1):
             yield row, [_as_text(value) for value in values]
+
+
+def parquet_kinds(path: Path) -> dict[str, CarriedKind]:
+    """Column → kind, by the types of a Parquet file; times, lists and categories are text."""
+    import polars as pl
+
+    kinds: dict[str, CarriedKind] = {}
+    for name, kind in pl.read_parquet_schema(path).items():
+        if kind.is_integer() and kind not in (pl.UInt64, pl.Int128):
+            kinds[name] = "integer"
+        elif kind.is_float() or kind.is_decimal():
+            kinds[name] = "real"
+        else:
+            kinds[name] = "boolean" if kind == pl.Boolean else "date" if kind == pl.Date else "text"
+    return kinds
 
 
 def parsed(table: Table, parse: Callable[[int, Row], T]) -> Iterator[T]:

@@ -37,8 +37,7 @@ class Whose:
         """Words for the user where ids tell no image from another; ``None`` where they do."""
         if self._images < _FEWEST or len(self._ids) != 1:
             return None
-        (one,) = self._ids
-        if one is None:
+        if self._ids == {None}:
             return (
                 f"none of the {self._images} images says whose it is: participant_id will be empty in every "
                 "row. Take the ids from the folders (--id-from folder), from the paths (--id-from "
@@ -50,7 +49,7 @@ class Whose:
         else:
             why = "where that is not so, take the ids from the folders (--id-from folder), from the paths "
             why += "(--id-from regex:PATTERN), or name them in a manifest"
-        return f"all {self._images} images are of one participant, {one!r}: {why}"
+        return f"all {self._images} images are of one and the same participant: {why}"
 
     def _by_header(self, path: Path) -> str | None:
         """PatientID, as far as a DICOM file has one; of other files none is read."""

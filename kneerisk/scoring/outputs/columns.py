@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from kneerisk.method.predict import UNUSUAL_APPEARANCE
 from kneerisk.radiograph.flags import MEANINGS
-from kneerisk.records import KL_GRADES, LANDMARKS
+from kneerisk.records import KL_GRADES, LANDMARKS, CarriedKind
 
-Kind = Literal["text", "integer", "real", "boolean", "texts"]
+Kind = Literal["text", "integer", "real", "boolean", "date", "texts"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +29,7 @@ class Column:
 
 
 _FLAGS = {**MEANINGS, UNUSUAL_APPEARANCE: "unlike what the networks were trained on: trust the row less"}
+_NONE: Mapping[str, CarriedKind] = {}
 _NEVER = "never"
 _NOT_OK = "where status is not ok"
 
@@ -47,7 +48,7 @@ def _identity() -> Iterator[Column]:
         "text",
         "",
         "L or R: the participant's left or right knee",
-        "where the row refuses a whole image",
+        "where the row refuses a whole image and neither manifest nor --side names one",
     )
     yield Column("source_path", "text", "", "the image, relative to its input folder or manifest", _NEVER)
     yield Column("image_index", "integer", "", "position of the image in the scan, from 0", _NEVER)
@@ -182,22 +183,22 @@ COLUMNS: tuple[Column, ...] = (
     *_landmarks(),
     *_provenance(),
 )
-"""Every column of every table; a manifest's own columns follow them, as text."""
+"""Every column of every table; a manifest's own columns follow them, each of its kind."""
 
 NAMES = frozenset(column.name for column in COLUMNS)
 
 
-def carried(name: str) -> Column:
+def carried(name: str, kind: CarriedKind) -> Column:
     """The entry of a manifest's own column."""
-    return Column(name, "text", "", "carried through from the manifest", "where the manifest has no value")
+    return Column(name, kind, "", "carried through from the manifest", "where the manifest has no value")
 
 
-def columns(extra: Sequence[str] = ()) -> tuple[Column, ...]:
-    """The table's columns with a manifest's own behind them."""
-    return (*COLUMNS, *(carried(name) for name in extra))
+def columns(extra: Mapping[str, CarriedKind] = _NONE) -> tuple[Column, ...]:
+    """The table's columns with a manifest's own, name → kind, behind them."""
+    return (*COLUMNS, *(carried(name, kind) for name, kind in extra.items()))
 
 
-def dictionary(extra: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
+def dictionary(extra: Mapping[str, CarriedKind] = _NONE) -> dict[str, dict[str, Any]]:
     """Column → kind, unit, meaning, null rule and, of codes, their values: the table's data dictionary."""
     found: dict[str, dict[str, Any]] = {}
     for column in columns(extra):
@@ -205,4 +206,21 @@ def dictionary(extra: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
         found[entry.pop("name")] = entry
         if not column.values:
             del entry["values"]
+    return found
+
+
+def recalibrated(
+    meanings: Mapping[str, Mapping[str, Any]], by: Mapping[str, Mapping[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    """A data dictionary that says which risks, and ends of their intervals, were recalibrated, and to whom.
+
+    Args:
+        meanings: column → its entry.
+        by: column → what was applied to it, with ``kind`` and ``population``.
+    """
+    found = {name: dict(entry) for name, entry in meanings.items()}
+    for name, applied in by.items():
+        for column in (name, f"{name}_lo", f"{name}_hi"):
+            if column in found:
+                found[column]["meaning"] += f"; recalibrated ({applied['kind']}) to: {applied['population']}"
     return found

@@ -68,7 +68,7 @@ def draw(score: KneeScore, forecast: FloatArray) -> Image.Image:
     kept = kept.copy()
     for column, (pixels, landmarks, colour) in enumerate(shown):
         grey = _grey(pixels, ordered)
-        pen = _Pen(cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB))
+        pen = _Pen(np.asarray(cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB), np.uint8))
         near = _landmarks(pen, landmarks * (_PICTURE / pixels.shape[0]), colour)
         part = kept[_TOP : _TOP + _PICTURE, _left_of(column) : _left_of(column) + _PICTURE]
         cv2.LUT(grey, _grey_places(), dst=grey)
@@ -154,7 +154,7 @@ def _label(words: str, size: int, anchor: str) -> tuple[FloatArray, tuple[int, i
     left, top, right, bottom = (round(edge) for edge in _font(size).getbbox(words, anchor=anchor))
     image = Image.new("L", (max(1, right - left + 2), max(1, bottom - top + 2)))
     ImageDraw.Draw(image).text((1 - left, 1 - top), words, fill=255, font=_font(size), anchor=anchor)
-    return np.asarray(image, np.float32) / 255, (left - 1, top - 1)
+    return np.asarray(image, np.float32) / np.float32(255), (left - 1, top - 1)
 
 
 @cache
@@ -233,7 +233,7 @@ def _nearest() -> Pixels:
     colours = np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), axis=-1).reshape(-1, 3).astype(float)
     palette = _palette().astype(float)
     apart = (palette**2).sum(axis=1) - 2 * colours @ palette.T
-    return apart.argmin(axis=1).astype(np.uint8)
+    return np.asarray(apart.argmin(axis=1), np.uint8)
 
 
 def _places(pixels: Pixels) -> Pixels:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from kneerisk.marks import marked_png
 from kneerisk.records import FloatArray, KneeScore
 from kneerisk.scoring.outputs.drawing import draw
 from kneerisk.scoring.outputs.table import replace_with
+from kneerisk.storage import writing
 
 _MOST_THREADS = 8
 
@@ -23,18 +26,24 @@ class PreviewKeeper:
 
     def keep(self, knees: Sequence[tuple[int, KneeScore, FloatArray]]) -> None:
         """Draw some knees, in threads; each file is complete or absent."""
-        self._folder.mkdir(parents=True, exist_ok=True)
+        with writing(self._folder):
+            self._folder.mkdir(parents=True, exist_ok=True)
         with ThreadPoolExecutor(min(len(knees), _MOST_THREADS, os.cpu_count() or 1)) as pool:
             for _ in pool.map(lambda knee: self._write(*knee), knees):
                 pass
 
     def _write(self, index: int, score: KneeScore, forecast: FloatArray) -> None:
         crop = score.prediction.crop
-        name = file_name(index, crop.participant_id, crop.ref.visit, crop.side, crop.ref.source_path)
-        aside = self._folder / f"{name}.new"
+        path = self._folder / file_name(
+            index, crop.participant_id, crop.ref.visit, crop.side, crop.ref.source_path
+        )
+        stream = io.BytesIO()
         # Loosely packed: to pack well takes longer than to draw.
-        draw(score, forecast).save(aside, format="PNG", compress_level=1)
-        replace_with(aside, self._folder / name)
+        draw(score, forecast).save(stream, format="PNG", compress_level=1)
+        aside = path.with_name(path.name + ".new")
+        with writing(path):
+            aside.write_bytes(marked_png(stream.getvalue()))
+            replace_with(aside, path)
 
 
 def file_name(index: int, participant_id: str | None, visit: str | None, side: str, source_path: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from datetime import date
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,16 @@ import numpy as np
 from kneerisk.errors import UsageError
 from kneerisk.method.grade import median_grade
 from kneerisk.method.joint_space import joint_space
-from kneerisk.records import KL_GRADES, LANDMARKS, FloatArray, KneeCrop, KneeScore, RadiographRef, Refusal
+from kneerisk.records import (
+    KL_GRADES,
+    LANDMARKS,
+    CarriedKind,
+    FloatArray,
+    KneeCrop,
+    KneeScore,
+    RadiographRef,
+    Refusal,
+)
 from kneerisk.scoring.outputs.columns import COLUMNS, NAMES
 
 Row = dict[str, Any]
@@ -63,7 +73,7 @@ def row_of_refusal(refusal: Refusal, provenance: Mapping[str, Any]) -> Row:
     row = _blank(ref, provenance)
     row.update(
         participant_id=refusal.participant_id if refusal.participant_id is not None else ref.participant_id,
-        side=refusal.side,
+        side=refusal.side or (None if ref.side == "both" else ref.side),
         sop_instance_uid=refusal.sop_instance_uid,
         input_sha256=refusal.input_sha256,
         status="failed" if refusal.reason.is_failure else "refused",
@@ -83,6 +93,24 @@ def check_carried(names: tuple[str, ...]) -> None:
             f"the manifest's {columns} {', '.join(clash)} would collide with the table's own; "
             f"rename {them} in the manifest"
         )
+
+
+def carried_value(kind: CarriedKind, cell: str) -> str | int | float | bool | date | None:
+    """A manifest's cell as a value of its column's kind; ``None`` where it says nothing, such as NA.
+
+    The scan gave the column this kind because every cell that says something is of it.
+    """
+    if kind == "text":
+        return cell
+    if kind == "boolean":
+        return {"true": True, "false": False}.get(cell.casefold())
+    try:
+        if kind == "date":
+            return date.fromisoformat(cell)
+        value = int(cell) if kind == "integer" else float(cell)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
 
 
 def landmarks_in_source(landmarks: FloatArray, crop: KneeCrop) -> FloatArray:

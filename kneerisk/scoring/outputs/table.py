@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from kneerisk_engines.files import put_in_place
 
-from kneerisk.errors import KneeriskError, UsageError
-from kneerisk.scoring.outputs.columns import COLUMNS, NAMES, columns, dictionary
-from kneerisk.scoring.outputs.rows import Row
+from kneerisk.errors import UsageError
+from kneerisk.records import CarriedKind
+from kneerisk.scoring.outputs import cells
+from kneerisk.scoring.outputs.columns import COLUMNS, NAMES, columns, dictionary, recalibrated
+from kneerisk.scoring.outputs.rows import Row, carried_value
+from kneerisk.storage import writing
 
 if TYPE_CHECKING:
     import polars as pl
@@ -20,6 +23,10 @@ if TYPE_CHECKING:
 Metadata = dict[str, str]
 """Keys ``kneerisk.data_dictionary``, ``kneerisk.run``, ``kneerisk.calibration``: each a JSON document."""
 
+Carried = Mapping[str, CarriedKind]
+"""The manifest's own columns, and of what kind each is."""
+
+_NONE: Carried = {}
 _ROWS_A_PART = 2000
 _LIST_SEPARATOR = ";"
 _KEY_PREFIX = "kneerisk."
@@ -35,8 +42,8 @@ def format_of(path: Path) -> Literal["parquet", "csv"]:
     raise UsageError(f"{path.name}: a table ends in .parquet or .csv")
 
 
-def schema(extra: Sequence[str] = ()) -> dict[str, pl.DataType | type[pl.DataType]]:
-    """Column name → Polars type, in the table's order; ``extra`` names the manifest's own columns."""
+def schema(extra: Carried = _NONE) -> dict[str, pl.DataType | type[pl.DataType]]:
+    """Column name → Polars type, in the table's order."""
     import polars as pl
 
     types: dict[str, pl.DataType | type[pl.DataType]] = {
@@ -44,27 +51,40 @@ def schema(extra: Sequence[str] = ()) -> dict[str, pl.DataType | type[pl.DataTyp
         "integer": pl.Int64,
         "real": pl.Float64,
         "boolean": pl.Boolean,
+        "date": pl.Date,
         "texts": pl.List(pl.String),
     }
     return {column.name: types[column.kind] for column in columns(extra)}
 
 
-def frame(rows: Sequence[Row], extra: Sequence[str] = ()) -> pl.DataFrame:
-    """Rows → a frame of the table's schema."""
+def frame(rows: Sequence[Row], extra: Carried = _NONE) -> pl.DataFrame:
+    """Rows → a frame of the table's schema; what a manifest brought may still be text in them."""
     import polars as pl
 
     types = schema(extra)
-    return pl.DataFrame([{name: row.get(name) for name in types} for row in rows], schema=types, orient="row")
+    listed = [{name: row.get(name) for name in types} for row in rows]
+    for name, kind in extra.items():
+        for row in listed:
+            if isinstance(cell := row[name], str):
+                row[name] = carried_value(kind, cell)
+    return pl.DataFrame(listed, schema=types, orient="row")
 
 
-def metadata(run: Mapping[str, Any], calibration: Mapping[str, Any], extra: Sequence[str] = ()) -> Metadata:
+def metadata(run: Mapping[str, Any], calibration: Mapping[str, Any], extra: Carried = _NONE) -> Metadata:
     """What travels with the rows: data dictionary, run manifest, calibration and its population."""
-    documents = {"data_dictionary": dictionary(extra), "run": run, "calibration": calibration}
+    meanings = recalibrated(dictionary(extra), run.get("recalibrated", {}))
+    documents = {"data_dictionary": meanings, "run": run, "calibration": calibration}
     return {_KEY_PREFIX + key: json.dumps(value, ensure_ascii=False) for key, value in documents.items()}
 
 
 def write(
-    rows: Iterable[Row], out: Path, documents: Callable[[], Metadata], extra: Sequence[str], workspace: Path
+    rows: Iterable[Row],
+    out: Path,
+    documents: Callable[[], Metadata],
+    extra: Carried,
+    workspace: Path,
+    *,
+    bom: bool = False,
 ) -> int:
     """Stream rows into ``out`` and return how many; ``out`` is complete or absent at every moment.
 
@@ -74,7 +94,23 @@ def write(
         documents: gives :func:`metadata`; called when every row has passed.
         extra: the manifest's own columns.
         workspace: a folder on the same file system as ``out``, for the parts.
+        bom: start a CSV with a byte-order mark.
+
+    Raises:
+        StorageError: the disk does not take it.
     """
+    with writing(out):
+        return _write(rows, out, documents, extra, workspace, bom)
+
+
+def _write(
+    rows: Iterable[Row],
+    out: Path,
+    documents: Callable[[], Metadata],
+    extra: Carried,
+    workspace: Path,
+    bom: bool,
+) -> int:
     kind = format_of(out)
     aside = workspace / f"table.{kind}"
     count = 0
@@ -87,7 +123,8 @@ def write(
             import polars as pl
 
             flat = part.with_columns(pl.col("qc_flags").list.join(_LIST_SEPARATOR))
-            flat.write_csv(stream, include_header=index == 0)
+            safe = cells.escaped(flat.lazy()).collect()
+            safe.write_csv(stream, include_header=index == 0, include_bom=bom and index == 0)
             count += len(part)
     beside = workspace / "table.json"
     beside.write_text(
@@ -106,7 +143,7 @@ def read(path: Path) -> pl.DataFrame:
         if format_of(path) == "parquet":
             table = pl.read_parquet(path)
         else:
-            table = pl.read_csv(path, infer_schema=False)
+            table = cells.restored(pl.read_csv(path, infer_schema=False))
     except (OSError, pl.exceptions.PolarsError) as error:
         raise UsageError(f"{path} cannot be read as a table: {error}") from error
     missing = [name for name in schema() if name not in table.columns]
@@ -114,7 +151,8 @@ def read(path: Path) -> pl.DataFrame:
         raise UsageError(f"{path} is no table that this kneerisk wrote: it lacks {', '.join(missing[:5])}")
     if format_of(path) == "parquet":
         return table
-    extra = [name for name in table.columns if name not in NAMES]
+    kinds = _kinds_beside(path)
+    extra = [_parsed(name, kinds.get(name, "text")) for name in table.columns if name not in NAMES]
     casts = [
         pl.col("qc_flags")
         .fill_null("")
@@ -127,6 +165,27 @@ def read(path: Path) -> pl.DataFrame:
         for column in COLUMNS
     ]
     return table.select(*casts, *extra)
+
+
+def _kinds_beside(path: Path) -> dict[str, str]:
+    """What a CSV's own dictionary says of its columns' kinds; nothing where it was left behind."""
+    try:
+        meanings = read_metadata(path)["data_dictionary"]
+        return {name: entry["kind"] for name, entry in meanings.items()}
+    except (UsageError, KeyError):
+        return {}
+
+
+def _parsed(name: str, kind: str) -> pl.Expr:
+    """A carried column of a CSV, as it was before it was written."""
+    import polars as pl
+
+    column = pl.col(name)
+    if kind == "boolean":
+        return pl.when(column.is_not_null()).then(column == "true")
+    if kind == "date":
+        return column.str.to_date("%Y-%m-%d")
+    return column.cast({"integer": pl.Int64, "real": pl.Float64}.get(kind, pl.String))
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
@@ -158,15 +217,13 @@ def metadata_beside(out: Path) -> Path:
 
 
 def replace_with(aside: Path, out: Path) -> None:
-    """Move a finished file into place; KneeriskError where the disk does not take it."""
-    try:
+    """Move a finished file into place; StorageError where the disk does not take it."""
+    with writing(out):
         put_in_place(aside, out)
-    except OSError as error:
-        raise KneeriskError(f"{out} cannot be written: {error.strerror}") from error
 
 
 def _write_parquet(
-    rows: Iterable[Row], aside: Path, documents: Callable[[], Metadata], extra: Sequence[str], workspace: Path
+    rows: Iterable[Row], aside: Path, documents: Callable[[], Metadata], extra: Carried, workspace: Path
 ) -> int:
     """Parts, then one file streamed from them: Polars cannot append to a Parquet file."""
     import polars as pl
@@ -186,7 +243,7 @@ def _write_parquet(
     return count
 
 
-def _frames(rows: Iterable[Row], extra: Sequence[str]) -> Iterator[pl.DataFrame]:
+def _frames(rows: Iterable[Row], extra: Carried) -> Iterator[pl.DataFrame]:
     """At least one frame, so that a table without rows has its header."""
     stream = iter(rows)
     part = list(islice(stream, _ROWS_A_PART))

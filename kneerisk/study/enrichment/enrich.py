@@ -39,6 +39,7 @@ class Enrichment:
     population: str | None
     """Whom the risks were calibrated to."""
     alarms: tuple[Alarm, ...]
+    """The run's, but for those that a recalibration of the risk answers."""
     unit: Literal["knees", "participants"]
     candidates: int
     participants: int
@@ -95,7 +96,7 @@ def enrich(settings: EnrichSettings) -> Enrichment:
     refuse_existing(outputs, settings.overwrite, inputs=[settings.table, settings.labels])
     outcome, months = settings.asked
     scores = read_scores(settings.table)
-    alarms = alarms_of(scores.documents)
+    alarms = alarms_of(scores.documents, settings.risk)
     is_probability = _is_probability(scores, settings.risk)
     if settings.labels is None:
         _refuse_assumptions(settings, alarms, is_probability)
@@ -127,7 +128,7 @@ def enrich(settings: EnrichSettings) -> Enrichment:
         outcome=outcome,
         months=months,
         basis=pool.basis,
-        population=scores.population,
+        population=scores.population_of(settings.risk),
         alarms=alarms,
         unit=found.unit,
         candidates=len(pool.risk),
@@ -164,8 +165,8 @@ def _refuse_assumptions(settings: EnrichSettings, alarms: tuple[Alarm, ...], is_
         said = "; ".join(alarm.message for alarm in alarms)
         raise KneeriskError(
             f"without --labels the event rates would be the risks of {settings.table.name} themselves, and "
-            f"its run raised an alarm: {said}. Give --labels, recalibrate (kneerisk calibrate), or add "
-            "--force if you know better"
+            f"its run raised an alarm: {said}. Give --labels, recalibrate to knees like these (kneerisk "
+            "calibrate, then derive --calibration), or add --force if you know better"
         )
 
 
@@ -197,7 +198,7 @@ def _notes(
             "screened and selected, and in no rate"
         )
     if basis == "assumed":
-        whom = scores.population or "an unknown population: the table names none"
+        whom = scores.population_of(settings.risk) or "an unknown population: the table names none"
         notes.append(
             "no labels were given: every event rate here is assumed, the mean of risks calibrated to "
             f"{whom}. In another population it is off, and the intervals do not know of it"

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from kneerisk.errors import KneeriskError
+from kneerisk.marks import marked_png
+from kneerisk.plotting import figure_class
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -62,12 +64,12 @@ def new_figure(width: float = 7.0, height: float = 3.6) -> Figure:
         KneeriskError: Matplotlib is not installed.
     """
     try:
-        from matplotlib.figure import Figure
+        made = figure_class()(figsize=(width, height), layout="constrained")
     except ImportError as error:
         raise KneeriskError(
             "plots need Matplotlib, which is not installed: pip install 'kneerisk[report]'"
         ) from error
-    return Figure(figsize=(width, height), layout="constrained")
+    return made
 
 
 def axes(figure: Figure, palette: Palette, rows: int = 1, columns: int = 1, place: int = 1) -> Axes:
@@ -156,7 +158,7 @@ def save(draw: Draw, path: Path) -> None:
         return
     stream = io.BytesIO()
     figure.savefig(stream, format="png", dpi=200, metadata={"Software": None})
-    write_bytes(path, stream.getvalue())
+    write_bytes(path, marked_png(stream.getvalue()))
 
 
 def _svg(figure: Figure, salt: str) -> str:

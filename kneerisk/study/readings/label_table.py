@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from kneerisk.errors import UsageError
+from kneerisk.scoring.outputs.cells import restored
 from kneerisk.study.readings.release_labels import frames, is_release, read_release
 from kneerisk.study.scores import typed
 
@@ -76,6 +77,7 @@ def read_text(path: Path) -> pl.DataFrame:
             with path.open(encoding="utf-8-sig") as file:
                 delimiter = max("|\t,;", key=file.readline().count)
             frame = pl.read_csv(path, separator=delimiter, infer_schema=False, encoding="utf8-lossy")
+            frame = restored(frame)  # it may have been made from a table of ours
     except (OSError, UnicodeError, pl.exceptions.PolarsError) as error:
         raise UsageError(f"{path} cannot be read as a table of labels: {error}") from error
     frame = frame.rename({name: name.strip().lstrip("\ufeff") for name in frame.columns})

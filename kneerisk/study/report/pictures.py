@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kneerisk.errors import UsageError
+from kneerisk.marks import MARK
 from kneerisk.radiograph.knees import reader
 from kneerisk.radiograph.settings import InputSettings, Invert
 from kneerisk.records import LANDMARKS, FloatArray, RadiographRef, Refusal
@@ -138,6 +139,6 @@ def _grey(pixels: FloatArray, longest: int) -> Image.Image:
 
 def _embedded(image: Image.Image) -> Picture:
     stream = io.BytesIO()
-    image.save(stream, format="JPEG", quality=82)
+    image.save(stream, format="JPEG", quality=82, comment=MARK)
     encoded = base64.b64encode(stream.getvalue()).decode("ascii")
     return Picture(f"data:image/jpeg;base64,{encoded}", *image.size)

@@ -41,7 +41,9 @@ class ReportSettings:
     """JSON of ``kneerisk enrich --json``."""
     previews: Path | None = None
     sources: Path | None = None
-    """The folder that was scored; ``None``: the one that the table names, if it is still there."""
+    """The folder that was scored; ``None``: the one of the name that the table knows, here or beside it."""
+    roots: tuple[Path, ...] = ()
+    """What a run that has just ended was given."""
     by: str | None = None
     """Column whose values are told apart; ``None``: ``site``."""
     knees: int = 6
@@ -128,6 +130,7 @@ def write_report(settings: ReportSettings) -> Report:
     evaluation, enrichment = (_without(document, notes) for document in (evaluation, enrichment))
     facts = facts_of(scores, settings.by)
     alarms = alarms_of(scores.documents)
+    notes += _answered(scores, alarms)
     plots = {
         "cohort_plots": cohort_plots(scores, facts),
         "evaluation_plots": () if evaluation is None else evaluation_plots(evaluation),
@@ -146,14 +149,16 @@ def write_report(settings: ReportSettings) -> Report:
             "alarms": alarms,
             "notes": notes,
             "facts": facts,
-            "population": scores.population,
+            "population": scores.population_of("risk_12m"),
             "strips": shown,
             "pictures_from": came_from,
             "evaluation": evaluation,
             "measures": MEASURES,
             "enrichment": enrichment,
             "enrichment_rows": ENRICHMENT_ROWS,
-            "checklist": checklist(facts, run, scores.population, evaluation, enrichment, len(alarms)),
+            "checklist": checklist(
+                facts, run, scores.population_of("risk_12m"), evaluation, enrichment, len(alarms)
+            ),
             "states": WORDS,
             "settings": [(name, value) for name, value in run.items() if value not in (None, "")],
             "dictionary": dictionary(scores),
@@ -194,6 +199,18 @@ def _without(document: Mapping[str, Any] | None, notes: Sequence[str]) -> Mappin
     return {**document, **told}
 
 
+def _answered(scores: Scores, alarms: tuple[Alarm, ...]) -> tuple[str, ...]:
+    """Which alarms the recalibration of the headline risk allows for."""
+    left = alarms_of(scores.documents, "risk_12m")
+    codes = ", ".join(alarm.code for alarm in alarms if alarm not in left)
+    if not codes:
+        return ()
+    return (
+        f"risk_12m is recalibrated to {scores.population_of('risk_12m')}, whose run had raised {codes} too: "
+        "risk_12m allows for it, the other columns do not",
+    )
+
+
 def _strangers(table: str, *found: tuple[Mapping[str, Any] | None, str]) -> list[str]:
     """What was made of another table."""
     notes = []
@@ -208,8 +225,10 @@ def _strangers(table: str, *found: tuple[Mapping[str, Any] | None, str]) -> list
 def _knees(settings: ReportSettings, scores: Scores) -> tuple[list[tuple[Strip, list[Picture | None]]], str]:
     """The contact sheet with its pictures, and where they came from."""
     run = scores.documents.get("run", {}).get("fingerprint", {})
-    named = [Path(path) for path in run.get("inputs", ())]
-    roots = [path for path in named if path.exists()] if settings.sources is None else [settings.sources]
+    # A table names its inputs without their folders: they may still lie here, or beside it.
+    named = [home / path for path in run.get("inputs", ()) for home in (Path(), settings.table.parent)]
+    given = settings.roots if settings.sources is None else (settings.sources,)
+    roots = list(given) or [path for path in named if path.exists()]
     album = Album(settings.previews, roots, invert=run.get("invert") or "auto")
     sheet = strips(completed(scores.frame), settings.knees) if settings.knees else ()
     shown = [(strip, [album.picture(row) for row in strip.rows]) for strip in sheet]

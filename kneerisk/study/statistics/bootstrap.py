@@ -10,7 +10,9 @@ products.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import repeat
 from math import exp, factorial
 from typing import TYPE_CHECKING, Any
 
@@ -121,11 +123,18 @@ def run(
 ) -> dict[Any, dict[str, Array]]:
     """Every statistic of every job on the same draws: key → name → [G, number, …]."""
     found: dict[Any, dict[str, list[Array]]] = {k: {n: [] for n in s} for k, (_, s) in jobs.items()}
-    for weights in draws(people, number, seed):
-        for key, (counts, statistics) in jobs.items():
-            without, with_event = counts.weighed(weights)
-            for name, statistic in statistics.items():
-                found[key][name].append(statistic(without, with_event))
+
+    def weigh(key: Any, weights: Array) -> None:
+        counts, statistics = jobs[key]
+        without, with_event = counts.weighed(weights)
+        for name, statistic in statistics.items():
+            found[key][name].append(statistic(without, with_event))
+
+    # Sparse products let go of the interpreter: two jobs at once, on the same weights.
+    with ThreadPoolExecutor(2) as pool:
+        for weights in draws(people, number, seed):
+            for _ in pool.map(weigh, jobs, repeat(weights)):
+                pass
     return {k: {n: np.concatenate(v, axis=1) for n, v in s.items()} for k, s in found.items()}
 
 

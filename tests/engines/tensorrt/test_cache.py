@@ -246,3 +246,20 @@ def test_removing_stays_within_the_cache(cache: EngineCache, engine: CachedEngin
         cache.remove(tmp_path)
     cache.remove(engine.folder)
     assert cache.find(KEY) is None
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such permissions")
+@pytest.mark.parametrize("name", [PLAN, MANIFEST])
+def test_a_file_that_others_can_write_is_not_run(cache: EngineCache, engine: CachedEngine, name: str) -> None:
+    path = engine.folder / name
+    path.chmod(0o620)
+    with pytest.raises(EngineMismatchError, match=f"{name} can be written by others"):
+        cache.find(KEY)
+    with pytest.raises(EngineMismatchError, match="can be written by others"):
+        cache.plan(engine)
+    path.chmod(0o600)
+    assert cache.find(KEY) == engine
+    path.rename(cache.root / "elsewhere")
+    path.symlink_to(cache.root / "elsewhere")
+    with pytest.raises(EngineMismatchError, match="an engine is code"):
+        cache.plan(engine)

@@ -145,6 +145,28 @@ def test_palette_and_colour_captures_become_gray(write_dicom, picture):
     np.testing.assert_allclose(rgb.pixels, expected.pixels, atol=0.01)
 
 
+def heat_map(grey):
+    """One picture's greys as rainbow colours."""
+    return cv2.applyColorMap((grey >> 4).astype(np.uint8), cv2.COLORMAP_JET)[..., ::-1]
+
+
+def test_true_colours_are_refused_and_a_tint_or_a_coloured_mark_is_not(write_dicom, tmp_path, picture):
+    captured = write_dicom("c.dcm", pixels=np.ascontiguousarray(heat_map(picture)), Modality="OT")
+    assert refused(captured).reason == Reason.WRONG_MODALITY
+    for suffix in ("png", "jpg", "tif"):
+        path = tmp_path / f"heat.{suffix}"
+        path.write_bytes(cv2.imencode(f".{suffix}", heat_map(picture))[1].tobytes())
+        assert refused(path).reason == Reason.WRONG_MODALITY
+    grey = (picture >> 4).astype(np.float32)
+    tinted = np.stack([grey * 0.75, grey * 0.9, grey], axis=-1).astype(np.uint8)
+    marked = tinted.copy()
+    marked[4:10, 4:12] = (255, 0, 0)
+    for name, pixels in (("tint.png", tinted), ("mark.png", marked), ("tint.jpg", tinted)):
+        path = tmp_path / name
+        path.write_bytes(cv2.imencode(path.suffix, pixels)[1].tobytes())
+        assert flags.COLOUR_IMAGE in opened(path).qc_flags
+
+
 @pytest.mark.parametrize(
     ("elements", "spacing", "source", "found"),
     [

@@ -46,8 +46,8 @@ def test_a_missing_key_is_named(tmp_path):
 
 
 def test_sizes_that_cannot_be_are_refused(tmp_path):
-    path = changed(tmp_path, lambda d: d["diffusion"].update(rises=0))
-    with pytest.raises(UsageError, match="rises 0 must be at least 1"):
+    path = changed(tmp_path, lambda d: d["diffusion"].update(views=0))
+    with pytest.raises(UsageError, match="views 0 must be at least 1"):
         load_recipe(path)
 
 

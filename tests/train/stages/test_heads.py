@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from kneerisk_train.stages.heads import fit_head, mean_logits
 
-from kneerisk.models.classifier import Classifier, ClassifierConfig
+from kneerisk.models.classifier import Classifier, ClassifierConfig, posterior
 
 TINY = ClassifierConfig(
     crop_size=64,
@@ -49,6 +49,17 @@ def test_the_biases_and_the_temperature_that_made_the_grades_are_found(reader) -
     with torch.no_grad():
         told = torch.cat([classifier(part)[0] for part in latents.split(500)])
     assert F.kl_div(told.log(), truth, reduction="batchmean") < 0.02
+
+
+def test_caution_is_found_where_unsure_answers_were_too_bold(reader) -> None:
+    classifier, latents = reader
+    logits = mean_logits(classifier, [latents])
+    truth = posterior(logits / 1.2, torch.tensor(0.4))
+    fit_head(classifier, [latents], drawn(truth))
+    assert classifier.caution.item() == pytest.approx(0.4, abs=0.12)
+    with torch.no_grad():
+        told = torch.cat([classifier(part)[0] for part in latents.split(500)])
+    assert F.kl_div(told.log(), truth, reduction="batchmean") < 0.01
 
 
 def test_what_the_fit_says_is_likelier_than_what_was_said_before(reader) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kneerisk.cli import options as o
+from kneerisk.cli.show import echo
 
 if TYPE_CHECKING:
     from kneerisk_train.prepare.prepare import Progress
@@ -97,7 +98,7 @@ def prepare(
 
 
 def _drive(steps: Iterator[Progress | dict[str, Any]], shown: bool) -> dict[str, Any]:
-    from kneerisk.cli.progress import meter
+    from kneerisk.cli.screen.progress import meter
 
     summary: dict[str, Any] = {}
     with meter(shown, "reading tables", "radiographs") as tell:
@@ -115,15 +116,15 @@ def _drive(steps: Iterator[Progress | dict[str, Any]], shown: bool) -> dict[str,
 def _tell(summary: dict[str, Any], out: Path) -> None:
     grades = ", ".join(f"KL {grade}: {count}" for grade, count in summary["grades"].items())
     pairs = ", ".join(f"{months} months: {count}" for months, count in summary["pairs"].items())
-    typer.echo(f"{summary['knees']} knees of {summary['participants']} participants are in {out}")
-    typer.echo(f"  grades: {grades}")
-    typer.echo(f"  pairs of visits: {pairs or 'none'}")
+    echo(f"{summary['knees']} knees of {summary['participants']} participants are in {out}")
+    echo(f"  grades: {grades}")
+    echo(f"  pairs of visits: {pairs or 'none'}")
     if summary["with_landmarks"]:
-        typer.echo(f"  with landmarks: {summary['with_landmarks']}")
+        echo(f"  with landmarks: {summary['with_landmarks']}")
     for section, account in summary["accounts"].items():
-        typer.echo(f"{section}: {account['total']}")
+        echo(f"{section}: {account['total']}")
         for outcome, count in account["counts"].items():
             examples = account["examples"].get(outcome, [])
             first = f" (first: {examples[0]})" if examples and outcome.startswith("left out") else ""
-            typer.echo(f"  {count:>8}  {outcome}{first}")
-    typer.echo(f"all of this, with examples: {out / 'summary.json'}")
+            echo(f"  {count:>8}  {outcome}{first}")
+    echo(f"all of this, with examples: {out / 'summary.json'}")

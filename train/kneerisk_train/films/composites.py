@@ -20,11 +20,18 @@ SPACING_MM = 0.43
 
 
 def render(knees: Knees, rng: np.random.Generator, kind: str, size: int = 256) -> Film:
-    """One composite of a kind (``both``, ``single``, ``crop``, ``none``), letterboxed and equalised.
+    """One composite of a kind, as :func:`compose` makes it, letterboxed and equalised.
 
     Returns:
         A film of [size, size]; a knee is listed if its joint's middle lies within the film.
     """
+    film = compose(knees, rng, kind, size)
+    film.pixels, to_film = letterbox(film.pixels, size)
+    return film.moved(to_film)
+
+
+def compose(knees: Knees, rng: np.random.Generator, kind: str, size: int) -> Film:
+    """One composite of a kind (``both``, ``single``, ``crop``, ``none``), at most ``size`` px a side."""
     if kind == "crop":
         film = _close_crop(knees, rng, size)
     elif kind == "none":
@@ -34,8 +41,7 @@ def render(knees: Knees, rng: np.random.Generator, kind: str, size: int = 256) -
     if kind != "crop" or rng.random() < 0.2:
         film.pixels = clutter.film_marks(film.pixels, rng, gentle=kind == "crop")
     film.pixels = clutter.exposure(film.pixels, rng)
-    film.pixels, to_film = letterbox(film.pixels, size)
-    return film.moved(to_film)
+    return film
 
 
 def _pick(knees: Knees, rng: np.random.Generator, of: int | None = None) -> int:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import base64
+import re
+import shutil
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
+from kneerisk.marks import KEYWORD, MARK, marked_png
+from kneerisk.plotting import figure_class
 from kneerisk_train.paper.experiments import Findings, Outcome
 from kneerisk_train.run.pictures import side_by_side
 from kneerisk_train.run.session import Session
@@ -25,15 +30,19 @@ _LABEL_NOISE_PX = 5.0
 
 
 def write_report(findings: Findings, session: Session, folder: Path) -> Path:
-    """Write ``report.md``, ``report.html`` and their pictures; returns the HTML's path."""
+    """Write ``report.md`` with its pictures, and ``report.html``, which holds them; returns its path."""
     import markdown
 
     folder.mkdir(parents=True, exist_ok=True)
-    cv2.imwrite(str(folder / "reconstructions.png"), side_by_side(*findings.pictures))
+    crops, decoded = findings.pictures
+    rows = (f"radiographs of {findings.split}", crops), ("their reconstructions", decoded)
+    encoded = cv2.imencode(".png", side_by_side(*rows))[1].tobytes()
+    (folder / "reconstructions.png").write_bytes(marked_png(encoded))
     drawn = calibration_curves(findings, folder / "calibration.png")
-    text = "\n".join(_lines(findings, session, drawn)) + "\n"
+    losses = _losses(session, folder)
+    text = "\n".join(_lines(findings, session, drawn, losses)) + "\n"
     (folder / "report.md").write_text(text, encoding="utf-8")
-    body = markdown.markdown(text, extensions=["tables"])
+    body = _with_pictures(markdown.markdown(text, extensions=["tables"]), folder)
     page = (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>kneerisk experiments</title>'
         f"<style>{_STYLE}</style>{body}</html>\n"
@@ -43,7 +52,26 @@ def write_report(findings: Findings, session: Session, folder: Path) -> Path:
     return path
 
 
-def _lines(findings: Findings, session: Session, drawn: bool) -> Iterator[str]:
+def _losses(session: Session, folder: Path) -> list[str]:
+    """Copy the plots of the run's losses into the report's folder; gives their stages."""
+    names = []
+    for plot in sorted((session.out / "pictures").glob("*/loss.png")):
+        names.append(plot.parent.name)
+        shutil.copyfile(plot, folder / f"loss-{plot.parent.name}.png")
+    return names
+
+
+def _with_pictures(body: str, folder: Path) -> str:
+    """HTML whose pictures of the folder are in the text itself, so that the page is one file."""
+
+    def embedded(match: re.Match[str]) -> str:
+        data = base64.b64encode((folder / match[1]).read_bytes()).decode("ascii")
+        return f'src="data:image/png;base64,{data}"'
+
+    return re.sub(r'src="([\w.-]+\.png)"', embedded, body)
+
+
+def _lines(findings: Findings, session: Session, drawn: bool, losses: Sequence[str]) -> Iterator[str]:
     base, without_z0, delta_0 = findings.outcomes
     people = len(np.unique(findings.knees.participant))
     simulated = "simulated" in session.data.name.lower() or bool(session.data.provenance.get("simulated"))
@@ -61,6 +89,10 @@ def _lines(findings: Findings, session: Session, drawn: bool) -> Iterator[str]:
     yield from _first_three(findings, base, without_z0, delta_0)
     yield from _upscaling(findings)
     yield from _checks(findings, base, drawn)
+    if losses:
+        yield from ("", "## How the base run trained", "")
+    for name in losses:
+        yield from (f"![Loss of the stage {name}, step by step](loss-{name}.png)", "")
 
 
 def _first_three(findings: Findings, base: Outcome, without_z0: Outcome, delta_0: Outcome) -> Iterator[str]:
@@ -195,12 +227,12 @@ def _errors(posterior: npt.NDArray[np.float32], grade: npt.NDArray[np.int64]) ->
 def calibration_curves(findings: Findings, path: Path) -> bool:
     """Draw frequency against probability, a panel for each classifier; False without matplotlib."""
     try:
-        from matplotlib.figure import Figure
+        make = figure_class()
     except ImportError:
         return False
     now, later = _answers(findings)
     panels = [("now", *now)] + ([("at 12 months", *later)] if later is not None else [])
-    figure = Figure(figsize=(5 * len(panels), 4.4), layout="constrained")
+    figure = make(figsize=(5 * len(panels), 4.4), layout="constrained")
     for place, (title, posterior, grade) in enumerate(panels, start=1):
         axes = figure.add_subplot(1, len(panels), place)
         axes.plot([0, 1], [0, 1], color="0.7", linewidth=1)
@@ -212,5 +244,5 @@ def calibration_curves(findings: Findings, path: Path) -> bool:
             axes.plot(given, seen, marker="o", markersize=3, label=f"KL {g}")
         axes.set(title=f"grade {title}", xlabel="probability given", ylabel="share of knees")
         axes.legend(frameon=False)
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=110, metadata={KEYWORD: MARK})
     return True

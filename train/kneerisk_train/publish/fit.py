@@ -28,8 +28,6 @@ from kneerisk_train.stages.heads import fit_head
 
 log = logging.getLogger(__name__)
 
-MOVED = 0.01
-"""A forecast latent moved where it differs from the present one by more, root mean square; its own is 1."""
 _LEAST_SPREAD = 1e-9
 """Variance of feature statistics: its inverse root is a stored weight, and must fit float16."""
 _AUC_BOUNDS = (0.52, 0.95)
@@ -85,7 +83,7 @@ def fit_calibration(stack: Stack, forecast: Forecast, session: Session) -> Stack
     log.info("rank correlation with the equations' risk from the image: %s", compared)
     document = json.loads(calibration.to_json())
     apart = np.square(forecast.future - forecast.latent[:, None]).mean(axis=(1, 2, 3, 4)) ** 0.5
-    document["fitted_on"]["forecasts_that_move"] = round(float((apart > MOVED).mean()), 4)
+    document["fitted_on"]["forecast_moves_by"] = round(float(apart.mean()), 5)
     document["fitted_on"]["rank_correlation_with_equations"] = compared
     document["fitted_on"]["calibrated_from"] = (
         "the joint P(grade now, grade at 12 months), whose rise is the monotone join's but for knees that "

@@ -40,11 +40,14 @@ _MEANINGS = {
     "mean_risk_image": "mean risk_12m_image",
 }
 
-_SURROGATE = """**Surrogates.** The forecast learnt from made-up pairs. A knee that stays is paired with
-itself, the very same latent; one that rises, with a knee of the higher grade laid onto its landmarks and seen
-through the same view. Which knees rise is drawn from equations of the outcome ({equations}), scaled to the
-population's rates; how far, from its moves. The forecast has learnt what a higher grade looks like on this
-knee, not how knees change; the later classifier learnt, from forecasts, what those equations know."""
+_SURROGATE = """**Surrogates.** Nobody's second radiograph taught the forecast. A reader's grade steps, the
+disease behind it does not: a surrogate future is the present latent, moved along the mean change from its
+grade to the next, by as many grades as a knee like it gets worse in a year. That change is the one between
+the two knees of one participant on one film, drawn towards the one between all knees of either grade, and
+stretched until the classifier reads a grade in it. How much a knee gets worse by comes from equations of the
+outcome ({equations}), scaled to the population's rates and moves; each future is drawn from an exponential
+distribution around it, and no knee heals. So a forecast shows how knees of a higher grade look in the mean,
+not how this one will change; the later classifier learnt, from forecasts, what the equations know."""
 _NO_LANDMARKS = """
 - **Landmarks: nothing.** No knee of the training split had any; the `lm_…` and `jsw_…` columns of this stack
   mean nothing."""
@@ -69,7 +72,7 @@ def model_card(stack: Stack, session: Session, figures: Mapping[str, Mapping[str
         else f"\nIt started from the stack {session.started_from['stack']}; a stage of 0 steps in the "
         "recipe is that stack's, unchanged but for what is fitted on val below.\n"
     )
-    moving = calibration.fitted_on.get("forecasts_that_move", 0.0)
+    moved = calibration.fitted_on["forecast_moves_by"]
     compared = calibration.fitted_on.get("rank_correlation_with_equations")
     ranks = (
         "Val, rank correlation with the equations' risk from the image, knees that can rise: "
@@ -109,9 +112,9 @@ recipe whole, the data's provenance and the splits' hash.
 
 Futures: {futures}
 
-In {description.steps} steps from seed 0's noise the forecast latent leaves the present one in {moving:.1%} of
-the val knees; **the others are copied**, because most knees stay as they are within a year. What may become
-of a copied knee, its picture does not show: only the later classifier's table of chances says it.
+In {description.steps} steps from seed 0's noise the forecast latent lies {moved:.3f} from the present one in
+the mean val knee (root mean square; a latent's own is 1). **A year moves most knees by less than a picture
+can show**: look at the numbers, not at the picture, for what may become of a knee.
 
 ## Figures
 
@@ -132,7 +135,8 @@ outcome, not a limit put on an answer. P(KL at 12 months) is the posterior of th
 table. The risk given a reader's grade is that grade's row; the risk from the image is the mean of the rows,
 weighted by the posterior. Their spread within a grade is that of {calibration.hazard.spread_of}.
 {ranks}
-The temperature and biases of the grade now are those of least cross-entropy on val.
+The temperature, the caution (how much further an unsure posterior is flattened) and the biases of the grade
+now are those of least cross-entropy on val.
 
 ## What it does not know
 

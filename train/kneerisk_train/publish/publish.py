@@ -11,15 +11,14 @@ from pathlib import Path
 from kneerisk.errors import UsageError
 from kneerisk.stack.stack import Stack
 from kneerisk.stack.write import revise_stack
-from kneerisk_train.data.equations import load_equations
 from kneerisk_train.data.knees import Knees
 from kneerisk_train.publish.figures import measure
 from kneerisk_train.publish.fit import fit_calibration, fit_networks
 from kneerisk_train.publish.forecast import usual_forecast
 from kneerisk_train.publish.model_card import model_card
+from kneerisk_train.publish.outcomes import outcomes_of
 from kneerisk_train.publish.write import move_stack, trained_modules, write_networks
 from kneerisk_train.run.session import Session
-from kneerisk_train.stages.futures import uses_visits
 
 log = logging.getLogger(__name__)
 
@@ -80,8 +79,7 @@ def publish(
         figures = measure(stack, forecasts, session.data)
         warn_or_refuse(session, figures["val"], force=force)
         text = card or model_card(stack, session, figures)
-        # The equations that the surrogates were drawn by are what derive takes for further outcomes.
-        outcomes = None if uses_visits(session) else load_equations(session.equations).to_json()
+        outcomes = outcomes_of(stack, forecasts["val"], session)
         return move_stack(revise_stack(stack, model_card=text, outcomes=outcomes), folder)
     finally:
         shutil.rmtree(draft, ignore_errors=True)

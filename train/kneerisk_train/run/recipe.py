@@ -154,8 +154,6 @@ class DiffusionStage:
     unet: UNetConfig = field(default_factory=UNetConfig)
     views: int = 3
     """Of each knee, whose latents are cached and drawn from: the crop as it is, and augmented ones."""
-    rises: int = 2000
-    """Surrogate futures at a higher grade, made once and drawn from."""
     futures: str = "auto"
     """What stands for the radiograph a year on: ``visits``, the cohort's own second visits; ``surrogate``,
     made-up ones (:mod:`kneerisk_train.stages.surrogate`); ``auto`` takes visits where there are enough."""
@@ -168,8 +166,8 @@ class DiffusionStage:
     def __post_init__(self) -> None:
         if self.futures not in ("auto", "visits", "surrogate"):
             raise ValueError(f"futures must be auto, visits or surrogate, not {self.futures!r}")
-        if self.views < 1 or self.rises < 1:
-            raise ValueError(f"views {self.views} and rises {self.rises} must be at least 1")
+        if self.views < 1:
+            raise ValueError(f"views {self.views} must be at least 1")
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from kneerisk.marks import marked_png
+from kneerisk_train.run.pictures import captioned, draw_losses
+
 log = logging.getLogger(__name__)
 
 Picture = npt.NDArray[np.uint8]
@@ -67,7 +70,7 @@ class TrainingLog:
             self._events.add_scalar(f"{self._name}/{key}", value, step)
 
     def figures(self, step: int, figures: Mapping[str, float], pictures: Mapping[str, Picture]) -> None:
-        """Figures of the averaged weights on val, and pictures."""
+        """Figures of the averaged weights on val, pictures, and how the loss went so far."""
         if not self._write:
             return
         if figures:
@@ -77,13 +80,27 @@ class TrainingLog:
         folder = self._out / "pictures" / self._name
         for key, picture in pictures.items():
             folder.mkdir(parents=True, exist_ok=True)
-            cv2.imwrite(str(folder / f"{key}-{step:06}.png"), picture)
+            titled = captioned(f"{self._name}, after {step} steps", picture)
+            encoded = cv2.imencode(".png", titled)[1].tobytes()
+            (folder / f"{key}-{step:06}.png").write_bytes(marked_png(encoded))
+        self._draw_losses(folder / "loss.png")
+
+    def _draw_losses(self, path: Path) -> None:
+        heading, *rows = _rows_before(self._out / f"{self._name}.csv")
+        steps = [int(row[0]) for row in rows]
+        losses = {
+            key: [float(row[place]) for row in rows]
+            for place, key in enumerate(heading)
+            if key not in ("step", "learning_rate")
+        }
+        draw_losses(path, self._name, steps, losses)
 
 
-def _rows_before(path: Path, first: int) -> list[list[str]]:
-    """Heading and rows of earlier steps; a kill may have cut the last line off."""
+def _rows_before(path: Path, first: int | None = None) -> list[list[str]]:
+    """Heading and rows of earlier steps, or of all; a kill may have cut the last line off."""
     if first == 0 or not path.exists():
         return []
     with path.open(newline="", encoding="utf-8") as stream:
         heading, *rows = csv.reader(stream)
-    return [heading, *(row for row in rows if len(row) == len(heading) and int(row[0]) < first)]
+    whole = (row for row in rows if len(row) == len(heading))
+    return [heading, *(row for row in whole if first is None or int(row[0]) < first)]

@@ -7,6 +7,7 @@ of that change's spread: no time counts more than another (arXiv 2206.00364, sec
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -16,12 +17,11 @@ from torch import Tensor, nn
 
 from kneerisk.method.diffusion import diffuse, draw_noise, sample
 from kneerisk.models.unet import UNet
-from kneerisk.models.vqvae import Decoder, Encoder, ProductQuantiser
+from kneerisk.models.vqvae import Decoder, Encoder
 from kneerisk_train.run.loop import Batch, Stage, channels_last, fit, seed_of
 from kneerisk_train.run.pictures import side_by_side
 from kneerisk_train.run.session import Session
 from kneerisk_train.run.training_log import Picture
-from kneerisk_train.stages.coding import latents_of
 from kneerisk_train.stages.futures import Futures, open_futures
 from kneerisk_train.stages.initial import load_initial
 from kneerisk_train.stages.vqvae import load_autoencoder, radiograph_batches
@@ -38,12 +38,11 @@ def train(session: Session) -> UNet:
     recipe, config = session.recipe, session.recipe.diffusion
     futures: Futures = open_futures(session)
     autoencoder = load_autoencoder(session)
-    quantiser = autoencoder.encoder.quantiser
     torch.manual_seed(seed_of(recipe.seed, NAME))
     module = UNet(config.unet)
-    size, share = change_of(futures, quantiser, recipe.seed)
-    if share > 0:
-        module.expect_change(size, share)
+    size = change_of(futures, recipe.seed)
+    if size > 0:
+        module.expect_change(size)
     else:
         log.warning("no latent differs between now and later: this VQ-VAE tells no two visits apart")
     if session.initial is not None and not config.anew:
@@ -54,7 +53,7 @@ def train(session: Session) -> UNet:
         return tuple(torch.from_numpy(array) for array in drawn)
 
     def terms(training: nn.Module, arrays: Batch) -> dict[str, Tensor]:
-        return {"change": pair_loss(training, module.loss_weight, quantiser, arrays)}
+        return {"change": pair_loss(training, module.loss_weight, arrays)}
 
     stage = Stage(
         name=NAME,
@@ -71,24 +70,18 @@ def train(session: Session) -> UNet:
 
 
 def pair_loss(
-    unet: Callable[[Tensor, Tensor, Tensor], Tensor],
-    loss_weight: Callable[[Tensor], Tensor],
-    quantiser: ProductQuantiser,
-    arrays: Batch,
+    unet: Callable[[Tensor, Tensor, Tensor], Tensor], loss_weight: Callable[[Tensor], Tensor], pairs: Batch
 ) -> Tensor:
     """:func:`velocity_loss` of a drawn batch, at times and from noise drawn here.
 
     Args:
         unet: (z_t, z0, t) → v.
         loss_weight: of times [B], [B, 1, 1, 1].
-        quantiser: codes → latents.
-        arrays: :class:`kneerisk_train.stages.futures.Drawn` as tensors.
+        pairs: :class:`kneerisk_train.stages.futures.Drawn` as tensors: the present, then the future.
     """
-    current_codes, future_codes, stands_for = arrays
-    current, future = latents_of(quantiser, current_codes), latents_of(quantiser, future_codes)
+    current, future = (part.contiguous(memory_format=torch.channels_last) for part in pairs)
     times = torch.rand(len(current), device=current.device)
-    weight = stands_for[:, None, None, None] * loss_weight(times)
-    return velocity_loss(unet, current, future, times, torch.randn_like(future), weight)
+    return velocity_loss(unet, current, future, times, torch.randn_like(future), loss_weight(times))
 
 
 def velocity_loss(
@@ -114,24 +107,14 @@ def velocity_loss(
     return (weight * (unet(noisy, current, times).float() - velocity).square()).mean()
 
 
-@torch.no_grad()
-def change_of(
-    futures: Futures, quantiser: ProductQuantiser, seed: int, count: int = 4096
-) -> tuple[float, float]:
-    """How much a latent that changes within a year does so, root mean square an element, and what share does.
-
-    Of ``count`` draws.
-    """
-    drawn = futures.draw(np.random.default_rng(seed_of(seed, "change")), count)
-    device = quantiser.codebook.device
-    total = changed = 0.0
-    for start in range(0, count, 256):
-        current, future, weight = (torch.from_numpy(a[start : start + 256]).to(device) for a in drawn)
-        change = latents_of(quantiser, future) - latents_of(quantiser, current)
-        square = weight * change.square().mean(dim=(1, 2, 3))
-        total += float(square.sum())
-        changed += float(weight[square > 0].sum())
-    return (total / max(changed, 1e-9)) ** 0.5, min(1.0, changed / count)
+def change_of(futures: Futures, seed: int, count: int = 4096) -> float:
+    """How much a latent changes within a year, root mean square an element, of ``count`` draws."""
+    rng = np.random.default_rng(seed_of(seed, "change"))
+    squares = [
+        np.square(drawn.future - drawn.current).mean(dtype=np.float64)
+        for drawn in (futures.draw(rng, 64) for _ in range(count // 64))
+    ]
+    return math.sqrt(np.mean(squares))
 
 
 @torch.no_grad()
@@ -156,4 +139,9 @@ def pictures(unet: nn.Module, encoder: Encoder, decoder: Decoder, session: Sessi
     noise = np.repeat(draw_noise(0, 1, tuple(latent.shape[1:])), len(latent), axis=0)
     forecast = forecast_latents(unet, latent, noise, _SHOWN_STEPS)
     drawn = [decoder(z).float().cpu().numpy()[:, 0] for z in (latent, forecast)]
-    return {"forecasts": side_by_side(*drawn)}
+    now, later = drawn
+    return {
+        "forecasts": side_by_side(
+            ("knees of val now, as the decoder draws them", now), ("their forecasts at 12 months", later)
+        )
+    }

@@ -22,18 +22,18 @@ from kneerisk_train.stages.vqvae import load_autoencoder
 
 log = logging.getLogger(__name__)
 
+Latents = npt.NDArray[np.float32]
+
 _CODES_FILE, _SURROGATES_FILE = "latents.npz", "surrogates.npz"
 
 
 class Drawn(NamedTuple):
     """B knees, now and twelve months on."""
 
-    current: Codes
-    """[B, G, h, w]."""
-    future: Codes
-    """[B, G, h, w]."""
-    weight: npt.NDArray[np.float32]
-    """[B], mean one: how many of the population's pairs each stands for."""
+    current: Latents
+    """z0, [B, C, h, w]."""
+    future: Latents
+    """ẑ12, [B, C, h, w]."""
 
 
 class Lessons(NamedTuple):
@@ -52,6 +52,8 @@ class VisitFutures:
     """Real pairs of visits of the coded knees."""
 
     coded: CodedKnees
+    codebook: npt.NDArray[np.float32]
+    """[G, K, C / G]."""
     pairs: VisitPairs
     chances: npt.NDArray[np.float64]
     """[P]: how often each pair is drawn."""
@@ -61,8 +63,7 @@ class VisitFutures:
         pair = rng.choice(len(self.chances), count, p=self.chances)
         view = rng.integers(0, self.coded.views, count)
         now, later = self.pairs.current[pair], self.pairs.future[pair]
-        ones = np.ones(count, np.float32)
-        return Drawn(self.coded.codes[now, view], self.coded.codes[later, view], ones)
+        return Drawn(*(embed(self.codebook, self.coded.codes[visit, view]) for visit in (now, later)))
 
     def lessons(self) -> Lessons:
         """Each pair teaches the row of its grade now; a fall, which is a reader's doubt, counts as a stay."""
@@ -78,30 +79,20 @@ class SurrogateFutures:
     """Made-up futures of the coded knees."""
 
     coded: CodedKnees
+    codebook: npt.NDArray[np.float32]
+    """[G, K, C / G]."""
     made: Surrogates
     chances: npt.NDArray[np.float64]
     """[N]: how often each knee is drawn."""
 
     def draw(self, rng: np.random.Generator, count: int) -> Drawn:
-        """``count`` knees at random; half of them rise, weighted so that as many do as their chances say.
-
-        A rise changes the latent and a stay does not: drawn as they come, one rise or two would be all that a
-        batch had to teach.
-        """
-        own = self.made.moves[np.arange(len(self.chances)), self.coded.grade]
-        rise = (own * (np.arange(5) > self.coded.grade[:, None])).sum(axis=1)
-        share = float(self.chances @ rise) if len(self.made.knee) else 0.0
-        rises = rng.random(count) < (0.5 if share else 0.0)
-        stays = self.chances * (1 - rise)
-        knee = rng.choice(len(stays), count, p=stays / stays.sum())
-        view = rng.integers(0, self.coded.views, count)
-        drawn = rng.integers(0, max(1, len(self.made.knee)), count)[rises]
-        knee[rises], view[rises] = self.made.knee[drawn], self.made.view[drawn]
-        current = self.coded.codes[knee, view]
-        future = current.copy()
-        future[rises] = self.made.risen[drawn]
-        weight = np.where(rises, share, 1 - share) / (0.5 if share else 1.0)
-        return Drawn(current, future, weight.astype(np.float32))
+        """``count`` knees at random, each as far on as chance has it; a knee of KL 4 stays as it is."""
+        knee = rng.choice(len(self.chances), count, p=self.chances)
+        grade, view = self.coded.grade[knee], rng.integers(0, self.coded.views, count)
+        current = embed(self.codebook, self.coded.codes[knee, view])
+        far = rng.exponential(size=count) * self.made.progress(self.coded.grade)[knee]
+        change = far[:, None, None, None] * self.made.steps[np.minimum(grade, 3)]
+        return Drawn(current, current + change.astype(np.float32))
 
     def lessons(self) -> Lessons:
         """Every knee teaches all rows, by how likely image and reader find it to be of that grade."""
@@ -111,6 +102,12 @@ class SurrogateFutures:
 
 
 Futures = VisitFutures | SurrogateFutures
+
+
+def embed(codebook: npt.NDArray[np.float32], codes: Codes) -> Latents:
+    """Codes [B, G, h, w] of codebooks [G, K, C / G] → latents float32 [B, C, h, w]."""
+    groups = [np.moveaxis(book[codes[:, group]], -1, 1) for group, book in enumerate(codebook)]
+    return np.concatenate(groups, axis=1)
 
 
 def uses_visits(session: Session) -> bool:
@@ -152,27 +149,27 @@ def open_futures(session: Session) -> Futures:
     """What the diffusion and the later classifier learn from; encoded once a run."""
     coded = coded_knees(session)
     labels: LabelConfig = session.recipe.labels
+    autoencoder = load_autoencoder(session)
+    codebook = autoencoder.encoder.quantiser.codebook.detach().float().cpu().numpy()
     if uses_visits(session):
         pairs = session.data.pairs["train"]
         log.info("learning from %d real pairs of visits", len(pairs.current))
-        return VisitFutures(coded, pairs, draw_chances(coded.grade[pairs.current], labels.balance))
+        chances = draw_chances(coded.grade[pairs.current], labels.balance)
+        return VisitFutures(coded, codebook, pairs, chances)
     purpose = _purpose(
         session,
-        coded.views,
-        session.recipe.diffusion.rises,
         session.data.rates.moves.tolist(),
         None if session.equations is None else session.equations.read_text(encoding="utf-8"),
     )
     path = session.out / _SURROGATES_FILE
 
     def make() -> Surrogates:
-        knees = session.data.knees["train"].graded()
-        return make_surrogates(load_autoencoder(session), knees, coded, session)
+        return make_surrogates(autoencoder, session.data.knees["train"].graded(), coded, session)
 
     made = _made_once(session, path, Surrogates, purpose, make)
     assert isinstance(made, Surrogates)
     log.info("learning from surrogate futures of %d knees", len(coded.grade))
-    return SurrogateFutures(coded, made, draw_chances(coded.grade, labels.balance))
+    return SurrogateFutures(coded, codebook, made, draw_chances(coded.grade, labels.balance))
 
 
 def _purpose(session: Session, *parts: object) -> str:

@@ -28,7 +28,7 @@ def load_initial(stack: Stack, modules: Mapping[str, nn.Module]) -> None:
         arrays, unused = read_weights(stack.folder / WEIGHTS_NAME, component)
         own = module.state_dict()
         for name, value in own.items():
-            if name in unused:
+            if name in unused or (name == "caution" and name not in arrays):  # unknown to older stacks: none
                 continue
             has = tuple(arrays[name].shape) if name in arrays else "missing"
             if has != tuple(value.shape):

@@ -1,15 +1,15 @@
-"""Surrogate pairs: stand-ins for two visits of one knee, where the data hold one radiograph of each.
+"""Surrogate futures: stand-ins for a second visit, where the data hold one radiograph of each knee.
 
-Where nobody was radiographed twice, as in Chen's data, a pair (current, future) is made up, and whatever
-learns from it forecasts a surrogate:
+Where nobody was radiographed twice, as in Chen's data, the latent a year on is made up, and whatever learns
+from it forecasts a surrogate.  A reader's grade steps; the disease behind it does not:
 
-- A knee that stays: the knee and itself, the very same latent.
-- A knee that rises: the knee, and another one of the higher grade laid onto its landmarks.  That other is the
-  same participant's other knee, mirrored, where that has the wanted grade; else the one of the wanted grade
-  whose landmarks fit best among ``CANDIDATES`` drawn at random.  Both are seen through the same view:
-  position, exposure, blur and noise are one draw for the two.
-- Which rise is drawn from equations of the outcome (:mod:`.equations`), scaled to a population's rates
-  (:class:`.data.Rates`); how far, from that population's moves.
+    ẑ12 = z0 + a m_i S_i,    a exponential of mean one
+
+- m_i, by how many grades a knee now read as i is read higher a year on, in the mean: from equations of the
+  outcome (:mod:`kneerisk_train.data.equations`), scaled to a population's rates, and how far from that
+  population's moves.
+- S_i, a step [C, h, w]: what a latent changes by as the disease goes on from grade i.  See :func:`steps_of`.
+  No knee heals: a and m are never negative.
 """
 
 from __future__ import annotations
@@ -17,168 +17,165 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from kneerisk.models.classifier import Classifier
 from kneerisk_train.data.equations import hazards, load_equations, moves_of, to_rates
 from kneerisk_train.data.knees import Knees
-from kneerisk_train.data.labels import draw_chances
 from kneerisk_train.run.loop import seed_of
 from kneerisk_train.run.session import Session
-from kneerisk_train.stages.coding import CodedKnees, Codes, Radiograph, encode, latents_of, see, view_rng
+from kneerisk_train.stages.coding import CodedKnees, latents_of
 from kneerisk_train.stages.heads import fit_head
 from kneerisk_train.stages.vqvae import AutoencoderWithHeads, radiograph_batches
 
 log = logging.getLogger(__name__)
 
-CANDIDATES = 40
+Array = npt.NDArray[np.float64]
+
+PRIOR_PAIRS = 100.0
+"""Pairs of knees as many as which the grades' means weigh in a step."""
+_TRIED = 0.1
+"""Of a step, by which latents are moved to see how much of a grade the classifier reads in it."""
+_TRIED_KNEES = 256
+_LONGEST = 10.0
+"""A step is stretched no further, whatever the classifier reads: it may read nothing yet."""
+_BATCH = 64
 
 
 @dataclass(frozen=True)
 class Surrogates:
-    """Made-up futures of N graded knees, G codebooks, latents of h by w; M futures at a higher grade."""
+    """What becomes of N graded knees; latents of C channels, h by w."""
 
-    posterior: npt.NDArray[np.float64]
+    posterior: Array
     """[N, 5]: the image's P(KL now)."""
-    moves: npt.NDArray[np.float64]
+    moves: Array
     """[N, 5, 5]: P(KL j at 12 months), were the knee read as i now."""
-    risen: Codes
-    """[M, G, h, w]: the futures of knees that rise."""
-    knee: npt.NDArray[np.int64]
-    """[M]: whose future; a knee is drawn as often as its chance to rise says."""
-    view: npt.NDArray[np.int64]
-    """[M]: through which view it is seen."""
-    grade: npt.NDArray[np.int64]
-    """[M]: the higher grade."""
+    steps: npt.NDArray[np.float32]
+    """[4, C, h, w]: the change of a latent from grade i to the next."""
+
+    def progress(self, grade: npt.NDArray[np.int64]) -> Array:
+        """Grades by which each knee, read as ``grade`` [N] now, is read higher later, in the mean: m [N]."""
+        own = self.moves[np.arange(len(grade)), grade]
+        return np.asarray((own * (np.arange(5) - grade[:, None])).sum(axis=1))
 
 
 def make_surrogates(
     module: AutoencoderWithHeads, knees: Knees, coded: CodedKnees, session: Session
 ) -> Surrogates:
-    """Draw who rises and how far, and encode those futures; ``coded`` are the knees' present views."""
-    rates, seed = session.data.rates.moves, session.recipe.seed
-    posterior, landmarks = read_codes(module, coded, session)
+    """How much each knee gets worse by, and what that looks like; ``coded`` are the knees' views."""
+    rates, quantiser = session.data.rates.moves, module.encoder.quantiser
+    reader = fitted_classifier(module, session)
+    with torch.no_grad():
+        latents = torch.cat(
+            [
+                latents_of(quantiser, torch.from_numpy(part).to(session.device)).cpu()
+                for part in np.array_split(coded.codes[:, 0], -(-len(coded.codes) // _BATCH))
+            ]
+        )
+    posterior = read_grades(reader, latents)
     chances = to_rates(
         hazards(load_equations(session.equations), knees, posterior),
         knees.grade,
         np.triu(rates, k=1).sum(axis=1),
     )
-    moves = moves_of(chances, rates)
-    rng = np.random.default_rng(seed_of(seed, "rises"))
-    weight = draw_chances(knees.grade, session.recipe.labels.balance)
-    rising, wanted = draw_rises(moves, knees.grade, weight, session.recipe.diffusion.rises, rng)
-    view = rng.integers(0, coded.views, len(rising))
-    donors = choose_donors(knees, landmarks, rising, wanted, rng)
-    log.info("surrogate futures: %d rises drawn, of %d knees", len(rising), len(np.unique(rising)))
-
-    def risen(item: int) -> Radiograph:
-        index, donor, size = int(rising[item]), donors[item], (knees.size, knees.size)
-        onto = fit_similarity(landmarks[donor], landmarks[index])
-        laid = cv2.warpAffine(
-            knees.pixels[donor], onto, size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
-        )
-        seen_in = int(view[item])
-        rng = view_rng(seed, knees, index, seen_in)
-        return see(laid.astype(np.uint8), landmarks[index], rng, seen_in)
-
-    codes = encode(module, risen, len(rising), session)
-    return Surrogates(posterior, moves, codes, rising, view, wanted)
+    steps = steps_of(latents.numpy(), knees)
+    stretch = stretch_of(reader, latents, knees.grade, steps, seed_of(session.recipe.seed, "stretch"))
+    log.info("steps from each grade to the next, stretched by %s", np.round(stretch, 2).tolist())
+    return Surrogates(posterior, moves_of(chances, rates), steps * stretch[:, None, None, None])
 
 
-def draw_rises(
-    moves: npt.NDArray[np.float64],
-    grade: npt.NDArray[np.int64],
-    weight: npt.NDArray[np.float64],
-    count: int,
-    rng: np.random.Generator,
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """``count`` rises: which knee, as often as its chance says, and to which grade.
+def steps_of(latents: npt.NDArray[np.float32], knees: Knees) -> npt.NDArray[np.float32]:
+    """The mean change of a latent from each grade to the next, [4, C, h, w].
+
+    It is that between the two knees of one participant, of one visit: one body, one film, one exposure, so
+    that little but the disease tells them apart.  Least squares over all such pairs, the sides' own
+    difference beside them; drawn towards the difference between the means of all knees of either grade,
+    which weighs as much as ``PRIOR_PAIRS`` pairs, as few pairs leave a step mostly noise.
 
     Args:
-        moves: [N, 5, 5], P(later | now) of each knee.
-        grade: [N], the readers': where a knee starts from.
-        weight: [N], how often each knee is drawn, rising or not.
-        count: rises to draw; none are drawn where no knee can rise.
-        rng: the generator.
-
-    Returns:
-        Knees [M] and their higher grades [M].
+        latents: [N, C, h, w].
+        knees: the N graded knees.
     """
-    there = np.arange(5) > grade[:, None]
-    present = [bool((grade == higher).any()) for higher in range(5)]
-    upward = moves[np.arange(len(grade)), grade] * there * present * weight[:, None]
-    total = upward.sum()
-    if not total > 0:
-        return np.empty(0, np.int64), np.empty(0, np.int64)
-    drawn = rng.choice(upward.size, count, p=(upward / total).ravel())
-    return np.asarray(drawn // 5, np.int64), np.asarray(drawn % 5, np.int64)
+    flat = latents.reshape(len(latents), -1)
+    means = np.zeros((5, flat.shape[1]))
+    present = np.flatnonzero(np.bincount(knees.grade, minlength=5))
+    for grade in present:
+        means[grade] = flat[knees.grade == grade].mean(axis=0)
+    for absent in np.setdiff1d(np.arange(5), present):  # nobody has it: as its nearest neighbour's
+        means[absent] = means[present[np.argmin(np.abs(present - absent))]]
+    prior = np.diff(means, axis=0)
 
-
-def choose_donors(
-    knees: Knees,
-    landmarks: npt.NDArray[np.float32],
-    rising: npt.NDArray[np.int64],
-    wanted: npt.NDArray[np.int64],
-    rng: np.random.Generator,
-) -> npt.NDArray[np.int64]:
-    """For each rise a knee [M] of the wanted grade: see the module's docstring."""
-    place = zip(knees.participant, knees.month, knees.side, strict=True)
-    other = {key: index for index, key in enumerate(place)}
-    pools = [np.flatnonzero(knees.grade == grade) for grade in range(5)]
-    donors = np.empty(len(rising), np.int64)
-    for item, (index, higher) in enumerate(zip(rising, wanted, strict=True)):
-        across = "L" if knees.side[index] == "R" else "R"
-        twin = other.get((knees.participant[index], knees.month[index], across))
-        if twin is not None and knees.grade[twin] == higher:
-            donors[item] = twin
-            continue
-        tried = rng.choice(pools[higher], min(CANDIDATES, len(pools[higher])), replace=False)
-        misfit = [_misfit(landmarks[t], landmarks[index]) for t in tried]
-        donors[item] = tried[int(np.argmin(misfit))]
-    return donors
-
-
-def fit_similarity(
-    source: npt.NDArray[np.float32], target: npt.NDArray[np.float32]
-) -> npt.NDArray[np.float64]:
-    """Least-squares rotation, scale and shift, [2, 3], that takes points [K, 2] onto points [K, 2].
-
-    In complex numbers the linear part is one factor, fitted by a scalar product.
-    """
-    a = source.astype(np.float64) @ np.array([1, 1j])
-    b = target.astype(np.float64) @ np.array([1, 1j])
-    a_mean, b_mean = a.mean(), b.mean()
-    factor = np.vdot(a - a_mean, b - b_mean) / np.vdot(a - a_mean, a - a_mean)
-    shift = b_mean - factor * a_mean
-    return np.array([[factor.real, -factor.imag, shift.real], [factor.imag, factor.real, shift.imag]])
-
-
-def _misfit(source: npt.NDArray[np.float32], target: npt.NDArray[np.float32]) -> float:
-    matrix = fit_similarity(source, target)
-    laid = source @ matrix[:, :2].T + matrix[:, 2]
-    return float(np.square(laid - target).sum())
+    place = {
+        key: index for index, key in enumerate(zip(knees.participant, knees.month, knees.side, strict=True))
+    }
+    right = np.array([i for (_, _, side), i in place.items() if side == "R"], np.int64)
+    other = np.array([place.get((knees.participant[i], knees.month[i], "L"), -1) for i in right], np.int64)
+    right, left = right[other >= 0], other[other >= 0]
+    levels = np.arange(4)
+    passed = (knees.grade[left][:, None] > levels).astype(float) - (knees.grade[right][:, None] > levels)
+    design = np.column_stack([passed, np.ones(len(left))])
+    weight = np.diag([PRIOR_PAIRS] * 4 + [1e-9])
+    aim = design.T @ (flat[left] - flat[right]) + weight @ np.vstack([prior, np.zeros_like(prior[:1])])
+    found = np.linalg.solve(design.T @ design + weight, aim)[:4]
+    return found.reshape(4, *latents.shape[1:]).astype(np.float32)
 
 
 @torch.no_grad()
-def read_codes(
-    module: AutoencoderWithHeads, coded: CodedKnees, session: Session
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float32]]:
-    """P(KL) [N, 5] and landmarks [N, 16, 2] of crops as they are, by stage 1's classifier.
+def stretch_of(
+    reader: Classifier,
+    latents: Tensor,
+    grade: npt.NDArray[np.int64],
+    steps: npt.NDArray[np.float32],
+    seed: int,
+) -> npt.NDArray[np.float32]:
+    """By how much each step must be longer for the classifier to read one grade in it, [4], 1 to 10.
 
-    Its temperature and biases are fitted on val first: the equations take a posterior at its word.
+    A mean over many knees keeps of a disease only what they share.  Measured in small moves of knees of the
+    step's own grade: from there on a classifier's answer levels off.
+
+    Args:
+        reader: of P(KL).
+        latents: [N, C, h, w].
+        grade: [N].
+        steps: [4, C, h, w].
+        seed: of the knees that are tried.
     """
+    rng, stretch = np.random.default_rng(seed), np.ones(4, np.float32)
+    for level in range(4):
+        own = np.flatnonzero(grade == level)
+        if not len(own):
+            continue
+        tried = latents[rng.permutation(own)[:_TRIED_KNEES]]
+        before, after = (
+            read_grades(reader, some) @ np.arange(5)
+            for some in (tried, tried + _TRIED * torch.from_numpy(steps[level]))
+        )
+        read = float((after - before).mean()) / _TRIED
+        stretch[level] = np.clip(1 / max(read, 1 / _LONGEST), 1, _LONGEST)
+    return stretch
+
+
+def fitted_classifier(module: AutoencoderWithHeads, session: Session) -> Classifier:
+    """Stage 1's classifier, its temperature and biases fitted on val: equations take it at its word."""
     module.eval()
     fitted = Classifier(module.classifier.config).to(session.device).eval()
     fitted.load_state_dict(module.classifier.state_dict())
     val = session.data.knees["val"].graded()
-    latents = torch.cat([module.encoder(part)[0] for part in radiograph_batches(val.pixels, session)])
+    with torch.no_grad():
+        latents = torch.cat([module.encoder(part)[0] for part in radiograph_batches(val.pixels, session)])
     fit_head(fitted, [latents], val.grade)
-    posterior, landmarks = [], []
-    for part in torch.split(torch.from_numpy(coded.codes[:, 0]), 64):
-        p, points = fitted(latents_of(module.encoder.quantiser, part.to(session.device)))
-        posterior.append(p.double().cpu().numpy())
-        landmarks.append(points.float().cpu().numpy())
-    return np.concatenate(posterior), np.concatenate(landmarks)
+    return fitted
+
+
+@torch.no_grad()
+def read_grades(reader: Classifier, latents: Tensor) -> Array:
+    """P(KL) [N, 5] of latents [N, C, h, w]."""
+    device = reader.temperature.device
+    read = [
+        reader(part.to(device).contiguous(memory_format=torch.channels_last))[0].double().cpu().numpy()
+        for part in torch.split(latents, _BATCH)
+    ]
+    return np.concatenate(read)

@@ -210,6 +210,6 @@ def pictures(module: nn.Module, knees: Knees, session: Session) -> dict[str, Pic
     _, landmarks = module.classifier(latent)
     crops, decoded = (a.float().cpu().numpy()[:, 0] for a in (radiographs, module.decoder(latent)))
     return {
-        "reconstructions": side_by_side(crops, decoded),
-        "landmarks": marked_crops(crops, landmarks.float().cpu().numpy()),
+        "reconstructions": side_by_side(("radiographs of val", crops), ("their reconstructions", decoded)),
+        "landmarks": marked_crops("landmarks found on them", crops, landmarks.float().cpu().numpy()),
     }

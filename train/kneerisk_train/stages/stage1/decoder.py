@@ -160,4 +160,5 @@ def pictures(module: nn.Module, knees: Knees, session: Session) -> dict[str, Pic
     crops = np.stack([equalise(crop.astype(np.uint16)) for crop in knees.pixels[:_SHOWN]])
     radiographs = torch.from_numpy(crops)[:, None].contiguous(memory_format=torch.channels_last)
     decoded, _ = module(radiographs.to(session.device))
-    return {"reconstructions": side_by_side(crops, decoded.float().cpu().numpy()[:, 0])}
+    drawn = decoded.float().cpu().numpy()[:, 0]
+    return {"reconstructions": side_by_side(("radiographs of val", crops), ("their reconstructions", drawn))}

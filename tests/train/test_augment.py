@@ -1,4 +1,4 @@
-"""Augmentation keeps landmarks on their pixels; surrogate futures rise at the stated rates."""
+"""Augmentation keeps landmarks on their pixels; rates of change are read and checked."""
 
 import dataclasses
 
@@ -8,8 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kneerisk_train.data import data
 from kneerisk_train.data.augment import AugmentConfig, augment
-from kneerisk_train.data.knees import Knees
-from kneerisk_train.stages import surrogate
 
 from kneerisk.errors import UsageError
 
@@ -46,42 +44,6 @@ def test_nothing_changes_where_nothing_is_asked():
     np.testing.assert_allclose(moved, landmarks, atol=1e-3)
     order = np.argsort(pixels.ravel(), kind="stable")
     assert (np.diff(changed.ravel()[order]) >= 0).all()
-
-
-@given(st.floats(-3, 3), st.floats(0.3, 3), st.floats(-50, 50), st.integers(0, 2**31))
-def test_a_similarity_is_found_again(angle, scale, shift, seed):
-    points = np.random.default_rng(seed).uniform(0, 223, (16, 2)).astype(np.float32)
-    linear = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    target = (points @ linear.T + shift).astype(np.float32)
-    matrix = surrogate.fit_similarity(points, target)
-    np.testing.assert_allclose(points @ matrix[:, :2].T + matrix[:, 2], target, atol=1e-2)
-
-
-def knees(grades_by_participant):
-    participant, side, grade = [], [], []
-    for name, (right, left) in grades_by_participant.items():
-        participant += [name, name]
-        side += ["R", "L"]
-        grade += [right, left]
-    count = len(grade)
-    return Knees(
-        participant=np.array(participant),
-        side=np.array(side),
-        month=np.zeros(count, np.int32),
-        pixels=np.zeros((count, 224, 224), np.uint8),
-        grade=np.array(grade),
-        landmarks=np.zeros((count, 16, 2), np.float32),
-        spacing=np.ones((count, 2), np.float32),
-    )
-
-
-def test_donors_have_the_wanted_grade_and_are_the_other_knee_where_that_fits():
-    population = knees({"a": (1, 2), "b": (0, 0), "c": (3, 4), "d": (2, 3), "e": (4, 1)})
-    landmarks = np.random.default_rng(0).uniform(0, 223, (10, 16, 2)).astype(np.float32)
-    rising, wanted = np.array([0, 4, 6, 2, 2]), np.array([2, 4, 3, 1, 3])
-    donors = surrogate.choose_donors(population, landmarks, rising, wanted, np.random.default_rng(1))
-    assert (population.grade[donors] == wanted).all()
-    assert donors[:3].tolist() == [1, 5, 7]
 
 
 def test_transition_rates_are_read_and_checked(tmp_path):

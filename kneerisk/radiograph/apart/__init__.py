@@ -1,0 +1,1 @@
+"""Reading files in processes of their own, so that no file can end a run."""

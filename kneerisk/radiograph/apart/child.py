@@ -1,0 +1,60 @@
+"""The reading process: one reference after another comes in, one radiograph or refusal goes out.
+
+Nothing that a decoder does here reaches the run: what it takes in memory is bounded, a clock that the kernel
+keeps ends it where it takes too long (though it may hold the interpreter's lock), and its own word on
+standard output goes nowhere. It ends as well when the run does: nobody writes to its pipe any more.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Literal
+
+from kneerisk.radiograph.apart.wire import receive, send
+
+Outcome = Literal["read", "raised", "out of memory"]
+
+_PEAK_UNIT = 1 if sys.platform == "darwin" else 1024
+"""Bytes in a unit of ``ru_maxrss``."""
+
+
+def serve() -> None:
+    """Read what is asked for until nobody asks any more."""
+    questions, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb", buffering=0)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)  # a library that prints must not break into an answer
+    with suppress(EOFError, BrokenPipeError, KeyboardInterrupt):
+        read, timeout, memory = receive(questions)
+        _bound(memory)
+        send(answers, "ready")
+        while True:
+            ref = receive(questions)
+            signal.setitimer(signal.ITIMER_REAL, timeout or 0)
+            outcome: Outcome = "read"
+            try:
+                found = read(ref)
+            except MemoryError:
+                outcome, found = "out of memory", None
+            except Exception as error:
+                outcome, found = "raised", f"{type(error).__name__}: {error}"
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            spent = outcome == "out of memory" or _peak() > memory // 2
+            send(answers, (outcome, found, spent))
+
+
+def _bound(memory: int) -> None:
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)  # its default ends the process
+    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core would be a copy of a participant's image
+    with suppress(OSError):  # where memory runs out all the same, Linux is to end this process, not the run
+        Path("/proc/self/oom_score_adj").write_text("500", "ascii")
+
+
+def _peak() -> int:
+    """Bytes of memory that this process has taken at most so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _PEAK_UNIT

@@ -1,0 +1,158 @@
+"""Disks that are full, gone or not to be written: a message that names the place, and nothing lost."""
+
+import errno
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from kneerisk.errors import ExitCode, UsageError
+from kneerisk.radiograph.settings import InputSettings
+from kneerisk.scoring.outputs import table
+from kneerisk.scoring.settings import RunSettings, check_places, shareable
+from kneerisk.storage import StorageError, in_words, writing
+
+SWEEP = """
+import json, resource, sys
+sys.path.insert(0, sys.argv[1])
+import fake_chain
+from pathlib import Path
+from kneerisk.scoring.settings import RunSettings
+from kneerisk.storage import StorageError
+folder, home = Path(sys.argv[2]), Path(sys.argv[3])
+soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+found = []
+for limit in json.loads(sys.argv[4]):
+    places = {key: home / f"{limit}-{name}" for key, name in json.loads(sys.argv[5]).items()}
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+    try:
+        fake_chain.run(folder, RunSettings(**places))
+        words = None
+    except StorageError as error:
+        words = str(error)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    half = [p.name for p in home.iterdir() if ".new" in p.name]
+    if words is not None:
+        fake_chain.run(folder, RunSettings(**places, resume=True))
+    found.append([limit, words, half])
+print(json.dumps(found))
+"""
+
+
+def sweep(
+    folder: Path, home: Path, limits: list[int], places: dict[str, str]
+) -> list[tuple[int, str, list[str]]]:
+    """Runs whose files may have so many bytes at most, each then gone on with; no crash ends them all."""
+    given = (str(Path(__file__).parent), str(folder), str(home), json.dumps(limits), json.dumps(places))
+    done = subprocess.run([sys.executable, "-c", SWEEP, *given], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, (done.returncode, done.stderr[-2000:])
+    return [tuple(entry) for entry in json.loads(done.stdout)]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits of a process are POSIX's")
+@pytest.mark.parametrize(
+    ("places", "limits"),
+    [
+        ({"out": "r.parquet"}, [1000, 5000, 12_000, 20_000, 30_000, 42_000]),
+        ({"out": "r.csv"}, [3000, 9000, 16_000, 24_000]),
+        ({"out": "r.parquet", "futures": "f.h5"}, [30_000, 60_000, 61_000, 90_000, 120_000, 150_000]),
+        ({"out": "r.csv", "previews": "p"}, [30_000, 60_000]),
+    ],
+)
+def test_a_full_disk_is_told_and_costs_no_row(
+    places: dict[str, str], limits: list[int], cohort: Path, tmp_path: Path, fake: ModuleType
+) -> None:
+    fake.run(cohort, RunSettings(tmp_path / "whole.parquet"))
+    whole = table.read(tmp_path / "whole.parquet")
+    (home := tmp_path / "small").mkdir()
+    found = sweep(cohort, home, limits, places)
+    assert [
+        words for _, words, _ in found if words is not None
+    ]  # else no limit was low enough to try anything
+    for limit, words, half in found:
+        assert half == []
+        if words is not None:
+            assert str(home) in words and "--resume" in words, words
+            assert "raise the limit" in words or "has space" in words, (
+                words
+            )  # Polars does not say what failed
+        assert table.read(home / f"{limit}-{places['out']}").equals(whole)
+
+
+def test_a_folder_that_goes_away_stops_the_run_with_its_name(
+    cohort: Path, tmp_path: Path, fake: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "share"
+    home.mkdir()
+    real = os.fsync
+
+    def unmounted(descriptor: int) -> None:
+        shutil.rmtree(home, ignore_errors=True)
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", unmounted)
+    with pytest.raises(StorageError, match=r"share.*disk or share is still there.*--resume"):
+        fake.run(cohort, RunSettings(home / "r.parquet"))
+
+
+@pytest.mark.parametrize(
+    "number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE, errno.EACCES]
+)
+def test_every_error_of_a_disk_names_place_and_remedy(number: int, tmp_path: Path) -> None:
+    with pytest.raises(StorageError) as told, writing(tmp_path / "x.csv"):
+        raise OSError(number, os.strerror(number))
+    words = str(told.value)
+    assert str(tmp_path / "x.csv") in words and os.strerror(number) in words
+    assert words.rpartition("; ")[2] not in ("", "see that the place is there and may be used")
+
+
+def test_an_error_of_polars_is_one_of_its_disk(tmp_path: Path) -> None:
+    import polars as pl
+
+    with pytest.raises(StorageError, match=r"x\.parquet"), writing(tmp_path / "x.parquet"):
+        raise pl.exceptions.ComputeError("No space left on device (os error 28)")
+    with pytest.raises(ZeroDivisionError), writing(tmp_path / "x.parquet"):
+        1 / 0  # noqa: B018 (what is no disk's stays what it is)
+
+
+def test_a_command_says_what_the_system_said(
+    cli: Callable[..., int],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    from kneerisk.scoring import cohort as joined
+
+    def broken(*given: object) -> None:
+        raise OSError(errno.EIO, "Input/output error", "/mnt/share/knees")
+
+    monkeypatch.setattr(joined, "score_cohort", broken)
+    assert cli("score", tmp_path, "--out", tmp_path / "r.csv") == ExitCode.FATAL
+    printed = capsys.readouterr().err
+    assert "/mnt/share/knees: Input/output error" in printed and "Traceback" not in printed
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_names_that_are_no_utf8(tmp_path: Path, fake: ModuleType, cohort: Path) -> None:
+    odd = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
+    odd.mkdir()
+    with pytest.raises(UsageError, match="no UTF-8"):
+        check_places(InputSettings((cohort,)), RunSettings(odd / "r.parquet"))
+    moved = Path(shutil.copytree(cohort, odd / "knees"))
+    for name in ("r.parquet", "r.csv"):
+        fake.run(moved, RunSettings(tmp_path / name), inputs=[str(odd)])
+        run = table.read_metadata(tmp_path / name)["run"]
+        assert run["fingerprint"]["inputs"] == [r"caf\udce9"]
+    assert shareable({"inputs": [str(odd)]})["inputs"] == [r"caf\udce9"]
+
+
+def test_words_stand_where_the_error_has_none() -> None:
+    assert "a file: " in in_words(OSError(errno.EIO, "Input/output error"))
+    assert "see that the place" in in_words(OSError(12345, "Strange"), "/x")
