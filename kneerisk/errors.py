@@ -51,6 +51,7 @@ class Reason(StrEnum):
 
     # refused: the file was understood, and is nothing to score
     NOT_AN_IMAGE = "not-an-image"
+    LINK_LEADS_OUT = "link-leads-out"
     NO_PIXELS = "no-pixels"
     MULTI_FRAME = "multi-frame"
     IMAGE_TOO_SMALL = "image-too-small"

@@ -58,6 +58,9 @@ OPTIONS: dict[str, Any] = {
     ),
     "spacing_mm": _option(float | None, "Pixel spacing in mm, where the header gives none.", _DATA),
     "invert": _option(Literal["auto", "yes", "no"], "Whether the gray scale is reversed.", _DATA),
+    "follow_links": _option(
+        bool, "Follow links in folders to places outside of the inputs, too.", _DATA, "--follow-links"
+    ),
     "stack": StackName,
     "backend": _option(
         Backend,

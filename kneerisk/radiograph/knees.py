@@ -53,6 +53,7 @@ def list_images(
         side=settings.side,
         skipped=skipped,
         may_be_empty=may_be_empty,
+        follow_links=settings.follow_links,
     )
     return found, skipped
 

@@ -26,6 +26,8 @@ class InputSettings:
     id_from: str = "tag"
     spacing_mm: float | None = None
     invert: Invert = "auto"
+    follow_links: bool = False
+    """Whether links in folders are followed to places outside of ``inputs``."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "inputs", tuple(place(given) for given in self.inputs))

@@ -149,7 +149,9 @@ def locate(
             return _Fetched.refused(None, item) if earlier(index) is None else _Fetched(None)
         with clock.stage("read"):
             state = FileState.of(item.path)
-            if (before := earlier(index)) is not None and _is_unchanged(before, state, item.path):
+            before = earlier(index)
+            # A file that cannot be looked at any more keeps its row: its disk may have gone away.
+            if before is not None and (state is None or _is_unchanged(before, state, item.path)):
                 return _Fetched(state)
             try:
                 found = film.read(item)

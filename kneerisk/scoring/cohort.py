@@ -33,7 +33,7 @@ from kneerisk.scoring.outputs.run_report import write_run_report
 from kneerisk.scoring.outputs.summary import Summary
 from kneerisk.scoring.pace import Pace
 from kneerisk.scoring.pseudonyms import Pseudonyms
-from kneerisk.scoring.run import Progress, score_images
+from kneerisk.scoring.run import Notice, Progress, score_images
 from kneerisk.scoring.settings import RunSettings, StackSettings, check_places, fingerprint, shareable
 from kneerisk.scoring.watch import WatchSettings, watch_images
 from kneerisk.stack.components import PREDICTING
@@ -53,13 +53,6 @@ _PATHS = frozenset(
 _HEADLINE = "risk_12m"
 _PARALLEL = 2
 """Calls of a network at once, on a CPU: while one waits (for memory, for a layer's end) another computes."""
-
-
-@dataclass(frozen=True, slots=True)
-class Notice:
-    """What the user should know before anything is scored."""
-
-    message: str
 
 
 def score_cohort(
@@ -97,7 +90,7 @@ def score_cohort(
                 slow = pace.note(step.done - step.reused)
                 yield step if slow is None else replace(step, notes=(slow,))
                 continue
-            if run.run_report is not None:
+            if isinstance(step, Summary) and run.run_report is not None:
                 write_run_report(run.run_report, shareable(marks), step, pace.rates)
             yield step
 

@@ -1,13 +1,14 @@
 """A crash-safe journal beside the table: what was asked, what was found, each image's rows.
 
     risks.parquet.kneerisk/
-      run.json        the settings that make a row what it is; a resumed run must have the same
-      listing.jsonl   every image of the scan in order; complete when run.json says so
-      rows.jsonl      one record an image: a CRC, its index, what the file was, its rows; appended and flushed
-      to disk lock            held while a run works here
+      listing.jsonl   the settings that make a row what it is, every image of the scan in order, their count
+      rows.jsonl      one record an image: its key, what the file was, its rows; appended and flushed to disk
+      lock            held while a run works here
 
-Killed at any moment, ``rows.jsonl`` ends in a record that is torn: it fails its CRC, is cut off, and its
-image is scored again.
+Every line begins with a CRC of the rest. A record's key is a hash of the settings and of all that the scan
+knew of the image, so a record holds for these alone, wherever the image now stands: a resumed run scans its
+inputs again, and takes the records whose keys it meets. Hence a listing may be lost without harm, a line
+that fails its CRC costs its own image a second scoring, and files that came since are scored.
 """
 
 from __future__ import annotations
@@ -22,19 +23,24 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from kneerisk_engines.errors import BusyError
-from kneerisk_engines.files import flush, locked
+from kneerisk_engines.files import locked
 from kneerisk_engines.plain import from_plain, to_plain
 
 from kneerisk.errors import KneeriskError, UsageError
 from kneerisk.places.place import is_remote, remote_at
 from kneerisk.records import RUN_SUFFIX, CarriedKind, RadiographRef, Refusal
+from kneerisk.scoring.gone import Found
 from kneerisk.scoring.outputs.rows import Row
 from kneerisk.scoring.outputs.table import replace_with
 
 _LOCK = "lock"
+_LISTING = "listing.jsonl"
+_ROWS = "rows.jsonl"
+_OLD_HEADER = "run.json"
+_KEY_BYTES = 16
 
 Fingerprint = Mapping[str, Any]
 """Setting → value, plain JSON: everything but the images that a row depends on."""
@@ -66,6 +72,7 @@ class Record:
     """One image's outcome."""
 
     index: int
+    """In the scan of the run that scored it."""
     input_sha256: str | None
     state: FileState | None
     rows: list[Row]
@@ -105,68 +112,79 @@ class PathsDigest:
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
-    """What ``run.json`` holds."""
+class _Line:
+    """A line of the listing: one of these."""
 
-    fingerprint: Mapping[str, Any]
-    listing: Listing
-
-
-@dataclass(frozen=True, slots=True)
-class _Item:
-    """A line of ``listing.jsonl``: what the scan found, or refused."""
-
+    fingerprint: dict[str, Any] | None = None
     ref: RadiographRef | None = None
     refusal: Refusal | None = None
+    listing: Listing | None = None
 
     @property
-    def item(self) -> RadiographRef | Refusal:
-        found = self.ref or self.refusal
-        assert found is not None
-        return found
+    def item(self) -> RadiographRef | Refusal | None:
+        """What the scan found at this place, or refused."""
+        return self.ref or self.refusal
+
+
+@dataclass(slots=True)
+class _Earlier:
+    """What can still be read of an earlier run's listing."""
+
+    fingerprint: dict[str, Any] | None = None
+    images: int = 0
+    whole: bool = True
 
 
 class Journal:
     """The journal of one output file.  Use :func:`open_journal`."""
 
-    def __init__(self, folder: Path, listing: Listing) -> None:
+    def __init__(self, folder: Path, listing: Listing, keys: bytes) -> None:
         self.folder = folder
         self.listing = listing
-        self._offsets: dict[int, int] = {}
-        self._rows_path = folder / "rows.jsonl"
+        self.notices: list[str] = []
+        """What the user should know of an earlier run's journal: what was lost, what has changed since."""
+        self._keys = keys
+        self._offsets: dict[bytes, int] = {}
+        self._rows_path = folder / _ROWS
         self._end = self._recover()
         # No buffer: what a full disk did not take must not be written later, behind a resumed run's back.
         self._stream: FileIO = self._rows_path.open("ab", buffering=0)
 
     def images(self) -> Iterator[tuple[int, RadiographRef | Refusal]]:
         """The listing in order, one image at a time, each with its index."""
-        with (self.folder / "listing.jsonl").open(encoding="utf-8") as lines:
-            for index, line in enumerate(lines):
-                yield index, from_plain(_Item, json.loads(line), f"image {index}").item
+        index = 0
+        for line in _lines(self.folder / _LISTING):
+            if line is None:
+                raise KneeriskError(
+                    f"{self.folder / _LISTING} was damaged while the run was on: go on with --resume"
+                )
+            if line.item is not None:
+                yield index, line.item
+                index += 1
 
     def get(self, index: int) -> Record | None:
-        """The last record of an image."""
-        offset = self._offsets.get(index)
+        """The last record of an image; its own index is the one that the image had when it was scored."""
+        offset = self._offsets.get(self._key(index))
         if offset is None:
             return None
         with self._rows_path.open("rb") as stream:
             stream.seek(offset)
-            record = _parse(stream.readline())
-        if record is None:
-            raise KneeriskError(
-                f"{self._rows_path} was changed while the run was on; start again with --overwrite"
-            )
-        return record
+            body = _unsealed(stream.readline())
+        if body is None:
+            raise KneeriskError(f"{self._rows_path} was damaged while the run was on: go on with --resume")
+        _, index, sha256, state, rows = json.loads(body)
+        return Record(index, sha256, None if state is None else FileState(*state), rows)
 
     def append(self, records: Sequence[Record]) -> None:
         """Add records; they are on disk when this returns."""
-        lines = [_line(record) for record in records]
+        keys = [self._key(record.index) for record in records]
+        lines = [_sealed(_body(key, record)) for key, record in zip(keys, records, strict=True)]
         left = memoryview(b"".join(lines))
         while left:
             left = left[self._stream.write(left) :]
         os.fsync(self._stream.fileno())
-        for record, line in zip(records, lines, strict=True):
-            self._offsets[record.index] = self._end
+        for key, line in zip(keys, lines, strict=True):
+            self._offsets[key] = self._end
             self._end += len(line)
 
     def __len__(self) -> int:
@@ -186,20 +204,42 @@ class Journal:
         _empty(self.folder)
         _leave(self.folder)
 
+    def _key(self, index: int) -> bytes:
+        return self._keys[_KEY_BYTES * index : _KEY_BYTES * (index + 1)]
+
     def _recover(self) -> int:
-        """Index the whole records and cut off what a kill left behind them; returns the length kept."""
+        """Index the whole records and drop what fails its CRC; returns the length kept."""
         if not self._rows_path.exists():
             return 0
-        end = 0
+        damaged = self._index(None)
+        if damaged:
+            aside = self.folder / f"{_ROWS}.new"
+            with aside.open("wb") as kept:
+                self._index(kept)
+            replace_with(aside, self._rows_path)
+            self.notices.append(
+                f"the unfinished run's journal had {damaged} damaged or cut-off "
+                f"{'record' if damaged == 1 else 'records'}, whose images are scored again; "
+                f"{len(self._offsets)} whole ones are kept"
+            )
+        return self._rows_path.stat().st_size
+
+    def _index(self, kept: IO[bytes] | None) -> int:
+        """Note where each whole record lies, or will lie in ``kept``; returns how many were damaged."""
+        end = damaged = 0
         with self._rows_path.open("rb") as stream:
             for line in stream:
-                record = _parse(line)
-                if record is None:
-                    break
-                self._offsets[record.index] = end
+                body = _unsealed(line)
+                if body is None:
+                    damaged += 1
+                    if kept is not None:
+                        continue
+                else:
+                    self._offsets[bytes.fromhex(json.loads(body)[0])] = end
+                    if kept is not None:
+                        kept.write(line)
                 end += len(line)
-        os.truncate(self._rows_path, end)
-        return end
+        return damaged
 
 
 def folder_of(out: Path) -> Path:
@@ -223,7 +263,7 @@ def open_journal(
     Args:
         out: the table to be.
         fingerprint: what rows depend on; a journal with another one is refused, naming what differs.
-        images: the scan, listed once into a new journal; a journal that has its listing keeps it.
+        images: the scan; it is listed anew for a resumed run, too.
         skipped: filled as the scan goes.
         carried: of what kind the manifest's own columns are; text where it says nothing.
         resume: go on where an earlier run stopped; start anew if none did.
@@ -231,6 +271,7 @@ def open_journal(
 
     Raises:
         UsageError: a journal is there and neither option was given, or its fingerprint differs.
+        KneeriskError: the images that it lists are gone, as if their disk was missing; the journal stays.
     """
     folder, there_before = folder_of(out), out.exists()
     if folder.exists() and not (resume or overwrite):
@@ -257,32 +298,28 @@ def open_journal(
             )
         if overwrite:
             _empty(folder)
-        listing = _stored_listing(folder, fingerprint)
-        if listing is None:
-            _empty(folder)
-            try:
-                listing = _list_images(folder, fingerprint, images, skipped, carried or {})
-            except BaseException:
+        if (folder / _OLD_HEADER).exists():
+            raise UsageError(
+                f"{folder.name} holds an unfinished run of an earlier version of kneerisk: "
+                "finish it with that version, or start again with --overwrite"
+            )
+        plain = json.loads(json.dumps(fingerprint))
+        earlier = _read_listing(folder / _LISTING)
+        if earlier.fingerprint is not None:
+            refuse_difference(earlier.fingerprint, plain, "the unfinished run")
+        try:
+            listing, keys, notices = _list_images(folder, plain, images, skipped, carried or {}, earlier)
+        except BaseException:
+            (folder / f"{_LISTING}.new").unlink(missing_ok=True)
+            if all(entry.name.startswith(_LOCK) for entry in folder.iterdir()):
                 shutil.rmtree(folder)  # nothing to go on with, and in the way of the next try
-                raise
-        journal = Journal(folder, listing)
+            raise
+        journal = Journal(folder, listing, keys)
+        journal.notices[:0] = notices
         try:
             yield journal
         finally:
             journal.close()
-
-
-def _stored_listing(folder: Path, fingerprint: Fingerprint) -> Listing | None:
-    """The listing of an earlier run, or ``None`` where that run never finished its scan."""
-    path = folder / "run.json"
-    if not path.exists():
-        return None
-    try:
-        asked = from_plain(_Asked, json.loads(path.read_text("utf-8")), path.name)
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{path} cannot be read ({error}); start again with --overwrite") from error
-    refuse_difference(asked.fingerprint, json.loads(json.dumps(fingerprint)), "the unfinished run")
-    return asked.listing
 
 
 def refuse_difference(before: Mapping[str, Any], now: Mapping[str, Any], what: str) -> None:
@@ -302,31 +339,63 @@ def _shown(value: Any) -> str:
     return str(value) if isinstance(value, str) else json.dumps(value)
 
 
+def _read_listing(path: Path) -> _Earlier:
+    """An earlier run's listing, as far as it is there and its lines are whole."""
+    earlier = _Earlier()
+    if not path.exists():
+        return earlier
+    end: Listing | None = None
+    for line in _lines(path):
+        if line is None:
+            earlier.whole = False
+        elif line.fingerprint is not None:
+            earlier.fingerprint = line.fingerprint
+        elif line.item is not None:
+            earlier.images += 1
+        else:
+            end = line.listing
+    if earlier.fingerprint is None or end is None or end.images != earlier.images:
+        earlier.whole = False
+    return earlier
+
+
 def _list_images(
     folder: Path,
     fingerprint: Fingerprint,
     images: Iterable[RadiographRef | Refusal],
     skipped: Mapping[str, int],
     carried: Mapping[str, CarriedKind],
-) -> Listing:
-    digest = PathsDigest()
+    earlier: _Earlier,
+) -> tuple[Listing, bytes, list[str]]:
+    """Scan into a new listing, which takes the place of an earlier one; each image's key; notices."""
+    settings = json.dumps(fingerprint, sort_keys=True).encode()
+    digest, keys = PathsDigest(), bytearray()
     extra: dict[str, CarriedKind] = {}
-    count = 0
-    path = folder / "listing.jsonl"
-    with path.open("w", encoding="utf-8") as stream:
+    aside = folder / f"{_LISTING}.new"
+    found = Found()
+    with aside.open("wb") as stream:
+        stream.write(_sealed(json.dumps({"fingerprint": fingerprint}).encode()))
         for item in images:
             ref = item if isinstance(item, RadiographRef) else item.ref
             digest.add(ref.source_path)
             extra.update({name: carried.get(name, "text") for name in ref.extra})
             kind = "refusal" if isinstance(item, Refusal) else "ref"
-            stream.write(json.dumps({kind: to_plain(item)}) + "\n")
-            count += 1
-    flush(path)
-    listing = Listing(count, digest.hexdigest(), extra, dict(skipped))
-    aside = folder / "run.json.new"
-    aside.write_text(json.dumps(to_plain(_Asked(fingerprint, listing)), indent=2), "utf-8")
-    replace_with(aside, folder / "run.json")
-    return listing
+            body = json.dumps({kind: to_plain(item)}).encode()
+            keys += hashlib.blake2b(settings + body, digest_size=_KEY_BYTES).digest()
+            stream.write(_sealed(body))
+            if earlier.images:
+                found.add(item)
+        listing = Listing(len(keys) // _KEY_BYTES, digest.hexdigest(), extra, dict(skipped))
+        stream.write(_sealed(json.dumps({"listing": to_plain(listing)}).encode()))
+    notices = []
+    if earlier.images:
+        lines = (line.item for line in _lines(folder / _LISTING) if line is not None)
+        items = (item for item in lines if item is not None)
+        notices += found.compare(items, whole=earlier.whole)
+    if not earlier.whole:
+        notices.append("the unfinished run's list of images was damaged: it was made again from the inputs")
+    replace_with(aside, folder / _LISTING)
+    return listing, bytes(keys), notices
 
 
 def _leave_if_bare(folder: Path) -> None:
@@ -352,18 +421,34 @@ def _empty(folder: Path) -> None:
             entry.unlink()
 
 
-def _line(record: Record) -> bytes:
+def _lines(path: Path) -> Iterator[_Line | None]:
+    """A listing's lines; ``None`` for one that is damaged."""
+    with path.open("rb") as stream:
+        for number, line in enumerate(stream, start=1):
+            body = _unsealed(line)
+            try:
+                found = None if body is None else from_plain(_Line, json.loads(body), f"line {number}")
+            except ValueError:  # of another version, as the settings say
+                found = None
+            yield found
+
+
+def _body(key: bytes, record: Record) -> bytes:
     state = (
         None if record.state is None else [record.state.size, record.state.mtime_ns, record.state.ctime_ns]
     )
-    body = json.dumps([record.index, record.input_sha256, state, record.rows], allow_nan=False).encode()
+    body = [key.hex(), record.index, record.input_sha256, state, record.rows]
+    return json.dumps(body, allow_nan=False).encode()
+
+
+def _sealed(body: bytes) -> bytes:
+    """A line: a CRC, which finds every flip of up to 32 neighbouring bits, and what it is of."""
     return b"%08x %s\n" % (zlib.crc32(body), body)
 
 
-def _parse(line: bytes) -> Record | None:
-    """A record, or ``None`` where the line is torn."""
+def _unsealed(line: bytes) -> bytes | None:
+    """What was sealed, or ``None`` where the line is damaged or torn."""
     check, _, body = line.partition(b" ")
     if not line.endswith(b"\n") or check != b"%08x" % zlib.crc32(body[:-1]):
         return None
-    index, sha256, state, rows = json.loads(body)
-    return Record(index, sha256, None if state is None else FileState(*state), rows)
+    return body[:-1]

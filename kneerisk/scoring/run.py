@@ -14,7 +14,7 @@ from typing import Any
 
 from kneerisk.errors import KneeriskError, UsageError
 from kneerisk.method.recalibration import Recalibration
-from kneerisk.records import CarriedKind
+from kneerisk.records import CarriedKind, Refusal
 from kneerisk.scoring.chain import (
     Item,
     Keeper,
@@ -27,6 +27,7 @@ from kneerisk.scoring.chain import (
     source_path_of,
 )
 from kneerisk.scoring.clock import Clock
+from kneerisk.scoring.gone import refuse_if_gone
 from kneerisk.scoring.journal import Journal, Listing, Record, folder_of, open_journal, refuse_difference
 from kneerisk.scoring.outputs import table
 from kneerisk.scoring.outputs.contact_sheet import ContactSheet
@@ -42,6 +43,13 @@ _SEED_RECORDS = 500
 
 class StoppedOnErrorError(KneeriskError):
     """``--on-error stop`` met a failed row."""
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """What the user should know before anything is scored."""
+
+    message: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +80,8 @@ def score_images(
     fingerprint: Mapping[str, Any],
     clock: Clock,
     carried: Mapping[str, CarriedKind] | None = None,
-) -> Iterator[Progress | Summary]:
-    """Score a scan into ``run.out``: yields progress as rows reach the journal, and last the summary.
+) -> Iterator[Notice | Progress | Summary]:
+    """Score a scan into ``run.out``: notices, progress as rows reach the journal, and last the summary.
 
     Raises:
         UsageError: the output exists, or cannot be resumed as asked; nothing was changed.
@@ -91,6 +99,7 @@ def score_images(
                     overwrite=run.overwrite,
                 )
             )
+        yield from map(Notice, journal.notices)
         yield from _score(journal, rooms, run, fingerprint, clock, finished and run.resumes)
 
 
@@ -130,7 +139,7 @@ def _score(
     fingerprint: Mapping[str, Any],
     clock: Clock,
     seeded: bool,
-) -> Iterator[Progress | Summary]:
+) -> Iterator[Notice | Progress | Summary]:
     started = datetime.now(UTC)
     listing = journal.listing
     try:
@@ -161,13 +170,15 @@ def _score(
 
     def earlier(index: int) -> Record | None:
         record = journal.get(index)
-        return None if record is not None and run.retry_failed and record.failed else record
+        if record is None or (run.retry_failed and record.failed):
+            return None
+        # Pictures and futures are kept under the number of their image, which others that came may shift.
+        return None if keepers and record.index != index else record
 
     walk = Walk(run.workers, run.timeout, run.batch_size)
     ours = _chosen(journal, indexes)
     located = locate(ours, rooms.read, rooms.localise, walk, clock, earlier, rooms.predictor.views)
     done = rows = not_ok = reused = 0
-    anew: set[int] = set()
     failure = None
     yield Progress(done, len(indexes), rows, not_ok, reused)
     for part in records(located, rooms, walk, clock, keepers, reporters):
@@ -177,7 +188,6 @@ def _score(
             with clock.stage("journal"):
                 journal.append(part)
             done += len(part)
-            anew.update(record.index for record in part)
             rows += sum(len(record.rows) for record in part)
             not_ok += sum(row["status"] != "ok" for record in part for row in record.rows)
             if failure is None:
@@ -203,7 +213,7 @@ def _score(
         return
     with clock.stage("table"):
         if futures is not None and run.futures is not None:
-            futures.gather(run.futures, shareable(fingerprint), anew if seeded else None)
+            futures.gather(run.futures, shareable(fingerprint), _scored(journal, indexes))
         counts: list[Tally | ContactSheet] = [tally] if sheet is None else [tally, sheet]
         rows_of_all = _counted(journal, indexes, counts)
         table.write(rows_of_all, run.out, documents, listing.extra, journal.folder, bom=run.bom)
@@ -271,9 +281,29 @@ def _take_over(journal: Journal, run: RunSettings) -> None:
             "score them all with --overwrite, or the new ones into a table of their own"
         )
     carried = journal.listing.extra
-    images = _by_image(_as_text(row, carried) for row in table.read(run.out).iter_rows(named=True))
-    while part := list(islice(images, _SEED_RECORDS)):
-        journal.append(part)
+    records = _by_image(_as_text(row, carried) for row in table.read(run.out).iter_rows(named=True))
+    try:
+        kept = _still_so(records, journal.images())
+        while part := list(islice(kept, _SEED_RECORDS)):
+            journal.append(part)
+    except KneeriskError:
+        journal.remove()
+        raise
+
+
+def _still_so(records: Iterator[Record], images: Iterator[tuple[int, Item]]) -> Iterator[Record]:
+    """Records but those of files that the scan now refuses for another reason than their rows give."""
+    record = next(records, None)
+    for index, item in images:
+        if record is None:
+            return
+        if record.index != index:
+            continue
+        if not isinstance(item, Refusal) or any(row["reason"] == item.reason for row in record.rows):
+            yield record
+        else:
+            refuse_if_gone(item)
+        record = next(records, None)
 
 
 def _as_text(row: Row, names: Iterable[str]) -> Row:
@@ -307,6 +337,15 @@ def _stop_if_failed(part: list[Record], run: RunSettings) -> None:
                     "Stopped, as --on-error stop asks; the rows so far are kept: "
                     f"mend the file and add --retry-failed to go on with {run.out.name}"
                 )
+
+
+def _scored(journal: Journal, indexes: Sequence[int]) -> Iterator[tuple[int, str]]:
+    """Image and side of each scored knee, in the table's order."""
+    for index in indexes:
+        record = journal.get(index)
+        for row in record.rows if record is not None else []:
+            if row["status"] == "ok":
+                yield index, row["side"]
 
 
 def _counted(

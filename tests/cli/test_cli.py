@@ -23,6 +23,7 @@ from kneerisk.radiograph.settings import InputSettings
 from kneerisk.radiograph.sources.scan import Skipped
 from kneerisk.scoring import cohort as joined
 from kneerisk.scoring.outputs import table
+from kneerisk.scoring.run import Notice
 from kneerisk.scoring.settings import RunSettings, StackSettings
 
 FAKE_CHAIN = Path(__file__).parents[1] / "scoring" / "fake_chain.py"
@@ -352,7 +353,7 @@ def test_ids_that_tell_nothing_apart_are_said_before_the_first_knee(
         kneerisk.score(knees)
     steps = joined.score_cohort(InputSettings((knees,)), StackSettings(), RunSettings(tmp_path / "s.parquet"))
     first = next(steps)
-    assert isinstance(first, joined.Notice)
+    assert isinstance(first, Notice)
     steps.close()
 
 

@@ -128,10 +128,16 @@ def why_skip_content(path: Path) -> str | None:
         return (
             "a manifest that was not used: give it as the input, instead of its folder, for its ids and sides"
         )
-    inner = Path(path.stem).suffix.casefold()
+    return why_skip_suffix(path.name) or ("a text file" if head and is_text(head) else None)
+
+
+def why_skip_suffix(name: str) -> str | None:
+    """Why a file is passed over by its suffix, where its content is not known to be an image."""
+    path = Path(name)
+    suffix, inner = path.suffix.casefold(), Path(path.stem).suffix.casefold()
     if suffix in _OTHER_SUFFIXES and (suffix not in _ARCHIVES or inner in _OTHER_SUFFIXES):
         return f"no image by its name ({suffix})"
-    return "a text file" if head and is_text(head) else None
+    return None
 
 
 def _head(path: Path) -> bytes:

@@ -28,6 +28,7 @@ from kneerisk.radiograph.sources.candidates import (
     why_skip,
     why_skip_content,
     why_skip_file,
+    why_skip_suffix,
 )
 from kneerisk.radiograph.sources.ids import Identity, identifier
 from kneerisk.radiograph.sources.kinds import together
@@ -69,11 +70,14 @@ def scan(
     side: AnySide | None = None,
     skipped: Skipped | None = None,
     may_be_empty: bool = False,
+    follow_links: bool = False,
 ) -> Iterator[RadiographRef | Refusal]:
     """Find every file that may hold a radiograph; a `Refusal` stands where one should be and is not.
 
     Inputs are taken in the order given. A folder is walked to any depth, sorted by name, each folder once
-    (links that lead back are passed over). A file that ends in .csv, .tsv, .parquet or .pq is a manifest,
+    (links that lead back are passed over). A link that leads out of all inputs is refused with a row of its
+    own, and what lies behind it is not opened; one that leads nowhere, in a circle or to a closed place is a
+    row, too. A file that ends in .csv, .tsv, .parquet or .pq is a manifest,
     taken in its own order, but for rows of one file, which come together; any other file must be an image.
     Inside folders, what is clearly no image (hidden files, tables, texts, DICOMDIR) goes to ``skipped``; a
     file given by name or by a manifest is never passed over.
@@ -87,6 +91,8 @@ def scan(
         side: the user's ``--side``, for rows whose manifest (or pattern) names none.
         skipped: filled as the scan goes.
         may_be_empty: whether a URL below which nothing lies is taken as a folder's would be.
+        follow_links: follow links in folders out of the inputs, too. What the user named, as an input or in
+            a manifest, is followed in any case.
 
     Yields:
         References in a stable order. A second file with the SOPInstanceUID of an earlier one, and an
@@ -105,9 +111,17 @@ def scan(
         if is_remote(given):
             _check_remote(given, may_be_empty)
             continue
-        if not os.path.lexists(given):
-            raise UsageError(f"{shown(given)} does not exist; check the spelling")
-        if given.suffix.casefold() in (".xlsx", ".xls", ".ods") and given.is_file():
+        try:
+            given.lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            raise UsageError(
+                f"{shown(given)} does not exist; check the spelling, and that its disk is there"
+            ) from None
+        except OSError as error:
+            raise UsageError(
+                f"{shown(given)} cannot be looked at ({error.strerror}); check its permissions"
+            ) from error
+        if given.suffix.casefold() in (".xlsx", ".xls", ".ods") and _holds(given.is_file):
             raise UsageError(
                 f"{shown(given)} is a spreadsheet: save it as 'CSV UTF-8' (File, Save as) and give that file"
             )
@@ -115,7 +129,7 @@ def scan(
             carried.append(manifest.check_manifest(given))
     skipped = skipped if skipped is not None else Skipped()
     skipped.carried.update(together(carried))
-    scanner = _Scanner(inputs, identify, side, skipped)
+    scanner = _Scanner(inputs, identify, side, skipped, follow_links)
     return scanner.flag_duplicates(scanner.walk())
 
 
@@ -135,7 +149,7 @@ def _check_remote(given: Path, may_be_empty: bool) -> None:
 
 
 def _is_manifest(given: Path) -> bool:
-    return given.suffix.casefold() in manifest.SUFFIXES and given.is_file()
+    return given.suffix.casefold() in manifest.SUFFIXES and _holds(given.is_file)
 
 
 def _refused_as(why: Refusal, ref: RadiographRef) -> Refusal:
@@ -151,16 +165,19 @@ class _Scanner:
         identify: Callable[[str, str], Identity],
         side: AnySide | None,
         skipped: Skipped,
+        follow_links: bool,
     ) -> None:
         self._inputs = inputs
+        self._follow_links = follow_links
         self._identify = identify
         self._side = side
         self._skipped = skipped
         self._folders_seen: set[tuple[int, int]] = set()
         self._files_given: set[Path] = set()
         self._remote_roots: list[Path] = []
-        tops = [_absolute(_folder_of(i)) for i in inputs if not _is_manifest(i)]
-        self._roots = [Path(os.path.realpath(i)) for i in inputs if i.is_dir()]
+        images = [i for i in inputs if not _is_manifest(i)]
+        tops = [_absolute(_folder_of(i)) for i in images]
+        self._roots = [Path(os.path.realpath(i)) for i in images if not is_remote(i)]
         try:
             self._top = Path(os.path.commonpath(tops)) if tops else None
         except ValueError:  # on several Windows drives
@@ -172,7 +189,7 @@ class _Scanner:
                 yield from self._manifest(given)
             elif is_remote(given):
                 yield from self._remote(given)
-            elif given.is_dir():
+            elif _holds(given.is_dir):
                 yield from self._folder(given)
             else:
                 yield from self._given_file(given)
@@ -205,7 +222,10 @@ class _Scanner:
 
     def _given_file(self, path: Path) -> Iterator[RadiographRef | Refusal]:
         absolute = _absolute(path)
-        folder = _folder_key(path.parent)
+        try:
+            folder = _folder_key(path.parent)
+        except OSError:  # the file's own check says why
+            folder = None
         if absolute in self._files_given or folder in self._folders_seen:
             self._skipped.add(self._source_path(path), "given twice")
             return
@@ -224,9 +244,14 @@ class _Scanner:
                 yield entry
             else:
                 path = Path(entry.path)
-                why = why_skip(entry.name, is_folder=entry.is_dir())
-                if why is None and entry.is_dir():
-                    if entry.is_symlink() and self._is_walked_anyway(path):
+                is_folder = _holds(entry.is_dir)
+                why = why_skip(entry.name, is_folder=is_folder)
+                if why is None and entry.is_symlink() and self._leads_out(path):
+                    if is_folder or (why := why_skip_suffix(entry.name)) is None:
+                        yield self._led_out(path)
+                        continue
+                elif why is None and is_folder:
+                    if entry.is_symlink() and self._is_among_inputs(path):
                         self._skipped.add(self._source_path(path), "a link to a folder that is read anyway")
                     else:
                         stack.append(self._entries(path))
@@ -236,7 +261,7 @@ class _Scanner:
                         why = "given twice"
                 if why is not None:
                     self._skipped.add(self._source_path(path), why)
-                elif not entry.is_dir():
+                elif not is_folder:
                     below = path.relative_to(root).parts
                     folder = below[0] if len(below) > 1 else root.name
                     yield self._identified(path, folder, refuse_if_damaged)
@@ -293,7 +318,18 @@ class _Scanner:
             return
         yield from names
 
-    def _is_walked_anyway(self, link: Path) -> bool:
+    def _leads_out(self, link: Path) -> bool:
+        return not self._follow_links and _holds(link.exists) and not self._is_among_inputs(link)
+
+    def _led_out(self, link: Path) -> Refusal:
+        ref = RadiographRef(path=link, source_path=self._source_path(link), side=self._side)
+        return Refusal(
+            ref,
+            Reason.LINK_LEADS_OUT,
+            "the link leads out of the inputs; add --follow-links if what it leads to is yours to score",
+        )
+
+    def _is_among_inputs(self, link: Path) -> bool:
         target = Path(os.path.realpath(link))
         return any(target == root or target.is_relative_to(root) for root in self._roots)
 
@@ -381,8 +417,16 @@ def _absolute(path: Path) -> Path:
 
 def _folder_of(given: Path) -> Path:
     """The folder that an input is, or lies in."""
-    is_folder = not remote_at(given).is_file(given) if is_remote(given) else given.is_dir()
+    is_folder = not remote_at(given).is_file(given) if is_remote(given) else _holds(given.is_dir)
     return given if is_folder else given.parent
+
+
+def _holds(ask: Callable[[], bool]) -> bool:
+    """Ask of a path; no where it is closed or a link turns in a circle, which its row will say."""
+    try:
+        return ask()
+    except OSError:
+        return False
 
 
 def _folder_key(folder: Path) -> tuple[int, int]:

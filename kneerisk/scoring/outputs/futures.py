@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from io import FileIO
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,7 @@ class FuturesKeeper:
             "risk_12m_image": score.risk_12m_image,
             "risk_12m_sum": score.risk_12m_sum,
         }
-        path = self._folder / f"{index:09d}_{crop.side}.npz"
+        path = self._folder / f"{_name(index, crop.side)}.npz"
         aside = path.with_suffix(".new")
         with writing(path):
             self._folder.mkdir(parents=True, exist_ok=True)
@@ -62,7 +63,7 @@ class FuturesKeeper:
                 )
             replace_with(aside, path)
 
-    def gather(self, out: Path, run: Mapping[str, Any], anew: Set[int] | None = None) -> None:
+    def gather(self, out: Path, run: Mapping[str, Any], scored: Iterable[tuple[int, str]]) -> None:
         """Write ``out``: /knees/<image index>_<side>/{latent_now, latent_12m, forecast, p_12m}.
 
         ``latent_now`` [C, h, w], ``latent_12m`` [N, C, h, w], ``forecast`` [S, S] in 0..1 (the first future,
@@ -72,8 +73,8 @@ class FuturesKeeper:
         Args:
             out: ends in .h5; replaced if it is there.
             run: what was asked, for the file to say.
-            anew: where ``out`` is a finished run's: the images that were scored again.  All others' knees
-                stay.
+            scored: image index and side of each knee of the table.  A knee that was not scored again keeps
+                what a finished run's ``out`` has of it.
 
         Raises:
             StorageError: the disk does not take it; nothing is left of the file.
@@ -83,31 +84,40 @@ class FuturesKeeper:
             with written_whole(out) as aside, aside.open("w+b", buffering=0) as stream:
                 disk = _Disk(stream)
                 try:
-                    self._gather(disk, run, out, anew)
+                    self._gather(disk, run, out, scored)
                 finally:
                     disk.raise_what_failed()
 
-    def _gather(self, disk: _Disk, run: Mapping[str, Any], before: Path, anew: Set[int] | None) -> None:
+    def _gather(
+        self, disk: _Disk, run: Mapping[str, Any], before: Path, scored: Iterable[tuple[int, str]]
+    ) -> None:
         import h5py
 
-        with h5py.File(disk, "w") as file:
+        with ExitStack() as opened:
+            file = opened.enter_context(h5py.File(disk, "w"))
             file.attrs["format"] = FORMAT
             file.attrs["note"] = "generated forecasts; research use only, not a diagnosis"
             file.attrs["made_by"] = MARK
             file.attrs["run"] = json.dumps(dict(run))
             knees = file.create_group("knees")
-            if anew is not None:
-                with h5py.File(before) as finished:
-                    for name, knee in finished["knees"].items():
-                        if int(knee.attrs["image_index"]) not in anew:
-                            finished.copy(knee, knees, name)
-            for path in sorted(self._folder.glob("*.npz")) if self._folder.is_dir() else []:
+            finished = None
+            for name in (_name(index, side) for index, side in scored):
                 disk.raise_what_failed()
+                path = self._folder / f"{name}.npz"
+                if not path.exists():
+                    if finished is None:
+                        finished = opened.enter_context(h5py.File(before))
+                    finished.copy(f"knees/{name}", knees, name)
+                    continue
                 with np.load(path) as arrays:
-                    knee = knees.create_group(path.stem)
+                    knee = knees.create_group(name)
                     knee.attrs.update(json.loads(str(arrays["attributes"])))
-                    for name in ("latent_now", "latent_12m", "forecast", "p_12m"):
-                        knee.create_dataset(name, data=arrays[name], compression="gzip", compression_opts=1)
+                    for array in ("latent_now", "latent_12m", "forecast", "p_12m"):
+                        knee.create_dataset(array, data=arrays[array], compression="gzip", compression_opts=1)
+
+
+def _name(index: int, side: str) -> str:
+    return f"{index:09d}_{side}"
 
 
 def check_futures(path: Path, run: Mapping[str, Any]) -> None:

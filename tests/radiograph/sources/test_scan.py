@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import tempfile
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -99,11 +101,97 @@ def test_links_that_lead_back_are_followed_once(tmp_path):
     (tmp_path / "out/back").symlink_to(tmp_path / "out")
     (tmp_path / "in/dead.png").symlink_to(tmp_path / "gone.png")
     skipped = Skipped()
-    found = list(scan([tmp_path / "in"], skipped=skipped))
+    found = list(scan([tmp_path / "in"], skipped=skipped, follow_links=True))
     assert sources(found) == ["a/1.png", "c/2.png", "dead.png"]
     assert isinstance(found[-1], Refusal)
     assert found[-1].reason == Reason.FILE_UNREADABLE
     assert skipped.total == 4
+
+
+def test_links_do_not_lead_out_of_the_inputs_unless_asked(tmp_path, monkeypatch):
+    put(tmp_path / "in", "a/1.png", data=PNG + b"1")
+    put(tmp_path / "other", "2.png", data=PNG + b"2")
+    put(tmp_path, "in-private/7.png", "7.png", "notes.txt", data=PNG + b"7")
+    for name, target in {"folder": "in-private", "file.png": "7.png", "notes.txt": "notes.txt"}.items():
+        (tmp_path / "in" / name).symlink_to(tmp_path / target)
+    (tmp_path / "in/up").symlink_to("..")
+    (tmp_path / "in/within.png").symlink_to("a/1.png")
+    (tmp_path / "in/x.png").symlink_to(tmp_path / "other/2.png")
+    inputs = [tmp_path / "in", tmp_path / "other"]
+    skipped = Skipped()
+    really = Path.open
+
+    def watched(path, *args, **options):
+        assert "7" not in path.resolve().name, "what lies outside was opened"
+        return really(path, *args, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", watched)
+        items = list(scan(inputs, skipped=skipped))
+    found = dict(zip(sources(items), items, strict=True))
+    refused = {path: item for path, item in found.items() if isinstance(item, Refusal)}
+    assert sorted(refused) == ["in/file.png", "in/folder", "in/up"]
+    for item in refused.values():
+        assert item.reason == Reason.LINK_LEADS_OUT
+        assert "--follow-links" in item.message
+    assert sorted(set(found) - set(refused)) == ["in/a/1.png", "in/within.png", "in/x.png", "other/2.png"]
+    assert dict(skipped.listed) == {"in/notes.txt": "no image by its name (.txt)"}
+    followed = sources(scan(inputs, follow_links=True))
+    assert {"in/file.png", "in/folder/7.png", "in/up/7.png"} <= set(followed)
+
+
+def test_links_that_turn_in_a_circle_or_lead_nowhere_are_rows(tmp_path):
+    put(tmp_path, "z.png")
+    for name, target in {"circle": "circle", "ping": "pong", "pong": "ping", "dead.png": "gone.png"}.items():
+        (tmp_path / name).symlink_to(target)
+    *rows, sound = scan([tmp_path])
+    assert sources(rows) == ["circle", "dead.png", "ping", "pong"]
+    for row in rows:
+        assert isinstance(row, Refusal)
+        assert row.reason == Reason.FILE_UNREADABLE
+        assert "where its link leads" in row.message
+    assert isinstance(sound, RadiographRef)
+    (row,) = scan([tmp_path / "circle"])
+    assert isinstance(row, Refusal)
+
+
+@pytest.fixture
+def nobodys_folder():
+    """A folder of the user nobody, who reads it while the test runs, should that be root's."""
+    with tempfile.TemporaryDirectory() as folder:
+        nobody = 65534
+        if os.geteuid() == 0:
+            os.chown(folder, nobody, nobody)
+            os.seteuid(nobody)
+        try:
+            yield Path(folder)
+        finally:
+            for path in Path(folder).iterdir():
+                path.chmod(0o700)
+            if os.getuid() == 0:
+                os.seteuid(0)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="the system has no such permissions")
+def test_links_into_closed_folders_are_rows(nobodys_folder):
+    put(nobodys_folder, "in/z.png", "closed/sub/1.png")
+    (nobodys_folder / "in/folder").symlink_to(nobodys_folder / "closed/sub")
+    (nobodys_folder / "in/file.png").symlink_to(nobodys_folder / "closed/sub/1.png")
+    (nobodys_folder / "closed").chmod(0)
+    for follow in (False, True):
+        *rows, sound = scan([nobodys_folder / "in"], follow_links=follow)
+        assert sources(rows) == ["file.png", "folder"]
+        for row in rows:
+            assert isinstance(row, Refusal)
+            assert row.reason == Reason.FILE_UNREADABLE
+            assert "Permission denied" in row.message
+        assert isinstance(sound, RadiographRef)
+    for link in ("in/folder", "closed"):
+        (row,) = scan([nobodys_folder / link])
+        assert isinstance(row, Refusal)
+        assert row.reason == Reason.FILE_UNREADABLE
+    with pytest.raises(UsageError, match=r"cannot be looked at \(Permission denied"):
+        scan([nobodys_folder / "closed/sub/1.png"])
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no pipes")
