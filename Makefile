@@ -15,7 +15,7 @@ COHORT ?= examples/cohort
 OUT ?= risks.parquet
 
 .DEFAULT_GOAL := help
-.PHONY: help score test lint types unit bench docs format pins locks release clean
+.PHONY: help score test lint types unit faults bench docs format pins locks release clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 10
@@ -41,6 +41,9 @@ types: $(DEV_VENV)/.kneerisk
 unit: $(DEV_VENV)/.kneerisk
 	@echo "Step 3 of 3: tests (pytest), minutes; a line for each file, a dot for each test ..."
 	@$(DEV_VENV)/bin/pytest $(PYTEST_FLAGS)
+
+faults: $(DEV_VENV)/.kneerisk  ## kill, fill and tear runs in hundreds of ways (FAULTS=70: of each kind, some minutes)
+	KNEERISK_FAULTS=$(or $(FAULTS),70) $(DEV_VENV)/bin/pytest tests/faults
 
 bench: $(DEV_VENV)/.kneerisk  ## speed and memory of scoring on this machine (BENCH_FLAGS=--quick for two minutes)
 	$(DEV_VENV)/bin/python benchmarks/bench.py $(BENCH_FLAGS)

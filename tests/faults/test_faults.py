@@ -1,0 +1,190 @@
+"""Whatever ends a run, the next one goes on from it, and its table is the one of a run that nothing ended.
+
+A short form by default; ``make faults`` tries hundreds (``KNEERISK_FAULTS``: random ones of each kind).
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from kneerisk.scoring.journal import folder_of
+from kneerisk.scoring.outputs import table
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="the driver forks")
+
+MANY = int(os.environ.get("KNEERISK_FAULTS", "4"))
+SEED = int(os.environ.get("KNEERISK_FAULTS_SEED", "0"))
+PAUSE = 0.01
+BUSY = "another kneerisk"
+
+
+class Driver:
+    """The process that forks runs; see driver.py."""
+
+    def __init__(self, scratch: Path) -> None:
+        self.scratch = scratch
+        self.process = subprocess.Popen(
+            [sys.executable, str(Path(__file__).with_name("driver.py"))],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self.process.stdout is not None and self.process.stdout.readline() == "ready\n"
+
+    def score(self, cohort: Path, out: Path, **job: Any) -> list[int]:
+        assert self.process.stdin is not None and self.process.stdout is not None
+        log = str(self.scratch / "log")
+        job = {"cohort": str(cohort), "out": str(out), "pause": PAUSE, "log": log, **job}
+        self.process.stdin.write(json.dumps(job) + "\n")
+        self.process.stdin.flush()
+        codes: list[int] = json.loads(self.process.stdout.readline())
+        return codes
+
+    def said(self, run: int = 0) -> str:
+        return (self.scratch / f"log.{run}").read_text()
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+
+@pytest.fixture(scope="module")
+def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Driver]:
+    started = Driver(tmp_path_factory.mktemp("driver"))
+    yield started
+    started.close()
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cohort")
+    words = ["one"] * 8 + ["both", "empty", "damaged", "raise", "poison", "break"]
+    for number, word in enumerate(words):
+        (folder / f"P{number:02d}.txt").write_text(f"{word} {number}")
+    (folder / "P99.bad").write_text("")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def unbroken(driver: Driver, cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> pl.DataFrame:
+    out = tmp_path_factory.mktemp("unbroken") / "r.parquet"
+    assert driver.score(cohort, out) == [0], driver.said()
+    return table.read(out)
+
+
+def goes_on(driver: Driver, cohort: Path, out: Path, unbroken: pl.DataFrame) -> None:
+    """A resume ends well, leaves the table of an unbroken run, and nothing else."""
+    assert driver.score(cohort, out) == [0], driver.said()
+    assert table.read(out).equals(unbroken)
+    assert [path.name for path in out.parent.iterdir()] == [out.name]
+
+
+def test_a_run_killed_on_entering_any_rename_unlink_or_flush_goes_on(
+    driver: Driver, cohort: Path, unbroken: pl.DataFrame, tmp_path: Path
+) -> None:
+    trace = tmp_path / "trace.json"
+    (tmp_path / "counted").mkdir()
+    assert driver.score(cohort, tmp_path / "counted" / "r.parquet", trace=str(trace)) == [0]
+    counts = json.loads(trace.read_text())
+    assert {"rename", "unlink", "rmdir", "fsync"} == set(counts)
+    points = [(name, number) for name, count in counts.items() for number in range(1, count + 1)]
+    if len(points) > 3 * MANY:
+        points = random.Random(SEED).sample(points, 3 * MANY)
+    for name, number in points:
+        out = tmp_path / f"{name}-{number}" / "r.parquet"
+        out.parent.mkdir()
+        assert driver.score(cohort, out, at=[name, number, "kill"]) == [-signal.SIGKILL], (name, number)
+        goes_on(driver, cohort, out, unbroken)
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
+def test_a_disk_that_is_full_or_fails_at_any_flush_or_rename_ends_the_run_in_words(
+    code: int, driver: Driver, cohort: Path, unbroken: pl.DataFrame, tmp_path: Path
+) -> None:
+    chosen = random.Random(SEED)
+    for trial in range(MANY // 2):
+        name, number = chosen.choice(["fsync", "rename"]), chosen.randint(1, 3)
+        out = tmp_path / str(trial) / "r.parquet"
+        out.parent.mkdir()
+        (ended,) = driver.score(cohort, out, at=[name, number, code])
+        said = driver.said()
+        assert ended in (0, 1, 2) and "Traceback" not in said, (name, number, said)
+        if ended:
+            assert os.strerror(code) in said, (name, number, said)
+        if not out.exists() or folder_of(out).exists():
+            goes_on(driver, cohort, out, unbroken)
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_a_run_ended_at_random_again_and_again_goes_on(
+    how: signal.Signals, driver: Driver, cohort: Path, unbroken: pl.DataFrame, tmp_path: Path
+) -> None:
+    chosen = random.Random(SEED + how)
+    start = time.monotonic()
+    (tmp_path / "timed").mkdir()
+    driver.score(cohort, tmp_path / "timed" / "r.parquet")
+    takes = time.monotonic() - start
+    hits = kills = 0
+    trial = 0
+    while kills < MANY and trial < 10 * MANY:
+        trial += 1
+        out = tmp_path / str(trial) / "r.parquet"
+        out.parent.mkdir()
+        while kills < MANY:
+            (ended,) = driver.score(cohort, out, after=[chosen.uniform(0, takes), how])
+            if ended in (-how, 130):
+                kills += 1
+                hits += folder_of(out).exists()
+            else:
+                assert ended == 0, driver.said()
+                break
+        goes_on(driver, cohort, out, unbroken)
+    assert kills == MANY
+    assert hits > 0, "no kill met a journal"
+
+
+def test_two_and_three_runs_at_once_are_one_run_and_words(
+    driver: Driver, cohort: Path, unbroken: pl.DataFrame, tmp_path: Path
+) -> None:
+    for trial in range(max(2, MANY // 4)):
+        out = tmp_path / str(trial) / "r.parquet"
+        out.parent.mkdir()
+        runs = 2 + trial % 2
+        codes = driver.score(cohort, out, runs=runs)
+        assert 0 in codes, codes
+        for number, code in enumerate(codes):
+            assert code == 0 or BUSY in driver.said(number), driver.said(number)
+        goes_on(driver, cohort, out, unbroken)
+
+
+def test_rows_torn_or_flipped_in_the_journal_are_scored_again(
+    driver: Driver, cohort: Path, unbroken: pl.DataFrame, tmp_path: Path
+) -> None:
+    chosen = random.Random(SEED)
+    for trial in range(MANY):
+        out = tmp_path / str(trial) / "r.parquet"
+        out.parent.mkdir()
+        driver.score(cohort, out, at=["fsync", 6, "kill"])
+        rows = folder_of(out) / "rows.jsonl"
+        content = bytearray(rows.read_bytes())
+        assert content, "nothing to damage: kill it later"
+        place = chosen.randrange(len(content))
+        if trial % 2:
+            content[place] ^= 1 << chosen.randrange(8)
+            rows.write_bytes(bytes(content))
+        else:
+            rows.write_bytes(bytes(content[:place]))
+        goes_on(driver, cohort, out, unbroken)
