@@ -31,6 +31,9 @@ _SAME_PLACE = 0.1
 """Most that a knee lies off from close by, in joint widths."""
 _SAME_WIDTH: Final = (0.75, 1.35)
 """Its width from close by, as a share of that on the whole film."""
+_ALL_KNEE = 1.5
+"""A radiograph of no more joint widths is a close look itself: the windows add nothing but its filled border.
+Without it 6 of 150 crops drawn from Chen's train knees are lost, with it 3."""
 _MOST_SHARP = 4
 """A window of more pixels than so many times the network's is shrunk before it is filled."""
 _LEAST = 0.02
@@ -73,6 +76,8 @@ def look_again(run: RunLocaliser, size: int, pixels: FloatArray, peaks: Sequence
         if score < _CLEAR:
             (wider,) = _looks(run, size, pixels, [peak], WINDOWS[1])
             score = (close.score + wider.score) / 2
+        if max(pixels.shape) <= _ALL_KNEE * peak.width:
+            score = max(score, peak.score)
         accepted = bool(agrees and score >= KNEE_SCORE)
         judged.append(Judged(replace(peak, score=score), peak.score, close.p_right, accepted))
     return judged

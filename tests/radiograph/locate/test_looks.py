@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -104,3 +106,14 @@ class TestWindow:
     def test_a_knee_much_larger_than_its_film_takes_no_memory(self) -> None:
         square, _ = window(FILM, (300.0, 200.0), 1e6, most=512)
         assert square.shape == (512, 512)
+
+
+@pytest.mark.parametrize(
+    ("score", "side", "told"), [(0.45, 140, 0.45), (0.45, 160, 0.25), (0.39, 140, 0.39), (0.2, 140, 0.25)]
+)
+def test_a_radiograph_of_one_knee_alone_was_a_close_look(score: float, side: int, told: float) -> None:
+    """A joint of 100 pixels on 140: its windows hold little but filled border."""
+    peak = replace(PEAK, score=score, x=side / 2, y=side / 2)
+    (judged,) = look_again(Close(0.3, 0.2), SIZE, FILM[:side, :side], [peak])
+    assert judged.knee.score == pytest.approx(told)
+    assert judged.accepted is (told >= 0.4)
