@@ -21,15 +21,16 @@ def equalise(pixels: npt.NDArray[np.float32] | npt.NDArray[np.uint16]) -> npt.ND
     turned twice, a resize by another machine's instructions) has one rank.
 
     Args:
-        pixels: [H, W], float32 in 0..1, or uint16; bone bright.
+        pixels: [H, W], float32 in 0..1 (what lies beyond counts as 0 or 1), or uint16; bone bright.
 
     Returns:
         float32 [H, W] in 0..1 with mean 0.5.
     """
     if pixels.dtype == np.uint16:
         return _ranked(pixels.astype(np.int32), _UINT16_LEVELS)
-    # Halves go to the even step, which inverting leaves even.
-    return _ranked(np.rint(pixels * GREY_STEPS).astype(np.int32), GREY_STEPS + 1)
+    # Halves go to the even step, which inverting leaves even.  An interpolation may overshoot the scale.
+    levels = np.rint(pixels * GREY_STEPS).clip(0, GREY_STEPS).astype(np.int32)
+    return _ranked(levels, GREY_STEPS + 1)
 
 
 def _ranked(levels: npt.NDArray[np.integer[Any]], count: int) -> npt.NDArray[np.float32]:

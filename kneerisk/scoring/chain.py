@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 from kneerisk_engines.files import sha256_file
 
-from kneerisk.errors import Reason
+from kneerisk.errors import KneeriskError, Reason
 from kneerisk.method.calibration import Calibration
 from kneerisk.method.predict import Predictor
 from kneerisk.method.recalibration import Recalibration
@@ -155,6 +155,8 @@ def locate(
                 return _Fetched(state)
             try:
                 found = film.read(item)
+            except KneeriskError:  # nothing of this file: no other would be read either
+                raise
             except Exception as error:
                 found = _unread(item, error)
         if isinstance(found, Refusal):

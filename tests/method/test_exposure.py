@@ -50,3 +50,8 @@ def test_what_rounding_parts_has_one_rank(crop, noise):
 def test_order_is_kept():
     crop = np.arange(12, dtype=np.uint16).reshape(3, 4) * 37
     assert (np.diff(equalise(crop).ravel()) > 0).all()
+
+
+def test_what_overshoots_the_scale_counts_as_its_end() -> None:
+    pixels = np.array([[-0.01, 0.0, 0.5, 1.0, 1.02]], np.float32)
+    np.testing.assert_allclose(equalise(pixels), [[0.2, 0.2, 0.5, 0.8, 0.8]])

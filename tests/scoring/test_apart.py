@@ -17,7 +17,7 @@ import polars as pl
 import pytest
 
 from kneerisk.errors import Reason
-from kneerisk.radiograph.apart.readers import Readers
+from kneerisk.radiograph.apart.readers import Readers, ReadersError
 from kneerisk.records import Radiograph, RadiographRef, Refusal
 from kneerisk.scoring.clock import Clock
 from kneerisk.scoring.outputs import table
@@ -98,6 +98,14 @@ def test_a_process_reads_one_file_after_another(readers: Readers, tmp_path: Path
     assert len(pids) == 1
 
 
+def test_what_the_run_itself_takes_replaces_no_process(readers: Readers, tmp_path: Path) -> None:
+    held = np.ones(readers._memory // 8)  # as many bytes as a process may take
+    with Readers(readers._read, timeout=None, memory=readers._memory) as mine:
+        mine(ref_to(tmp_path, "one"))
+        assert len(mine._idle) == 1
+    assert held.all()
+
+
 def test_a_process_that_grew_is_replaced(readers: Readers, tmp_path: Path) -> None:
     with Readers(readers._read, timeout=None, memory=1 << 30) as patient:
         first = pid_of(patient)
@@ -125,7 +133,7 @@ def test_a_reader_that_cannot_start_says_so(readers: Readers, monkeypatch: pytes
     monkeypatch.setattr(sys, "path", [])
     with (
         Readers(readers._read, timeout=None) as lost,
-        pytest.raises(RuntimeError, match=r"cannot start \(exit status 1\)"),
+        pytest.raises(ReadersError, match=r"cannot start \(exit status 1\)"),
     ):
         lost(RadiographRef(Path("a.txt"), "a.txt"))
 
@@ -200,3 +208,16 @@ def test_harmful_files_cost_their_own_rows_and_a_resume_keeps_them(
     monkeypatch.setattr(Readers, "__call__", note)
     assert run(tmp_path / "both.parquet", resume=True).equals(both)
     assert sorted(again) == ["P03x.txt", "P05x.txt"], "a disk may be quicker today: no content is known"
+
+
+def test_a_run_whose_readers_cannot_start_ends_and_blames_no_file(
+    fake: ModuleType, cohort: Path, tmp_path: Path
+) -> None:
+    def lost(ref: RadiographRef) -> Radiograph:
+        raise ReadersError("cannot start")
+
+    out = tmp_path / "r.parquet"
+    rooms = replace(fake.rooms(), read=lost)
+    with pytest.raises(ReadersError, match="cannot start"):
+        list(score_images(fake.scan(cohort), {}, rooms, RunSettings(out), {"shard": "1/1"}, Clock()))
+    assert not out.exists()

@@ -19,9 +19,6 @@ from kneerisk.radiograph.apart.wire import receive, send
 
 Outcome = Literal["read", "raised", "out of memory"]
 
-_PEAK_UNIT = 1 if sys.platform == "darwin" else 1024
-"""Bytes in a unit of ``ru_maxrss``."""
-
 
 def serve() -> None:
     """Read what is asked for until nobody asks any more."""
@@ -56,5 +53,12 @@ def _bound(memory: int) -> None:
 
 
 def _peak() -> int:
-    """Bytes of memory that this process has taken at most so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _PEAK_UNIT
+    """Bytes of memory that this process has taken at most so far.
+
+    Linux says it itself: its ``ru_maxrss`` begins with what the process that started this one had.
+    """
+    with suppress(OSError):
+        for line in Path("/proc/self/status").read_text("ascii").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

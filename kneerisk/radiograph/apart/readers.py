@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 
 from kneerisk_engines.files import sha256_file
 
-from kneerisk.errors import Reason
+from kneerisk.errors import KneeriskError, Reason
 from kneerisk.radiograph.apart.wire import receive, send
 from kneerisk.records import Radiograph, RadiographRef, Refusal
 
@@ -31,6 +31,10 @@ _ENVIRONMENT = {
     "MALLOC_ARENA_MAX": "2",
 }
 _START = "import sys; sys.path[:] = sys.argv[1:]; from kneerisk.radiograph.apart.child import serve; serve()"
+
+
+class ReadersError(KneeriskError):
+    """No process can be started to read files in: the run must end, or each file would be blamed for it."""
 
 
 class Readers:
@@ -78,7 +82,8 @@ class Readers:
         """Read one file.
 
         Raises:
-            RuntimeError: the function raised, and this is what; or no process can be started.
+            RuntimeError: the function raised, and this is what.
+            ReadersError: no process can be started.
         """
         how = ""
         for _ in range(_ATTEMPTS):
@@ -110,7 +115,10 @@ class Readers:
             child = self._start()
         if not child.is_ready():
             status = self._end(child)
-            raise RuntimeError(f"the process that reads files cannot start ({_in_words(status)})")
+            raise ReadersError(
+                f"the process that reads files cannot start ({_in_words(status)}): see that kneerisk is "
+                "installed whole (kneerisk doctor), and that memory is left"
+            )
         return child
 
     def _start(self) -> _Child:
