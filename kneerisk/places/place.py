@@ -1,18 +1,16 @@
-"""One way to look at a file wherever it lies, by the path that its URL makes.
+"""What a place is called: the path that a file's URL makes.
 
 ``Path("s3://bucket/knee.dcm")`` is ``s3:/bucket/knee.dcm``: a path whose first part is a scheme, as no
 folder's name on a disk is. So references, journals and options hold URLs as the paths they are.
-The network is opened only for such a path, that is, where the user named a URL.
+Nothing here opens anything: :mod:`.reach` does.
 """
 
 from __future__ import annotations
 
+import errno
 import os
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
-from itertools import islice
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import unquote
@@ -23,9 +21,6 @@ OBJECT_STORES = frozenset({"s3:", "gs:", "az:"})
 DICOMWEB = frozenset({"dicomweb:", "dicomweb+http:"})
 OUR_MANUFACTURER = "kneerisk"
 """Manufacturer (0008,0070) of the DICOM files that scoring writes, and first word of their series."""
-_AT_ONCE = 32
-"""Requests on their way at a time: a store answers each in 10 to 50 ms, and throttles who is greedy."""
-_WINDOW = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,67 +92,6 @@ def place(given: str | os.PathLike[str]) -> Path:
     return path
 
 
-def remote_at(path: Path) -> Remote:
-    """Who reads a remote path.
-
-    Raises:
-        UsageError: the library for it is not installed.
-    """
-    scheme = scheme_of(path)
-    return _objects() if scheme in OBJECT_STORES else _dicomweb()
-
-
-@cache
-def _objects() -> Remote:
-    from kneerisk.places.objects import Objects
-
-    return Objects()
-
-
-@cache
-def _dicomweb() -> Remote:
-    from kneerisk.places.dicomweb import DicomWeb
-
-    return DicomWeb()
-
-
-def read_bytes(path: Path, most: int) -> bytes:
-    """A file's bytes; OSError (EFBIG where it has more than ``most``)."""
-    if is_remote(path):
-        return remote_at(path).read(path, most)
-    size = path.stat().st_size
-    if size > most:
-        raise too_big(size)
-    return path.read_bytes()
-
-
 def too_big(size: int) -> OSError:
     """What :func:`read_bytes` raises of a file that is no radiograph by its size."""
-    import errno
-
     return OSError(errno.EFBIG, f"the file has {size / 1e9:.1f} GB, more than any radiograph; leave it out")
-
-
-def head_of(path: Path, length: int) -> bytes:
-    """A file's first bytes."""
-    if is_remote(path):
-        return remote_at(path).head(path, length)
-    with path.open("rb", buffering=0) as file:
-        return file.read(length)
-
-
-def warmed(paths: Iterable[Path], length: int) -> Iterator[Path]:
-    """The same paths in the same order, their first bytes and likenesses fetched ahead, many at once."""
-
-    def fetch(path: Path) -> None:
-        try:
-            remote_at(path).head(path, length)
-            remote_at(path).likeness(path, length)
-        except OSError:
-            return  # whoever asks for it hears it
-
-    source = iter(paths)
-    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="kneerisk-fetch") as pool:
-        while window := list(islice(source, _WINDOW)):
-            list(pool.map(fetch, (path for path in window if is_remote(path))))
-            yield from window

@@ -30,7 +30,8 @@ from kneerisk_engines.files import locked
 from kneerisk_engines.plain import from_plain, to_plain
 
 from kneerisk.errors import KneeriskError, UsageError
-from kneerisk.places.place import is_remote, remote_at
+from kneerisk.places.place import is_remote
+from kneerisk.places.reach import remote_at
 from kneerisk.records import RUN_SUFFIX, CarriedKind, RadiographRef, Refusal
 from kneerisk.scoring.gone import Found
 from kneerisk.scoring.outputs.rows import Row

@@ -35,7 +35,7 @@ def s3(_s3: object, monkeypatch: pytest.MonkeyPatch) -> object:
     """The server, with the bucket ``knees`` new and empty, and the environment that leads to it."""
     import urllib.request
 
-    from kneerisk.places import objects, place
+    from kneerisk.places import objects, reach
 
     server = _s3
     monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)  # type: ignore[attr-defined]
@@ -43,7 +43,7 @@ def s3(_s3: object, monkeypatch: pytest.MonkeyPatch) -> object:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
     objects._opened.cache_clear()
-    place._objects.cache_clear()
+    reach._objects.cache_clear()
     server.faults = 0.0  # type: ignore[attr-defined]
     for method, what in (("POST", "moto-api/reset"), ("PUT", "knees")):
         request = urllib.request.Request(f"{server.url}/{what}", method=method)  # type: ignore[attr-defined]

@@ -15,7 +15,8 @@ from pydicom import dcmread
 
 from kneerisk.errors import Reason, UsageError
 from kneerisk.places import dicomweb
-from kneerisk.places.place import place, read_bytes, remote_at
+from kneerisk.places.place import place
+from kneerisk.places.reach import read_bytes, remote_at
 from kneerisk.radiograph.knees import list_images
 from kneerisk.radiograph.settings import InputSettings
 from kneerisk.radiograph.sources.scan import scan

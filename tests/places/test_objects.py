@@ -13,7 +13,8 @@ from PIL import Image
 
 from kneerisk.errors import KneeriskError, UsageError
 from kneerisk.places import objects
-from kneerisk.places.place import is_remote, place, read_bytes, remote_at, url_of, warmed
+from kneerisk.places.place import is_remote, place, url_of
+from kneerisk.places.reach import read_bytes, remote_at, warmed
 from kneerisk.radiograph.decode.read import read
 from kneerisk.radiograph.settings import InputSettings
 from kneerisk.radiograph.sources.scan import Skipped, scan

@@ -24,6 +24,8 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "manifest.csv").write_text("path\nx.dcm\n")
     (tmp_path / "old.csv").write_text("a table")
     (tmp_path / "old.csv.json").write_text("its metadata")
+    (tmp_path / "pics").mkdir()
+    (tmp_path / "pics" / "index.html").symlink_to("../page.html")
     (tmp_path / "link.csv").symlink_to("manifest.csv")
     (tmp_path / "hard.csv").hardlink_to(tmp_path / "manifest.csv")
     return tmp_path
@@ -45,7 +47,7 @@ def test_plain_places_are_free(folder: Path) -> None:
         ("metadata of the table old.csv", "in", {"run_report": "old.csv.json", "overwrite": True}),
         ("same file", "in", {"futures": "f.h5", "previews": "f.h5"}),
         ("same file", "in", {"futures": "page.html.h5", "previews": "page.html"}),
-        ("same file", "in", {"previews": ".", "run_report": "index.html"}),
+        ("same file", "in", {"previews": "pics"}),
         ("which a run deletes", "in", {"futures": "r.parquet.kneerisk/f.h5"}),
         ("which a run deletes", "in", {"previews": "r.parquet.kneerisk"}),
         ("is a file", "in", {"previews": "old.csv"}),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING
 
-from kneerisk.places.place import read_bytes
+from kneerisk.places.reach import read_bytes
 from kneerisk.radiograph.decode.quiet import Quiet
 from kneerisk.radiograph.sources.sniff import HEAD_BYTES, sniff
 

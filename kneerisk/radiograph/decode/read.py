@@ -7,7 +7,8 @@ import hashlib
 from typing import Literal
 
 from kneerisk.errors import Reason
-from kneerisk.places.place import is_remote, read_bytes
+from kneerisk.places.place import is_remote
+from kneerisk.places.reach import read_bytes
 from kneerisk.radiograph import flags
 from kneerisk.radiograph.decode.dicom import load_dicom
 from kneerisk.radiograph.decode.greyscale import BlankImageError, Polarity, to_grey

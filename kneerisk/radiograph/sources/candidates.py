@@ -8,7 +8,8 @@ from pathlib import Path
 
 from kneerisk.errors import Reason
 from kneerisk.marks import is_marked
-from kneerisk.places.place import head_of, is_remote, remote_at
+from kneerisk.places.place import is_remote
+from kneerisk.places.reach import head_of, remote_at
 from kneerisk.radiograph.sources.manifest import SUFFIXES, is_manifest
 from kneerisk.radiograph.sources.sniff import HEAD_BYTES, describe, is_ours, is_text, sniff, sop_instance_uid
 from kneerisk.records import RUN_SUFFIX, RadiographRef, Refusal

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Literal
 
 from kneerisk.errors import KneeriskError, Reason, UsageError
-from kneerisk.places.place import DICOMWEB, is_remote, place, remote_at, scheme_of, url_of, warmed
+from kneerisk.places.place import DICOMWEB, is_remote, place, scheme_of, url_of
+from kneerisk.places.reach import remote_at, warmed
 from kneerisk.radiograph import flags
 from kneerisk.radiograph.sources import manifest
 from kneerisk.radiograph.sources.candidates import (
