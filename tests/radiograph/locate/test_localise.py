@@ -334,6 +334,10 @@ def test_of_two_knees_only_the_one_that_looks_like_the_other_side_is_flagged() -
 class OneOfTwo(Seer):
     """The first peak is a knee from close by, the second is none."""
 
+    def __call__(self, inputs: Maps) -> Maps:
+        # On a ramp, two windows are as like as an image and its mirror image: the first look alone is that.
+        return self.from_close_by(len(inputs["radiograph"])) if self.inputs else super().__call__(inputs)
+
     def from_close_by(self, count: int) -> dict[str, np.ndarray]:
         maps = super().from_close_by(count)
         if count == 1:
