@@ -18,11 +18,12 @@ from pydicom.dataelem import DataElement
 from pydicom.tag import Tag
 
 from kneerisk.errors import UsageError
+from kneerisk.radiograph.settings import InputSettings
 from kneerisk.scoring.clock import Clock
 from kneerisk.scoring.outputs import table
 from kneerisk.scoring.pseudonyms import Pseudonyms
 from kneerisk.scoring.run import score_images
-from kneerisk.scoring.settings import RunSettings
+from kneerisk.scoring.settings import RunSettings, check_places
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "cohort" / "SIM0001" / "bilateral.dcm"
 KEY = b"a key of a study that is long enough"
@@ -145,3 +146,10 @@ def test_no_marker_of_a_header_or_a_name_comes_out(
         for word in (b"QZMARKER", b"QZFOLDER", b"QZPART", b"QZFILE", b"QZDAM", b"QZPLAIN"):
             assert word not in text
     assert json.loads((out / "r.json").read_text())["settings"]["pseudonyms"] == Pseudonyms(KEY).fingerprint
+
+
+@pytest.mark.parametrize("named", ["dicom_sr", "dicom_sc"])
+def test_outputs_that_name_the_patient_are_refused(tmp_path: Path, named: str) -> None:
+    run = RunSettings(tmp_path / "r.parquet", pseudonymise=tmp_path / "key", **{named: tmp_path / "d"})
+    with pytest.raises(UsageError, match="name the radiograph's own patient"):
+        check_places(InputSettings((tmp_path,)), run)
