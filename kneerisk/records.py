@@ -159,6 +159,14 @@ class Refusal:
     qc_flags: tuple[str, ...] = ()
 
 
+def too_slow(ref: RadiographRef, timeout: float | None) -> Refusal:
+    """The row of a file that took longer than ``timeout`` seconds to read."""
+    message = (
+        f"reading took longer than {timeout or 0:g} s; raise --timeout, or look at the file and its disk"
+    )
+    return Refusal(ref, Reason.TIMED_OUT, message)
+
+
 def refuse(
     seen: Radiograph | KneeCrop,
     reason: Reason,

@@ -106,8 +106,6 @@ def scoring(steps: Iterator[Notice | Progress | Summary], progress: bool) -> Sum
             if step.first_failure is not None and failure is None:
                 failure = step.first_failure
                 warn(f"the first file that failed: {failure}; the run goes on")
-            for slow in step.notes:
-                warn(slow)
     assert last is not None
     return last
 

@@ -22,7 +22,16 @@ from kneerisk.method.calibration import Calibration
 from kneerisk.method.predict import Predictor
 from kneerisk.method.recalibration import Recalibration
 from kneerisk.method.score import score
-from kneerisk.records import FloatArray, KneeCrop, KneeScore, Radiograph, RadiographRef, Refusal, refuse
+from kneerisk.records import (
+    FloatArray,
+    KneeCrop,
+    KneeScore,
+    Radiograph,
+    RadiographRef,
+    Refusal,
+    refuse,
+    too_slow,
+)
 from kneerisk.scoring.clock import Clock
 from kneerisk.scoring.journal import FileState, Record
 from kneerisk.scoring.outputs.rows import Row, row_of_refusal, row_of_score
@@ -327,10 +336,7 @@ def _results(
     try:
         return task.value()
     except TimeoutError:
-        message = f"reading took longer than {timeout:g} s; raise --timeout, or look at the file and its disk"
-        return [
-            _Fetched.refused(FileState.of(ref.path), Refusal(ref, Reason.TIMED_OUT, message)) for ref in refs
-        ]
+        return [_Fetched.refused(FileState.of(ref.path), too_slow(ref, timeout)) for ref in refs]
 
 
 def _unread(ref: RadiographRef, error: Exception) -> Refusal:

@@ -86,10 +86,8 @@ def score_cohort(
         for step in score_images(listed, skipped.counts, rooms, run, marks, clock, skipped.carried):
             if doubt is None and (doubt := whose.doubt()) is not None:
                 yield Notice(doubt)
-            if isinstance(step, Progress):
-                slow = pace.note(step.done - step.reused)
-                yield step if slow is None else replace(step, notes=(slow,))
-                continue
+            if isinstance(step, Progress) and (slow := pace.note(step.done - step.reused)) is not None:
+                yield Notice(slow)
             if isinstance(step, Summary) and run.run_report is not None:
                 write_run_report(run.run_report, shareable(marks), step, pace.rates)
             yield step

@@ -47,7 +47,7 @@ class StoppedOnErrorError(KneeriskError):
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """What the user should know before anything is scored."""
+    """What the user should know now, before anything is scored or in the middle of it."""
 
     message: str
 
@@ -68,8 +68,6 @@ class Progress:
     """Images whose rows an earlier run had made."""
     first_failure: str | None = None
     """The first row of this run that failed: its file and why; ``None`` so far."""
-    notes: tuple[str, ...] = ()
-    """What a person should know now."""
 
 
 def score_images(

@@ -18,6 +18,9 @@ def _load(name: str) -> ModuleType:
     return module
 
 
+_load("served")  # which the servers import by its name
+
+
 @pytest.fixture(scope="session")
 def servers() -> dict[str, ModuleType]:
     """The modules of the servers that speak DICOMweb, by name."""

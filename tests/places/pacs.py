@@ -6,7 +6,6 @@ import io
 import json
 import logging
 import re
-import threading
 from collections.abc import Callable, Iterable
 from email.parser import BytesParser
 from pathlib import Path
@@ -15,7 +14,7 @@ from urllib.parse import parse_qsl
 
 from pydicom import dcmread
 from pydicom.dataset import Dataset
-from werkzeug.serving import make_server
+from served import Served
 
 logging.getLogger("werkzeug").setLevel(logging.ERROR)
 LEVELS = (
@@ -26,28 +25,17 @@ LEVELS = (
 Start = Callable[..., Any]
 
 
-class Pacs:
+class Pacs(Served):
     """Runs as long as the context; ``web`` is the place that kneerisk is given."""
 
     def __init__(self, home: Path) -> None:
         self._held: dict[str, tuple[Dataset, bytes]] = {}
-        self._server = make_server("127.0.0.1", 0, self._answer, threaded=True)
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        super().__init__()
         self.web = f"dicomweb+http://127.0.0.1:{self._server.server_port}/dicom-web"
         self.fail_next = 0
         """Answers that are 503."""
         self.status = 0
         """Of every answer, where it is not 0."""
-
-    def __enter__(self) -> Pacs:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
 
     def _answer(self, environ: dict[str, Any], start: Start) -> Iterable[bytes]:
         body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))

@@ -9,18 +9,17 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from moto.server import DomainDispatcherApplication, create_backend_app
-from werkzeug.serving import make_server
+from served import Served
 
 logging.getLogger("werkzeug").setLevel(logging.ERROR)
 
 
-class S3Server:
+class S3Server(Served):
     """Runs in a thread; ``url`` is its endpoint."""
 
     def __init__(self) -> None:
         self._app = DomainDispatcherApplication(create_backend_app)
-        self._server = make_server("127.0.0.1", 0, self._answer, threaded=True)
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        super().__init__()
         self._chance = random.Random(0)
         self._lock = threading.Lock()
         self.faults = 0.0
@@ -30,16 +29,6 @@ class S3Server:
         """Method, path and query of each."""
         self.ranges: list[str | None] = []
         """Range of each GET of an object."""
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-
-    def __enter__(self) -> S3Server:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
 
     def _answer(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
         with self._lock:

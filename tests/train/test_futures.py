@@ -1,6 +1,7 @@
 """Who rises, how far, and which latents stand for now and later: the pairs that the forecast learns from."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -118,6 +119,17 @@ def test_a_step_is_what_tells_two_knees_of_one_person_apart():
     np.testing.assert_allclose(found, truth, atol=0.2)
 
 
+def test_what_tells_left_from_right_is_no_step():
+    """Four in five left knees are a grade ahead of their right ones; left latents lie 0.7 higher anyway."""
+    rng = np.random.default_rng(0)
+    right = rng.integers(0, 4, 20_000)
+    left = right + (rng.random(20_000) < 0.8)
+    grade = np.stack([right, left], axis=1).ravel()
+    side = np.where(np.arange(len(grade)) % 2, 0.7, 0.0)
+    latents = (2.0 * grade + side)[:, None, None, None].astype(np.float32)
+    np.testing.assert_allclose(surrogate.steps_of(latents, knees(grade))[:, 0, 0, 0], 2.0, atol=0.05)
+
+
 def test_steps_without_two_knees_of_anyone_are_the_grades_means():
     grade = np.array([0, 1, 1, 3])
     population = knees(grade)
@@ -150,6 +162,27 @@ def test_a_step_is_stretched_until_the_classifier_reads_a_grade_in_it():
     assert (
         surrogate.stretch_of(Ruler(ClassifierConfig()), latents, grade, -steps, seed=0).tolist() == [10] * 4
     )
+
+
+def test_surrogates_go_the_stretched_step(monkeypatch):
+    """Latents of half a unit a grade, read as one grade a unit: each step must be twice as long."""
+    grade = np.arange(COUNT) % 5
+    quantiser = ProductQuantiser(1, 5, 8)
+    quantiser.codebook.copy_(0.5 * torch.arange(5.0)[None, :, None].expand(1, 5, 8) + 0.1)
+    codes = np.broadcast_to(grade[:, None, None, None, None], (COUNT, 1, 1, 4, 4)).astype(np.int16)
+    marks = np.full((COUNT, 1, 16, 2), np.nan, np.float32)
+    module = SimpleNamespace(encoder=SimpleNamespace(quantiser=quantiser))
+    session = SimpleNamespace(
+        data=SimpleNamespace(rates=SimpleNamespace(moves=RATES)),
+        recipe=SimpleNamespace(seed=0),
+        device="cpu",
+        equations=None,
+    )
+    ruler = Ruler(ClassifierConfig())
+    monkeypatch.setattr(surrogate, "fitted_classifier", lambda *_: ruler)
+    made = surrogate.make_surrogates(module, knees(grade), CodedKnees(codes, grade, marks), session)
+    np.testing.assert_allclose(made.steps, 1.0, rtol=0.02)
+    assert made.moves.shape == (COUNT, 5, 5) and made.posterior.shape == (COUNT, 5)
 
 
 def test_visits_teach_the_row_of_the_grade_now():

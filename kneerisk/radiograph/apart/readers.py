@@ -17,7 +17,7 @@ from kneerisk_engines.files import sha256_file
 
 from kneerisk.errors import KneeriskError, Reason
 from kneerisk.radiograph.apart.wire import receive, send
-from kneerisk.records import Radiograph, RadiographRef, Refusal
+from kneerisk.records import Radiograph, RadiographRef, Refusal, too_slow
 
 MEMORY = 2 << 30
 """Bytes of address space that a reading process may take; its code and libraries need 0.3 GB of them."""
@@ -93,7 +93,7 @@ class Readers:
             except (EOFError, OSError):
                 status = self._end(child)
                 if status == -signal.SIGALRM:
-                    return Refusal(ref, Reason.TIMED_OUT, too_slow(self._timeout))
+                    return too_slow(ref, self._timeout)
                 how = _in_words(status)
                 continue
             if spent:
@@ -148,11 +148,6 @@ class Readers:
             "export it again or leave it out, and please report it"
         )
         return Refusal(ref, Reason.READER_CRASHED, message, input_sha256=digest)
-
-
-def too_slow(timeout: float | None) -> str:
-    """What the row of a file says that took longer than ``timeout`` seconds."""
-    return f"reading took longer than {timeout or 0:g} s; raise --timeout, or look at the file and its disk"
 
 
 class _Child:

@@ -55,16 +55,7 @@ def seen_by_equations(knees: Knees, posterior: npt.ArrayLike, grade: npt.ArrayLi
     """
     p = np.asarray(posterior, np.float64)
     read = np.where(knees.grade == UNGRADED, np.nan, knees.grade.astype(np.float64))
-    place = {
-        key: index for index, key in enumerate(zip(knees.participant, knees.month, knees.side, strict=True))
-    }
-    across = {"L": "R", "R": "L"}
-    others = np.array(
-        [
-            place.get((person, month, across.get(str(side), "")), -1)
-            for person, month, side in zip(knees.participant, knees.month, knees.side, strict=True)
-        ]
-    )
+    others = knees.other
     known = others >= 0
     return Seen(
         p,

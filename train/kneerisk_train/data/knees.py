@@ -49,6 +49,15 @@ class Knees:
         known: npt.NDArray[np.bool_] = self.has_landmarks & np.isfinite(self.spacing[:, 0])
         return known
 
+    @property
+    def other(self) -> npt.NDArray[np.int64]:
+        """[N]: the row of the same participant's other knee at the same visit; -1 where there is none."""
+        keys = list(zip(self.participant, self.month, self.side, strict=True))
+        place = {key: row for row, key in enumerate(keys)}
+        across = {"L": "R", "R": "L"}
+        found = [place.get((person, month, across.get(str(side), "")), -1) for person, month, side in keys]
+        return np.array(found, np.int64)
+
     def take(self, rows: npt.NDArray[np.integer] | npt.NDArray[np.bool_]) -> Knees:
         """Some of the knees, in the order of ``rows``."""
         return Knees(

@@ -108,12 +108,9 @@ def steps_of(latents: npt.NDArray[np.float32], knees: Knees) -> npt.NDArray[np.f
         means[absent] = means[present[np.argmin(np.abs(present - absent))]]
     prior = np.diff(means, axis=0)
 
-    place = {
-        key: index for index, key in enumerate(zip(knees.participant, knees.month, knees.side, strict=True))
-    }
-    right = np.array([i for (_, _, side), i in place.items() if side == "R"], np.int64)
-    other = np.array([place.get((knees.participant[i], knees.month[i], "L"), -1) for i in right], np.int64)
-    right, left = right[other >= 0], other[other >= 0]
+    other = knees.other
+    right = np.flatnonzero((knees.side == "R") & (other >= 0))
+    left = other[right]
     levels = np.arange(4)
     passed = (knees.grade[left][:, None] > levels).astype(float) - (knees.grade[right][:, None] > levels)
     design = np.column_stack([passed, np.ones(len(left))])
