@@ -14,11 +14,11 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 from kneerisk_engines.files import sha256_file
 
 from kneerisk.errors import KneeriskError, Reason
 from kneerisk.method.calibration import Calibration
+from kneerisk.method.picture import ForecastPicture
 from kneerisk.method.predict import Predictor
 from kneerisk.method.recalibration import Recalibration
 from kneerisk.method.score import score
@@ -75,8 +75,8 @@ class Rooms:
 class Keeper(Protocol):
     """Keeps something of each scored knee beside the table (previews, futures), before its row is kept."""
 
-    def keep(self, knees: Sequence[tuple[int, KneeScore, FloatArray]]) -> None:
-        """Of each: its image's index, its score, and the picture [S, S] of its first sampled future."""
+    def keep(self, knees: Sequence[tuple[int, KneeScore, ForecastPicture]]) -> None:
+        """Of each: its image's index, its score, and the picture of its first sampled future."""
 
 
 class Reporter(Protocol):
@@ -283,9 +283,7 @@ def _keep(
     if not knees or not keepers:
         return
     with clock.stage("pictures"):
-        latents = [knee.prediction.latent_12m for _, knee in knees]
-        firsts = np.stack([latent[0] for latent in latents if latent is not None])
-        pictures = rooms.predictor.decode(firsts)
+        pictures = rooms.predictor.pictures([knee.prediction for _, knee in knees])
         found = [(index, knee, picture) for (index, knee), picture in zip(knees, pictures, strict=True)]
         for keeper in keepers:
             keeper.keep(found)

@@ -100,8 +100,9 @@ def _check_events(text: str, path: Path) -> None:
                     raise StackError(f"{path} refers to its own parts (*{str(event.anchor)[:40]}): {FETCH}")
                 part = known[event.anchor]
             else:
-                collection = isinstance(event, yaml.CollectionEndEvent)
-                part = open_parts.pop() if collection else _Part(event.anchor, 1, 0)
+                part = (
+                    _Part(event.anchor, height=0) if isinstance(event, yaml.ScalarEvent) else open_parts.pop()
+                )
                 if part.anchor is not None:
                     known[part.anchor] = part
             open_parts[-1].add(part)
