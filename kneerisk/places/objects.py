@@ -32,11 +32,15 @@ _RETRIES: Any = {
     "backoff": {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=10), "base": 2},
     "retry_timeout": timedelta(seconds=60),
 }
+_NO_BUCKET = ("NoSuchBucket", "ContainerNotFound")
 _WORDS = (
     ("InvalidAccessKeyId", "the store does not know these credentials"),
     ("SignatureDoesNotMatch", "the store does not take these credentials"),
     ("latest/api/token", "there are no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"),
-    ("NoSuchBucket", "the bucket does not exist"),
+    ("computeMetadata", "there are no credentials: set GOOGLE_APPLICATION_CREDENTIALS"),
+    ("Account must be specified", "the account is not named: set AZURE_STORAGE_ACCOUNT_NAME"),
+    ("metadata/identity", "there are no credentials: set AZURE_STORAGE_ACCOUNT_KEY"),
+    *((code, "the bucket does not exist") for code in _NO_BUCKET),
     ("error trying to connect", "the store does not answer"),
     ("Connect", "the store does not answer"),
     ("timed out", "the store does not answer in time"),
@@ -137,9 +141,9 @@ class Objects:
 
     def files(self, path: Path) -> Iterator[Path]:
         """Every object below, as the store lists them: by name. One request lists a thousand."""
-        store, key = _store(path)
         home = Path(*path.parts[:2])
         with _failures(path):
+            store, key = _store(path)
             pages = iter(store.list(prefix=key or None, chunk_size=_PAGE))
         while True:
             with _failures(path):
@@ -206,7 +210,7 @@ def _failures(path: Path) -> Iterator[None]:
     try:
         yield
     except (FileNotFoundError, failed.NotFoundError) as error:
-        words = "the bucket does not exist" if "NoSuchBucket" in str(error) else "no such object"
+        words = "the bucket does not exist" if any(c in str(error) for c in _NO_BUCKET) else "no such object"
         raise FileNotFoundError(errno.ENOENT, words, url_of(path)) from error
     except (failed.PermissionDeniedError, failed.UnauthenticatedError) as error:
         raise PermissionError(errno.EACCES, _words(error, "the store denies access"), url_of(path)) from error
