@@ -32,6 +32,8 @@ _RETRIES: Any = {
     "backoff": {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=10), "base": 2},
     "retry_timeout": timedelta(seconds=60),
 }
+_ENDPOINTS = {"s3": "AWS_ENDPOINT_URL", "gs": "GOOGLE_BASE_URL"}
+"""Azure's own settings say whether http is meant."""
 _NO_BUCKET = ("NoSuchBucket", "ContainerNotFound")
 _WORDS = (
     ("InvalidAccessKeyId", "the store does not know these credentials"),
@@ -192,7 +194,7 @@ def _opened(bucket: str) -> Any:
         raise UsageError(f"{bucket} needs obstore: pip install 'kneerisk[cloud]'") from error
     scheme, _, name = bucket.partition("://")
     client: dict[str, Any] = {"timeout": timedelta(seconds=60)}
-    if os.environ.get("AWS_ENDPOINT_URL", "").startswith("http://"):
+    if os.environ.get(_ENDPOINTS.get(scheme, ""), "").startswith("http://"):
         client["allow_http"] = True  # the user named such a server
     options: dict[str, Any] = {"retry_config": _RETRIES, "client_options": client}
     if scheme == "s3":

@@ -23,8 +23,8 @@ _load("served")  # which the servers import by its name
 
 @pytest.fixture(scope="session")
 def servers() -> dict[str, ModuleType]:
-    """The modules of the servers that speak DICOMweb, by name."""
-    return {name: _load(name) for name in ("pacs", "orthanc")}
+    """The modules of other servers, by name."""
+    return {name: _load(name) for name in ("pacs", "orthanc", "emulators")}
 
 
 @pytest.fixture(scope="session")
