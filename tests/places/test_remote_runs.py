@@ -16,10 +16,11 @@ import numpy as np
 import polars as pl
 import pytest
 from PIL import Image
+from pydicom import dcmread
 
 import kneerisk
 from kneerisk.errors import KneeriskError, UsageError
-from kneerisk.places import objects
+from kneerisk.places import dicomweb, objects
 from kneerisk.places.place import place, url_of
 from kneerisk.places.reach import read_bytes
 from kneerisk.radiograph import knees
@@ -28,10 +29,13 @@ from kneerisk.records import KneeCrop, Radiograph
 from kneerisk.scoring import cohort as scoring
 from kneerisk.scoring.chain import Rooms
 from kneerisk.scoring.clock import Clock
+from kneerisk.scoring.merge import merge_tables
 from kneerisk.scoring.outputs import table
 from kneerisk.scoring.outputs.summary import Summary
 from kneerisk.scoring.run import Progress
 from kneerisk.scoring.settings import RunSettings, StackSettings
+from kneerisk.simulate.dicom import write_dicom
+from kneerisk.simulate.radiograph import simulate_radiograph
 
 KNEES = place("s3://knees")
 COHORT = KNEES / "cohort"
@@ -301,3 +305,34 @@ def test_without_credentials_a_run_ends_at_once_and_leaves_nothing(
     assert cli("score", url_of(COHORT), "--out", "risks.parquet") == 2
     assert "no credentials: set AWS_ACCESS_KEY_ID" in " ".join(capsys.readouterr().err.split())
     assert list(here.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("part", "out", "words"),
+    [
+        ("s3://knees/part.parquet", "all.parquet", "s3://knees/part.parquet: copy the table to this machine"),
+        ("part.parquet", "s3://knees/all.parquet", "merge writes to this machine; name a file"),
+    ],
+)
+def test_merge_works_on_this_machine_and_says_so(part: str, out: str, words: str, here: Path) -> None:
+    with pytest.raises(UsageError, match=words):
+        merge_tables([Path(part)], Path(out))
+    assert list(here.iterdir()) == []
+
+
+def test_a_study_list_with_an_unknown_study_costs_that_row_alone(
+    here: Path, servers: dict[str, ModuleType], cli: Callable[..., int]
+) -> None:
+    film = here.parent / "film.dcm"
+    write_dicom(simulate_radiograph(3, spacing_mm=1.0), film, participant_id="SIM3")
+    (here.parent / "pacs").mkdir()
+    with servers["pacs"].Pacs(here.parent / "pacs") as server:
+        dicomweb.store([film], place(server.web))
+        known = f"{server.web}/studies/{dcmread(film).StudyInstanceUID},A"
+        (here / "studies.csv").write_text(f"path,participant_id\n{known}\n{server.web}/studies/1.2.3,B\n")
+        assert cli("score", "studies.csv", "--out", "risks.parquet", "-q") == 3
+    found = table.read(here / "risks.parquet")
+    assert found["participant_id"].to_list() == ["A", "B"]
+    assert found["status"].to_list() == ["ok", "failed"]
+    assert "check the UID" in found["message"][1]
+    assert sorted(path.name for path in here.iterdir()) == ["risks.parquet", "studies.csv"]
