@@ -80,12 +80,8 @@ def juicefs(objects: int) -> Iterator[None]:
         free.close()
         meta = f"badger://{home}/meta"
         Path(home, "data").mkdir()
-        subprocess.run(
-            [program, "format", "--trash-days", "0", "--storage", "file", "--bucket", f"{home}/data/", meta]
-            + [BUCKET],
-            check=True,
-            capture_output=True,
-        )
+        volume = ["--trash-days", "0", "--storage", "file", "--bucket", f"{home}/data/", meta, BUCKET]
+        subprocess.run([program, "format", *volume], check=True, capture_output=True)
         secrets = {"MINIO_ROOT_USER": "simulated", "MINIO_ROOT_PASSWORD": "simulated"}
         command = [program, "gateway", "--no-usage-report", "--backup-meta", "0", "--keep-etag"]
         command += ["--log", f"{home}/log", "--cache-dir", f"{home}/cache", meta, where]
@@ -144,8 +140,8 @@ def main() -> None:
             measure(asked.objects, str)
         return
     print(
-        f"server: SIMULATED, answers after {asked.latency:g} ms, {asked.faults:.0%} of the requests go wrong; "
-        f"objects of {OBJECT_BYTES // 1024} KB"
+        f"server: SIMULATED, answers after {asked.latency:g} ms, {asked.faults:.0%} of the requests go "
+        f"wrong; objects of {OBJECT_BYTES // 1024} KB"
     )
     with SimulatedStore(StoreSettings(asked.objects, asked.latency / 1e3, asked.faults)) as store:
         os.environ.update(environment(store.url))

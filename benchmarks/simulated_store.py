@@ -1,8 +1,8 @@
 """A simulated object store: it speaks as much of S3 as a scan and a reader need, and holds nothing.
 
-Its objects follow from their numbers: ``cohort/0012/001234.dcm`` is a DICOM file's beginning with a UID of its
-own. An answer costs it some tens of microseconds, so that what is measured is the client; ``latency`` and
-``faults`` make it as slow and as unsound as a store far away. It is a stand-in: no figure that was measured
+Its objects follow from their numbers: ``cohort/00012/0001234.dcm`` is a DICOM file's beginning with a UID of
+its own. An answer costs it some tens of microseconds, so that what is measured is the client; ``latency``
+and ``faults`` make it as slow and as unsound as a store far away. It is a stand-in: no figure that was measured
 against it is one of a real store.
 """
 
@@ -39,7 +39,7 @@ class StoreSettings:
     latency: float = 0.0
     """Seconds before each answer."""
     faults: float = 0.0
-    """Share of the requests that go wrong: an answer 503, one that breaks off, or a connection that is reset."""
+    """Share of the requests that go wrong: an answer 503, one that breaks off, or a hung-up connection."""
     seed: int = 0
 
 
@@ -183,7 +183,8 @@ def _answer_to(request: str, objects: int) -> bytes:
 
 def _listing(query: dict[str, str], objects: int) -> bytes:
     """One page of ListObjectsV2; its continuation token is the next object's number."""
-    first = int(query.get("continuation-token", 0))
+    after = _KEY.fullmatch(query.get("start-after", ""))
+    first = int(query.get("continuation-token", 0 if after is None else int(after[1]) + 1))
     last = min(first + min(int(query.get("max-keys", _PAGE)), _PAGE), objects)
     if not f"{PREFIX}/".startswith(query.get("prefix", "")):
         first = last = objects

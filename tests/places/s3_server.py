@@ -26,6 +26,9 @@ class S3Server(Served):
         self.faults = 0.0
         """Share of the requests that go wrong: a quarter each by an error of the server's, by its asking for
         patience, by an answer that breaks off, and by one that comes late."""
+        self.breaks: set[int] = set()
+        """Which listings break off in the middle, by their number since the last reset."""
+        self.listings = 0
         self.failed = 0
         self.requests: list[str] = []
         """Method, path and query of each."""
@@ -41,6 +44,10 @@ class S3Server(Served):
             lot = self._chance.random()
             fails = lot < self.faults
             self.failed += fails
+            breaks = "list-type=2" in where and self.listings in self.breaks
+            self.listings += "list-type=2" in where
+        if breaks:
+            return self._broken(environ, start)
         if not fails:
             return self._app(environ, start)
         kind = int(4 * lot / self.faults)
@@ -48,8 +55,11 @@ class S3Server(Served):
             time.sleep(0.3)
             return self._app(environ, start)
         if kind == 1 and environ["REQUEST_METHOD"] == "GET":
-            whole = b"".join(self._app(environ, start))
-            return [whole[: len(whole) // 2]]
+            return self._broken(environ, start)
         environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
         start("503 Slow Down" if kind == 2 else "500 Internal Server Error", [("Content-Length", "0")])
         return [b""]
+
+    def _broken(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
+        whole = b"".join(self._app(environ, start))
+        return [whole[: len(whole) // 2]]

@@ -108,6 +108,24 @@ def test_a_listing_costs_a_request_for_a_thousand_objects(tmp_path: Path, s3: An
     assert len(s3.requests) == 3
 
 
+def test_a_page_that_breaks_off_is_asked_for_again_from_where_it_broke(s3: Any) -> None:
+    fill(2100)
+    s3.breaks = {1, 2}
+    found = [path.name for path in remote_at(KNEES).files(KNEES / "many")]
+    assert found == [f"{i:06d}.dcm" for i in range(2100)]
+    assert len(s3.requests) == 5
+    assert any("start-after" in request for request in s3.requests)
+
+
+def test_a_listing_that_always_breaks_off_is_an_error(s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    fill(10)
+    s3.breaks = set(range(100))
+    with pytest.raises(UsageError, match="cannot be read: the store's answer broke off"):
+        scan([KNEES / "many"])
+    assert len(s3.requests) == 8, "whether it is one object, the page, and six times the page again"
+
+
 def fill(count: int) -> None:
     """Objects put into the server's memory without a request each."""
     from moto.s3.models import s3_backends
