@@ -8,6 +8,8 @@ Nothing here knows a file format or a network: the rooms come as functions, and 
 
 from __future__ import annotations
 
+import hashlib
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -22,6 +24,8 @@ from kneerisk.method.picture import ForecastPicture
 from kneerisk.method.predict import Predictor
 from kneerisk.method.recalibration import Recalibration
 from kneerisk.method.score import score
+from kneerisk.places.place import is_remote
+from kneerisk.places.reach import read_bytes
 from kneerisk.records import (
     FloatArray,
     KneeCrop,
@@ -297,8 +301,7 @@ def _is_unchanged(before: Record, state: FileState | None, path: Path) -> bool:
     """By the file system's word, or else by its content: an earlier row stands for these very bytes."""
     if before.state == state:
         return True
-    found = _sha256(path)
-    return found is not None and found == before.input_sha256
+    return before.input_sha256 is not None and before.input_sha256 == _sha256(path)
 
 
 def _by_film(images: Iterable[tuple[int, Item]]) -> Iterator[list[tuple[int, Item]]]:
@@ -344,6 +347,8 @@ def _unread(ref: RadiographRef, error: Exception) -> Refusal:
 def _sha256(path: Path) -> str | None:
     """``None`` where the file cannot be read."""
     try:
+        if is_remote(path):
+            return hashlib.sha256(read_bytes(path, sys.maxsize)).hexdigest()
         return sha256_file(path)
     except OSError:
         return None

@@ -7,7 +7,7 @@ import os
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
@@ -28,7 +28,7 @@ from kneerisk.scoring.chain import Item, Knee, Known, Localise, Rooms, Walk, loc
 from kneerisk.scoring.clock import Clock
 from kneerisk.scoring.outputs import table
 from kneerisk.scoring.outputs.dicom.common import check_installed
-from kneerisk.scoring.outputs.remote import refuse_to_send, send
+from kneerisk.scoring.outputs.remote import at_home, send
 from kneerisk.scoring.outputs.run_report import write_run_report
 from kneerisk.scoring.outputs.summary import Summary
 from kneerisk.scoring.pace import Pace
@@ -97,14 +97,13 @@ def _score_and_send(
     inputs: InputSettings, networks: StackSettings, run: RunSettings
 ) -> Iterator[Notice | Progress | Summary]:
     """Score into a table of the same name in the working folder, and put it in its store when it is whole."""
-    home = Path(run.out.name)
-    refuse_to_send(run.out, overwrite=run.overwrite)
-    for step in score_cohort(inputs, networks, replace(run, out=home)):
-        if isinstance(step, Summary):
-            if step.images:
-                send(home, run.out)
-            step = replace(step, out=url_of(run.out))
-        yield step
+    with at_home(run) as here:
+        for step in score_cohort(inputs, networks, here):
+            if isinstance(step, Summary):
+                if step.images:
+                    send(here.out, run.out)
+                step = replace(step, out=url_of(run.out))
+            yield step
 
 
 def watch_cohort(
@@ -150,19 +149,18 @@ def score_frame(
         raise TypeError(f"score() has no option {', '.join(sorted(rest))}")
     with tempfile.TemporaryDirectory() as scratch:
         asked = Path(scratch, "risks.parquet") if out is None else place(out)
-        path = Path(scratch, asked.name) if is_remote(asked) else asked
-        if is_remote(asked):
-            refuse_to_send(asked, overwrite=bool(kept.get("overwrite")))
+        run = RunSettings(asked, **kept)
         last: Notice | Progress | Summary | None = None
-        for last in score_cohort(data, networks, RunSettings(path, **kept)):
-            if isinstance(last, Notice):
-                warnings.warn(last.message, stacklevel=3)
-        if not (isinstance(last, Summary) and last.images):
-            return table.frame([])
-        found = table.read(path)
-        if is_remote(asked):
-            send(path, asked)
-        return found
+        with at_home(run) if is_remote(asked) else nullcontext(run) as here:
+            for last in score_cohort(data, networks, here):
+                if isinstance(last, Notice):
+                    warnings.warn(last.message, stacklevel=3)
+            if not (isinstance(last, Summary) and last.images):
+                return table.frame([])
+            found = table.read(here.out)
+            if is_remote(asked):
+                send(here.out, asked)
+            return found
 
 
 def _take(options: dict[str, Any], settings: type) -> dict[str, Any]:
