@@ -47,9 +47,10 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "kneerisk.radiograph.settings": (*_WORDS, _PLACES),
     "kneerisk.radiograph.upright": _WORDS,
     "kneerisk.radiograph.sources": (*_WORDS, _PLACES, "kneerisk.radiograph.flags"),
+    "kneerisk.radiograph.whole": (),
     "kneerisk.radiograph.decode": (
         *(*_WORDS, "kneerisk.radiograph.flags", "kneerisk.radiograph.upright", "kneerisk.radiograph.sources"),
-        _PLACES,
+        *(_PLACES, "kneerisk.radiograph.whole"),
     ),
     "kneerisk.radiograph.locate": (
         *(

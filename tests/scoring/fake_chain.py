@@ -121,7 +121,7 @@ HARM = {
     b"spin": lambda path: re.match(r"(a+)+$", "a" * 60 + "b"),  # for years, and never lets the lock go
     b"swell": lambda path: bytearray(4 << 30),
     b"fill": lambda path: np.ones(540 << 20, np.uint8),
-    b"print": lambda path: os.write(1, b"a warning of a decoder"),
+    b"print": lambda path: [os.write(stream, b"a warning of a decoder") for stream in (1, 2)],
 }
 """What only a process of its own survives."""
 

@@ -31,7 +31,7 @@ TIMEOUT = 2.0
 @pytest.fixture
 def readers(fake: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Iterator[Readers]:
     monkeypatch.syspath_prepend(Path(__file__).parent)  # a reading process imports from where we do
-    with Readers(fake.read, timeout=TIMEOUT, memory=640 << 20) as made:
+    with Readers(fake.read, timeout=TIMEOUT, memory=300_000_000) as made:
         yield made
 
 
@@ -77,7 +77,7 @@ def test_a_file_is_read_as_it_is_here(fake: ModuleType, readers: Readers, tmp_pa
         ("crash", Reason.READER_CRASHED, "SIGSEGV"),
         ("sleep", Reason.TIMED_OUT, "longer than 2 s"),
         ("spin", Reason.TIMED_OUT, "longer than 2 s"),
-        ("swell", Reason.OUT_OF_MEMORY, "more than 0.625 GiB of memory"),
+        ("swell", Reason.OUT_OF_MEMORY, "more than 0.3 GB of memory"),
     ],
 )
 def test_a_harmful_file_is_refused_and_the_next_one_read(
@@ -120,8 +120,12 @@ def test_a_process_that_somebody_killed_costs_no_row(readers: Readers, tmp_path:
     assert isinstance(readers(ref_to(tmp_path, "one")), Radiograph)
 
 
-def test_what_a_decoder_prints_breaks_no_answer(readers: Readers, tmp_path: Path) -> None:
-    assert isinstance(readers(ref_to(tmp_path, "print")), Radiograph)
+def test_what_a_decoder_prints_breaks_no_answer_and_reaches_no_terminal(
+    readers: Readers, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with Readers(readers._read, timeout=None) as mine:  # its standard error is the one that is captured
+        assert isinstance(mine(ref_to(tmp_path, "print")), Radiograph)
+    assert capfd.readouterr() == ("", "")
 
 
 def test_an_error_is_told_in_its_own_words(readers: Readers, tmp_path: Path) -> None:

@@ -1,8 +1,8 @@
 """The reading process: one reference after another comes in, one radiograph or refusal goes out.
 
 Nothing that a decoder does here reaches the run: what it takes in memory is bounded, a clock that the kernel
-keeps ends it where it takes too long (though it may hold the interpreter's lock), and its own word on
-standard output goes nowhere. It ends as well when the run does: nobody writes to its pipe any more.
+keeps ends it where it takes too long (though it may hold the interpreter's lock), and what it prints, on
+standard output or error, goes nowhere. It ends as well when the run does: nobody writes to its pipe any more.
 """
 
 from __future__ import annotations
@@ -17,6 +17,9 @@ from typing import Literal
 
 from kneerisk.radiograph.apart.wire import receive, send
 
+_CODE = 400 << 20
+"""Bytes of address space for the interpreter and its libraries, which are mapped before and as they are used."""
+
 Outcome = Literal["read", "raised", "out of memory"]
 
 
@@ -28,6 +31,7 @@ def serve() -> None:
     with suppress(EOFError, BrokenPipeError, KeyboardInterrupt):
         read, timeout, memory = receive(questions)
         _bound(memory)
+        os.dup2(nowhere, 2)  # from here on: why a reader cannot start is worth reading
         send(answers, "ready")
         while True:
             ref = receive(questions)
@@ -46,7 +50,7 @@ def serve() -> None:
 
 def _bound(memory: int) -> None:
     signal.signal(signal.SIGALRM, signal.SIG_DFL)  # its default ends the process
-    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+    resource.setrlimit(resource.RLIMIT_AS, (_CODE + memory, _CODE + memory))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core would be a copy of a participant's image
     with suppress(OSError):  # where memory runs out all the same, Linux is to end this process, not the run
         Path("/proc/self/oom_score_adj").write_text("500", "ascii")

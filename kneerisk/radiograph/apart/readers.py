@@ -19,8 +19,8 @@ from kneerisk.errors import KneeriskError, Reason
 from kneerisk.radiograph.apart.wire import receive, send
 from kneerisk.records import Radiograph, RadiographRef, Refusal, too_slow
 
-MEMORY = 2 << 30
-"""Bytes of address space that a reading process may take; its code and libraries need 0.3 GB of them."""
+MEMORY = 1_000_000_000
+"""Bytes that one file may take; the largest picture that is decoded, of 2²⁶ pixels, takes 0.9 of them."""
 
 _ATTEMPTS = 2
 """Somebody may have killed the process, or the machine ran out of memory: once is not the file's fault."""
@@ -56,7 +56,7 @@ class Readers:
         Args:
             read: can be pickled.
             timeout: seconds that a file may take; ``None``: for ever.
-            memory: bytes of address space for each process.
+            memory: bytes that a file may take, of address space.
         """
         self._read, self._timeout, self._memory = read, timeout, memory
         self._lock = threading.Lock()
@@ -139,7 +139,7 @@ class Readers:
             digest = sha256_file(Path(ref.path))
         if how == "out of memory":
             message = (
-                f"reading the file takes more than {self._memory / 2**30:.3g} GiB of memory, "
+                f"reading the file takes more than {self._memory / 1e9:.3g} GB of memory, "
                 "the most that one file may have; export it again, or leave it out"
             )
             return Refusal(ref, Reason.OUT_OF_MEMORY, message, input_sha256=digest)

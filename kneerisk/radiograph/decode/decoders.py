@@ -2,13 +2,15 @@
 
 By measurement on 2048×2494 pixels: imagecodecs for every JPEG, JPEG-LS and JPEG 2000, pylibjpeg-rle for
 RLE, pydicom itself for uncompressed data. imagecodecs works outside the interpreter's lock, so threads decode
-side by side. GDCM, slower but lenient, is asked, in its own process, where imagecodecs cannot read a JPEG.
+side by side. GDCM, slower but lenient, is asked, in its own process, where imagecodecs cannot read a JPEG,
+and for its warnings where that is a 12-bit one. A picture that lost something is an error: see ``whole``.
 """
 
 from __future__ import annotations
 
 import copy
 import threading
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +18,7 @@ import numpy.typing as npt
 
 from kneerisk.radiograph import flags
 from kneerisk.radiograph.decode.lenient import decode_lenient as decode_lenient
+from kneerisk.radiograph.decode.lenient import loss_in_12_bits
 from kneerisk.radiograph.decode.streams import (
     MOST_SAMPLES,
     StreamError,
@@ -23,6 +26,8 @@ from kneerisk.radiograph.decode.streams import (
     jpeg_frame,
     jpeg_is_whole,
 )
+from kneerisk.radiograph.whole.jpeg import loss_in_8_bits, loss_in_lossless
+from kneerisk.radiograph.whole.jpeg2000 import decode_jpeg2000
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -48,6 +53,8 @@ _RLE = "1.2.840.10008.1.2.5"
 _LABEL = "kneerisk"
 _LENIENT = "kneerisk-lenient"
 _plugging_in = threading.Lock()
+_losses: ContextVar[list[str]] = ContextVar("_losses")
+"""What `decode_frame` noticed: pydicom would wrap an error, and ask the lenient decoder."""
 
 DECODER_DEPENDENCIES = {
     **dict.fromkeys((*_JPEG, *_JPEG_2000), ("imagecodecs>=2024.1.1",)),
@@ -82,6 +89,7 @@ def decode(ds: Dataset) -> tuple[npt.NDArray[Any], tuple[str, ...]]:
     Raises:
         UnsupportedSyntaxError: no decoder for the transfer syntax.
         StreamSizeError: the header and the compressed stream differ in size, or the stream has odd samples.
+        StreamError: part of the picture is lost.
         VideoError: MPEG or HEVC.
         Exception: whatever the decoders raise for damaged data.
     """
@@ -106,6 +114,8 @@ def decode(ds: Dataset) -> tuple[npt.NDArray[Any], tuple[str, ...]]:
     else:
         options = {} if syntax in (*_JPEG_2000, *_JPEG[-2:]) else as_stored
         _check_stream_size(ds)
+        losses: list[str] = []
+        _losses.set(losses)
         try:
             pixels, _ = decoder.as_array(ds, decoding_plugin=_LABEL, **options)
         except Exception:
@@ -113,6 +123,8 @@ def decode(ds: Dataset) -> tuple[npt.NDArray[Any], tuple[str, ...]]:
                 raise
             pixels, _ = decoder.as_array(ds, decoding_plugin=_LENIENT, **options)
             found = (flags.DECODER_FALLBACK,)
+        if losses:
+            raise StreamError(f"part of the picture is lost: {losses[0]}")
     return _own_bits(pixels, ds), found
 
 
@@ -204,20 +216,26 @@ def decode_frame(src: bytes, runner: DecodeRunner) -> bytes | bytearray:
         return _decode_rle(src, runner)
     jpeg = jpeg_frame(src)
     space = str(runner.photometric_interpretation)
+    loss: str | None = None
     if jpeg is None:
-        pixels = imagecodecs.jpeg2k_decode(src, numthreads=1)
+        pixels, loss = decode_jpeg2000(src)
         if space in ("YBR_RCT", "YBR_ICT"):
             runner.set_option("photometric_interpretation", "RGB")
     elif jpeg[0] == 0xF7:
         pixels = imagecodecs.jpegls_decode(src)
     elif jpeg[0] == 0xC3:
         pixels = imagecodecs.jpeg8_decode(src)
+        loss = loss_in_lossless(src, pixels)
     elif jpeg[2] == 3:
         coded = "RGB" if space == "RGB" else "YCBCR"
         pixels = imagecodecs.jpeg8_decode(src, colorspace=coded, outcolorspace="RGB")
         runner.set_option("photometric_interpretation", "RGB")
     else:
         pixels = imagecodecs.jpeg8_decode(src)
+    if jpeg is not None and jpeg[0] not in (0xF7, 0xC3):
+        loss = loss_in_8_bits(src, jpeg[2]) if pixels.dtype == np.uint8 else loss_in_12_bits(src, runner)
+    if loss is not None:
+        _losses.get([]).append(loss)
     if pixels.ndim == 3 and pixels.shape[2] in (2, 4):  # the last one is alpha
         pixels = pixels[..., 0] if pixels.shape[2] == 2 else pixels[..., :3]
     runner.set_option("bits_allocated", 8 * pixels.dtype.itemsize)

@@ -30,6 +30,8 @@ _LEVELS = 1 << 16
 _TAIL = 0.001
 _MARGIN = 0.02
 _MOSTLY_PADDING = 0.95
+_ROWS = 64
+"""Of the picture, that are looked up at once."""
 
 IntArray = npt.NDArray[np.integer[Any]]
 
@@ -68,10 +70,19 @@ def to_grey(pixels: npt.NDArray[Any], polarity: Polarity) -> FloatArray:
     if polarity.inverted:
         table = 1.0 - table
     table[first : last + 1] = 0.0
-    grey: FloatArray = np.take(table.astype(np.float32), levels)
+    grey = _look_up(table.astype(np.float32), levels)
     if pixels.dtype.kind == "f":
         grey[~np.isfinite(pixels)] = 0.0
     return grey
+
+
+def _look_up(table: FloatArray, levels: IntArray) -> FloatArray:
+    """The table's value for each level; some rows at a time, for NumPy makes indices of eight bytes."""
+    found = np.empty(levels.shape, np.float32)
+    for first in range(0, len(levels), _ROWS):
+        rows = slice(first, first + _ROWS)
+        np.take(table, levels[rows], out=found[rows], mode="clip")  # which they never leave: unbuffered
+    return found
 
 
 def _levels(pixels: npt.NDArray[Any]) -> tuple[IntArray, int]:

@@ -91,8 +91,8 @@ _PHOTOMETRIC = frozenset(
     )
 )
 
-MAX_PIXELS = 80_000_000
-"""Most pixels that are decoded: above any stitched long-leg radiograph, and 320 MB as float32."""
+MAX_PIXELS = 1 << 26
+"""Most pixels that are decoded: above any stitched long-leg radiograph, and 268 MB as float32."""
 MAX_DECODED_BYTES = 1 << 28
 """Most bytes that a picture may unpack to: as many pixels in colour of 8 bits, or in gray of 16."""
 MIN_SIDE = 64

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from io import BytesIO
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -22,6 +23,7 @@ from kneerisk.radiograph.decode.quiet import Quiet
 from kneerisk.radiograph.decode.spacing import Spacing
 from kneerisk.radiograph.decode.streams import MOST_SAMPLES, jpeg_frame, jpeg_is_whole
 from kneerisk.radiograph.upright import MAX_ASPECT, ORIENTATIONS, UPRIGHT
+from kneerisk.radiograph.whole.jpeg import loss_in_8_bits, loss_in_lossless
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -40,6 +42,8 @@ _TIFF_ONCE = {
     "TileLength": 323,
 }
 """Tags that memory depends on: where one stands twice, two readers take two values."""
+_MOST_PAGES = 16
+"""Of a TIFF file, thumbnails counted: a damaged one may name thousands, each a list of thousands of tags."""
 
 
 def load_raster(data: bytes, kind: Literal["png", "jpeg", "tiff"]) -> Picture:
@@ -128,6 +132,9 @@ def _jpeg(data: bytes) -> tuple[npt.NDArray[Any], int]:
     pixels: npt.NDArray[Any] = decode(data)
     if marker == 0xF7:
         return pixels, UPRIGHT  # JPEG-LS has no EXIF
+    loss = loss_in_lossless(data, pixels) if marker == 0xC3 else loss_in_8_bits(data, components)
+    if loss is not None:
+        raise damaged(f"part of it is lost: {loss}")
     with Quiet():
         return pixels, _by_exif(JpegImageFile(BytesIO(data)))
 
@@ -142,12 +149,12 @@ def _tiff(data: bytes) -> tuple[npt.NDArray[Any], bool, int, float]:
 
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what is wrong with a file, its row says
     with TiffFile(BytesIO(data)) as file:
-        pages = [page.aspage() for page in file.pages]
+        pages = [page.aspage() for page in islice(file.pages, _MOST_PAGES + 1)]
         full = [index for index, page in enumerate(pages) if not page.is_reduced]
-        if len(full) > 1:
+        if len(full) > 1 or len(pages) > _MOST_PAGES:
+            many = "several" if len(pages) > _MOST_PAGES else len(full)
             raise RefusedError(
-                Reason.MULTI_FRAME,
-                f"the TIFF file holds {len(full)} pages; export the one radiograph from it",
+                Reason.MULTI_FRAME, f"the TIFF file holds {many} pages; export the one radiograph from it"
             )
         index = full[0] if full else 0
         page = pages[index]

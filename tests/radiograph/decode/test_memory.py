@@ -143,3 +143,16 @@ def test_too_little_memory_is_not_called_damage(write_dicom, monkeypatch):
     path = write_dicom()
     with pytest.raises(MemoryError):
         read(RadiographRef(path, "a"))
+
+
+def test_a_tiff_of_very_many_pages_is_not_walked(tmp_path, picture):
+    """A mutant named thousands of pages, each a list of thousands of tags: a minute to walk."""
+    path = tmp_path / "pages.tif"
+    with tifffile.TiffWriter(path) as file:
+        file.write(picture)
+        for _ in range(20):
+            file.write(picture[::4, ::4], subfiletype=1)
+    found = read(RadiographRef(path, "a"))
+    assert isinstance(found, Refusal)
+    assert found.reason is Reason.MULTI_FRAME
+    assert "several pages" in found.message
