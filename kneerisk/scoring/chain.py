@@ -46,6 +46,8 @@ Read = Callable[[RadiographRef], Radiograph | Refusal]
 Localise = Callable[[Radiograph], Sequence[KneeCrop | Refusal]]
 """Called in threads, as ``Read`` is."""
 Views = Callable[[KneeCrop], FloatArray]
+Earlier = Callable[[int], Record | None]
+"""Index of an image → its record of an earlier run."""
 
 _MAX_IMAGES_A_BATCH = 256
 """Images without a knee fill no batch; their rows reach the journal all the same."""
@@ -54,6 +56,13 @@ _MAX_IMAGES_A_BATCH = 256
 def source_path_of(item: Item) -> str:
     """As the table shows it, of an image or of what stands in its place."""
     return (item.ref if isinstance(item, Refusal) else item).source_path
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """What the user should know now, before anything is scored or in the middle of it."""
+
+    message: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +83,59 @@ class Rooms:
     """Maps ``risk_12m`` to a cohort's own rates."""
     origin: Callable[[Path], Any] = lambda path: None
     """File → its DICOM header, for reports that refer to it."""
+
+    def score(
+        self,
+        images: Iterable[tuple[int, Item]],
+        walk: Walk,
+        clock: Clock,
+        earlier: Earlier,
+        keepers: Sequence[Keeper] = (),
+        reporters: Sequence[Reporter] = (),
+    ) -> Iterator[list[Record] | Known | Notice]:
+        """See :class:`Scorer`; in order."""
+        located = locate(images, self.read, self.localise, walk, clock, earlier, self.predictor.views)
+        yield from records(located, self, walk, clock, keepers, reporters)
+
+
+class Scorer(Protocol):
+    """What makes records of images: this process (:class:`Rooms`), or a cluster (:class:`.spread.Spread`)."""
+
+    @property
+    def provenance(self) -> Mapping[str, Any]:
+        """As in :class:`Rooms`."""
+
+    @property
+    def calibration(self) -> Calibration:
+        """Of the stack."""
+
+    @property
+    def recalibration(self) -> Recalibration | None:
+        """To a cohort's own rates."""
+
+    @property
+    def origin(self) -> Callable[[Path], Any]:
+        """File → its header."""
+
+    def score(
+        self,
+        images: Iterable[tuple[int, Item]],
+        walk: Walk,
+        clock: Clock,
+        earlier: Earlier,
+        keepers: Sequence[Keeper] = (),
+        reporters: Sequence[Reporter] = (),
+    ) -> Iterator[list[Record] | Known | Notice]:
+        """One record of each image, or word that an earlier one holds; pulled lazily, in any order.
+
+        Args:
+            images: the scan's items, each with its index.
+            walk: how they are walked.
+            clock: what the stages are counted in.
+            earlier: an image's record of an earlier run, where there is one.
+            keepers: see pictures of each scored knee before its record is yielded.
+            reporters: see each image's rows before, and may flag them.
+        """
 
 
 class Keeper(Protocol):
@@ -144,7 +206,7 @@ def locate(
     localise: Localise,
     walk: Walk,
     clock: Clock,
-    earlier: Callable[[int], Record | None] = lambda index: None,
+    earlier: Earlier = lambda index: None,
     views: Views | None = None,
 ) -> Iterator[Located | Known]:
     """Scan's items → their knees, in order; threads read, localise and make ``views`` while the caller works.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 
@@ -26,6 +26,18 @@ class Clock:
             spent = time.perf_counter() - start
             with self._lock:
                 self._seconds[name] = self._seconds.get(name, 0.0) + spent
+
+    def add(self, seconds: Mapping[str, float]) -> None:
+        """Count what another clock, perhaps of another machine, gave away."""
+        with self._lock:
+            for name, spent in seconds.items():
+                self._seconds[name] = self._seconds.get(name, 0.0) + spent
+
+    def take(self) -> dict[str, float]:
+        """:meth:`seconds`, given away: each counts from nought again."""
+        with self._lock:
+            taken, self._seconds = self._seconds, {}
+        return taken
 
     def elapsed(self) -> float:
         """Seconds since the clock was made."""

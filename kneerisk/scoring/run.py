@@ -19,11 +19,10 @@ from kneerisk.scoring.chain import (
     Item,
     Keeper,
     Known,
+    Notice,
     Reporter,
-    Rooms,
+    Scorer,
     Walk,
-    locate,
-    records,
     source_path_of,
 )
 from kneerisk.scoring.clock import Clock
@@ -43,13 +42,6 @@ _SEED_RECORDS = 500
 
 class StoppedOnErrorError(KneeriskError):
     """``--on-error stop`` met a failed row."""
-
-
-@dataclass(frozen=True, slots=True)
-class Notice:
-    """What the user should know now, before anything is scored or in the middle of it."""
-
-    message: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +65,7 @@ class Progress:
 def score_images(
     images: Iterable[Item],
     skipped: Mapping[str, int],
-    rooms: Rooms,
+    scorer: Scorer,
     run: RunSettings,
     fingerprint: Mapping[str, Any],
     clock: Clock,
@@ -98,7 +90,7 @@ def score_images(
                 )
             )
         yield from map(Notice, journal.notices)
-        yield from _score(journal, rooms, run, fingerprint, clock, finished and run.resumes)
+        yield from _score(journal, scorer, run, fingerprint, clock, finished and run.resumes)
 
 
 @contextmanager
@@ -132,7 +124,7 @@ def _refuse_to_clobber(run: RunSettings, fingerprint: Mapping[str, Any], finishe
 
 def _score(
     journal: Journal,
-    rooms: Rooms,
+    scorer: Scorer,
     run: RunSettings,
     fingerprint: Mapping[str, Any],
     clock: Clock,
@@ -161,7 +153,7 @@ def _score(
     if run.dicom_sr is not None or run.dicom_sc is not None:
         from kneerisk.scoring.outputs.dicom.keepers import DicomKeeper
 
-        reports = DicomKeeper(run.dicom_sr, run.dicom_sc, rooms.origin, rooms.provenance)
+        reports = DicomKeeper(run.dicom_sr, run.dicom_sc, scorer.origin, scorer.provenance)
         reporters.append(reports)
         if run.dicom_sc is not None:
             keepers.append(reports)
@@ -175,11 +167,13 @@ def _score(
 
     walk = Walk(run.workers, run.timeout, run.batch_size)
     ours = _chosen(journal, indexes)
-    located = locate(ours, rooms.read, rooms.localise, walk, clock, earlier, rooms.predictor.views)
     done = rows = not_ok = reused = 0
     failure = None
     yield Progress(done, len(indexes), rows, not_ok, reused)
-    for part in records(located, rooms, walk, clock, keepers, reporters):
+    for part in scorer.score(ours, walk, clock, earlier, keepers, reporters):
+        if isinstance(part, Notice):
+            yield part
+            continue
         if isinstance(part, Known):
             done, reused = done + 1, reused + 1
         else:
@@ -196,12 +190,12 @@ def _score(
 
     tally = Tally()
     left = listing.images - len(indexes)
-    summarise = _summariser(tally, listing, rooms, run, clock, reused, left)
+    summarise = _summariser(tally, listing, scorer, run, clock, reused, left)
 
     def documents() -> table.Metadata:
         return table.metadata(
-            run_manifest(fingerprint, listing, run, started, summarise(), rooms.recalibration),
-            json.loads(rooms.calibration.to_json()),
+            run_manifest(fingerprint, listing, run, started, summarise(), scorer.recalibration),
+            json.loads(scorer.calibration.to_json()),
             listing.extra,
         )
 
@@ -361,12 +355,12 @@ def _counted(
 
 
 def _summariser(
-    tally: Tally, listing: Listing, rooms: Rooms, run: RunSettings, clock: Clock, reused: int, left: int
+    tally: Tally, listing: Listing, scorer: Scorer, run: RunSettings, clock: Clock, reused: int, left: int
 ) -> Callable[[], Summary]:
     return lambda: tally.summary(
         str(run.out),
-        rooms.calibration,
-        rooms.recalibration,
+        scorer.calibration,
+        scorer.recalibration,
         skipped=listing.skipped,
         reused=reused,
         left=left,
