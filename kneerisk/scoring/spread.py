@@ -20,10 +20,11 @@ from kneerisk.cluster.blocks import Done, Note
 from kneerisk.cluster.bridge import Cluster, ClusterError, open_cluster
 from kneerisk.errors import KneeriskError, Reason
 from kneerisk.method.calibration import Calibration
+from kneerisk.method.picture import ForecastPicture
 from kneerisk.method.recalibration import Recalibration
 from kneerisk.places.place import is_remote, url_of
 from kneerisk.places.reach import head_of
-from kneerisk.records import FloatArray, KneeScore, RadiographRef, Refusal
+from kneerisk.records import KneeScore, RadiographRef, Refusal
 from kneerisk.scoring.chain import Earlier, Item, Keeper, Known, Notice, Reporter, Rooms, Walk
 from kneerisk.scoring.clock import Clock
 from kneerisk.scoring.journal import FileState, Record
@@ -49,13 +50,13 @@ class Outcome:
 
     records: list[Record] = field(default_factory=list)
     known: list[Known] = field(default_factory=list)
-    knees: list[tuple[int, KneeScore, FloatArray]] = field(default_factory=list)
+    knees: list[tuple[int, KneeScore, ForecastPicture]] = field(default_factory=list)
     """Scored knees with their pictures, where those are wanted."""
     unopened: list[int] = field(default_factory=list)
     """Images whose file the node cannot open."""
     seconds: dict[str, float] = field(default_factory=dict)
 
-    def keep(self, knees: Sequence[tuple[int, KneeScore, FloatArray]]) -> None:
+    def keep(self, knees: Sequence[tuple[int, KneeScore, ForecastPicture]]) -> None:
         """As a :class:`.chain.Keeper`."""
         self.knees += knees
 
