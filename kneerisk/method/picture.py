@@ -8,8 +8,6 @@ changed, D(ẑ12) - D(z0), as the only difference between the two pictures.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import cv2
 import numpy as np
 
@@ -17,15 +15,6 @@ from kneerisk.records import FloatArray
 
 _COARSE = 8
 """Pixels a step of the field of shifts, which is smooth."""
-
-
-class ForecastPicture(NamedTuple):
-    """Of one knee's first sampled future, in equalised greys and the right-knee frame."""
-
-    decoded: FloatArray
-    """D(ẑ12), float32 [S, S] in 0..1."""
-    textured: FloatArray
-    """The same with the radiograph's fine texture, which is copied and not forecast."""
 
 
 def textured(

@@ -21,9 +21,9 @@ from kneerisk_engines.batches import Run, run_in_batches
 from kneerisk.errors import Reason, UsageError
 from kneerisk.method.diffusion import draw_noise, sample
 from kneerisk.method.exposure import equalise
-from kneerisk.method.picture import ForecastPicture, textured
+from kneerisk.method.picture import textured
 from kneerisk.method.views import UPSCALE, mean_posterior, resized, upscaled, zoomed
-from kneerisk.records import FloatArray, KneeCrop, KneePrediction, Refusal, refuse
+from kneerisk.records import FloatArray, ForecastPicture, KneeCrop, KneePrediction, Refusal, refuse
 
 Stage = Callable[[str], AbstractContextManager[object]]
 

@@ -20,7 +20,6 @@ from kneerisk_engines.files import sha256_file
 
 from kneerisk.errors import KneeriskError, Reason
 from kneerisk.method.calibration import Calibration
-from kneerisk.method.picture import ForecastPicture
 from kneerisk.method.predict import Predictor
 from kneerisk.method.recalibration import Recalibration
 from kneerisk.method.score import score
@@ -28,6 +27,7 @@ from kneerisk.places.place import is_remote
 from kneerisk.places.reach import read_bytes
 from kneerisk.records import (
     FloatArray,
+    ForecastPicture,
     KneeCrop,
     KneeScore,
     Radiograph,

@@ -20,11 +20,10 @@ from kneerisk.cluster.blocks import Done, Note
 from kneerisk.cluster.bridge import Cluster, ClusterError, open_cluster
 from kneerisk.errors import KneeriskError, Reason
 from kneerisk.method.calibration import Calibration
-from kneerisk.method.picture import ForecastPicture
 from kneerisk.method.recalibration import Recalibration
 from kneerisk.places.place import is_remote, url_of
 from kneerisk.places.reach import head_of
-from kneerisk.records import KneeScore, RadiographRef, Refusal
+from kneerisk.records import ForecastPicture, KneeScore, RadiographRef, Refusal
 from kneerisk.scoring.chain import Earlier, Item, Keeper, Known, Notice, Reporter, Rooms, Walk
 from kneerisk.scoring.clock import Clock
 from kneerisk.scoring.journal import FileState, Record

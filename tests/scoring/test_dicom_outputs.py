@@ -14,10 +14,9 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 
 from kneerisk.errors import Reason
-from kneerisk.method.picture import ForecastPicture
 from kneerisk.radiograph.decode.origin import origin_of
 from kneerisk.radiograph.sources.scan import Skipped, scan
-from kneerisk.records import KneeCrop, KneePrediction, KneeScore, RadiographRef, Refusal
+from kneerisk.records import ForecastPicture, KneeCrop, KneePrediction, KneeScore, RadiographRef, Refusal
 from kneerisk.scoring.outputs.dicom.keepers import DicomKeeper
 from kneerisk.scoring.outputs.rows import Row, row_of_score
 

@@ -16,10 +16,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFont
 
-from kneerisk.method.picture import ForecastPicture
 from kneerisk.method.score import score
 from kneerisk.radiograph import flags
-from kneerisk.records import KneeCrop, KneeScore, RadiographRef
+from kneerisk.records import ForecastPicture, KneeCrop, KneeScore, RadiographRef
 from kneerisk.scoring.outputs import drawing
 from kneerisk.scoring.outputs.contact_sheet import ContactSheet
 from kneerisk.scoring.outputs.drawing import draw, drawable

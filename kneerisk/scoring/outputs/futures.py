@@ -14,8 +14,7 @@ from kneerisk_engines.files import written_whole
 
 from kneerisk.errors import UsageError
 from kneerisk.marks import MARK
-from kneerisk.method.picture import ForecastPicture
-from kneerisk.records import FloatArray, KneeScore
+from kneerisk.records import FloatArray, ForecastPicture, KneeScore
 from kneerisk.scoring.outputs.table import replace_with
 from kneerisk.storage import writing
 

@@ -10,8 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from kneerisk.marks import marked_png
-from kneerisk.method.picture import ForecastPicture
-from kneerisk.records import KneeScore
+from kneerisk.records import ForecastPicture, KneeScore
 from kneerisk.scoring.outputs.drawing import draw
 from kneerisk.scoring.outputs.table import replace_with
 from kneerisk.storage import writing

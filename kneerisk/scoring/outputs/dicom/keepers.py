@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kneerisk.method.picture import ForecastPicture
 from kneerisk.radiograph.flags import NO_DICOM_OUTPUT
-from kneerisk.records import KneeScore, RadiographRef
+from kneerisk.records import ForecastPicture, KneeScore, RadiographRef
 from kneerisk.scoring.outputs.dicom.capture import capture_of
 from kneerisk.scoring.outputs.dicom.common import save
 from kneerisk.scoring.outputs.dicom.report import report_on
