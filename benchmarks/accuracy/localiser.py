@@ -25,7 +25,7 @@ from kneerisk_train.films.films import Film, warp
 from kneerisk_train.films.simulated import EVALUATION_SEEDS, as_film
 
 from benchmarks.accuracy.confounders import beside, counts
-from benchmarks.accuracy.val import val_knees, val_rows
+from benchmarks.accuracy.val import val_knees, val_rows, without_metal
 from kneerisk.compile.open import open_network
 from kneerisk.errors import Reason
 from kneerisk.radiograph.flags import CROPPED_INPUT, INVERSION_DETECTED
@@ -213,7 +213,7 @@ def rows(
     localiser: KneeLocaliser, prepared: Path, chen: Path | None, count: int
 ) -> Iterator[tuple[str, Callable[[], Tally]]]:
     """The table, row by row: a name, and what measures it."""
-    val, few = val_knees(prepared), max(1, count // 4)
+    val, few = without_metal(val_knees(prepared)), max(1, count // 4)
 
     def of(films: Callable[[], Iterator[Case]]) -> Callable[[], Tally]:
         return lambda: tally(localiser, films())
