@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -121,6 +122,10 @@ def strip(crop: FilmArray) -> FilmArray:
     return resized(np.asarray(cut, np.float32), STRIP)
 
 
+WHOLE = ("as stored", "strips of 300 x 162")
+"""Measured on every val crop, not on every other one."""
+Image = tuple[FilmArray, str, int | None]
+"""Pixels, the file's name, the reader's grade."""
 RESHAPES: dict[str, Callable[[FilmArray], FilmArray]] = {
     "as stored": lambda crop: crop,
     "112 x 112": lambda crop: resized(crop, (112, 112)),
@@ -131,22 +136,38 @@ RESHAPES: dict[str, Callable[[FilmArray], FilmArray]] = {
 }
 
 
-def counts(localiser: KneeLocaliser, knees: Knees, number: int) -> Iterator[tuple[str, Count]]:
-    """The table, row by row: about ``number`` images each."""
+def counts(localiser: KneeLocaliser, knees: Knees, number: int) -> Iterator[tuple[str, Callable[[], Count]]]:
+    """The table, row by row, of about ``number`` images each: a name, and what measures it."""
+
+    def of(images: Callable[[], Iterator[Image]]) -> Callable[[], Count]:
+        def counted() -> Count:
+            count = Count()
+            for pixels, name, grade in images():
+                count.add(localised(localiser, pixels, name), grade)
+            return count
+
+        return counted
+
     for part in PARTS:
-        count = Count()
-        for index in range(number // 2):
-            count.add(localised(localiser, simulate_other_view(SEEDS + index, part)))
-        yield f"other views, {part}", count
+        yield f"other views, {part}", of(partial(_others, number // 2, part))
     for kind in JOINTS | HARDWARE:
-        count, rng = Count(), np.random.default_rng(17)
-        for _ in range(number):
-            index = int(rng.integers(len(knees)))
-            count.add(localised(localiser, with_metal(knees, index, kind, rng), "knee_R.png"))
-        yield f"metal, {kind}", count
+        yield f"metal, {kind}", of(partial(_metal, knees, number, kind))
     for name, reshape in RESHAPES.items():
-        count = Count()
-        for index in range(0, len(knees), 1 if name == "as stored" else 2):
-            crop = knees.pixels[index].astype(np.float32) / 255
-            count.add(localised(localiser, reshape(crop), "knee_R.png"), int(knees.grade[index]))
-        yield f"val crops, {name}", count
+        yield f"val crops, {name}", of(partial(_crops, knees, reshape, 1 if name in WHOLE else 2))
+
+
+def _others(number: int, part: str) -> Iterator[Image]:
+    for index in range(number):
+        yield simulate_other_view(SEEDS + index, part), "film.png", None
+
+
+def _metal(knees: Knees, number: int, kind: str) -> Iterator[Image]:
+    rng = np.random.default_rng(17)
+    for _ in range(number):
+        yield with_metal(knees, int(rng.integers(len(knees))), kind, rng), "knee_R.png", None
+
+
+def _crops(knees: Knees, reshape: Callable[[FilmArray], FilmArray], every: int) -> Iterator[Image]:
+    for index in range(0, len(knees), every):
+        crop = knees.pixels[index].astype(np.float32) / 255
+        yield reshape(crop), "knee_R.png", int(knees.grade[index])

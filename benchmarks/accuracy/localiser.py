@@ -13,6 +13,7 @@ import json
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -24,7 +25,7 @@ from kneerisk_train.films.films import Film, warp
 from kneerisk_train.films.simulated import EVALUATION_SEEDS, as_film
 
 from benchmarks.accuracy.confounders import beside, counts
-from benchmarks.accuracy.val import val_knees, val_rows
+from benchmarks.accuracy.val import val_knees, val_rows, without_metal
 from kneerisk.compile.open import open_network
 from kneerisk.errors import Reason
 from kneerisk.radiograph.flags import CROPPED_INPUT, INVERSION_DETECTED
@@ -210,25 +211,26 @@ CHANGES: dict[str, Change] = {
 
 def rows(
     localiser: KneeLocaliser, prepared: Path, chen: Path | None, count: int
-) -> Iterator[tuple[str, Tally]]:
-    """The table, row by row."""
-    val = val_knees(prepared)
-    yield "simulated, both", tally(localiser, simulated(count, unchanged, view="bilateral"))
-    yield "simulated, one", tally(localiser, simulated(count, unchanged, view="single"))
+) -> Iterator[tuple[str, Callable[[], Tally]]]:
+    """The table, row by row: a name, and what measures it."""
+    val, few = without_metal(val_knees(prepared)), max(1, count // 4)
+
+    def of(films: Callable[[], Iterator[Case]]) -> Callable[[], Tally]:
+        return lambda: tally(localiser, films())
+
+    yield "simulated, both", of(lambda: simulated(count, unchanged, view="bilateral"))
+    yield "simulated, one", of(lambda: simulated(count, unchanged, view="single"))
     yield (
         "simulated, no spacing",
-        tally(localiser, simulated(max(1, count // 4), unchanged, view="bilateral", spacing_known=False)),
+        of(lambda: simulated(few, unchanged, view="bilateral", spacing_known=False)),
     )
     for name, change in CHANGES.items():
-        yield f"simulated, {name}", tally(localiser, simulated(max(1, count // 4), change, view="bilateral"))
-        yield (
-            f"simulated, one, {name}",
-            tally(localiser, simulated(max(1, count // 4), change, view="single")),
-        )
+        yield f"simulated, {name}", of(partial(simulated, few, change, view="bilateral"))
+        yield f"simulated, one, {name}", of(partial(simulated, few, change, view="single"))
     for kind in ("both", "single", "crop", "none", "beside another view"):
-        yield f"composites, {kind}", tally(localiser, composites(val, 2 * count, kind))
+        yield f"composites, {kind}", of(partial(composites, val, 2 * count, kind))
     if chen is not None:
-        yield "Chen val, as stored", tally(localiser, crops_as_they_are(chen))
+        yield "Chen val, as stored", of(partial(crops_as_they_are, chen))
 
 
 def main() -> None:
@@ -238,6 +240,7 @@ def main() -> None:
     parser.add_argument("--chen", type=Path, help="that folder: its val crops as they are stored")
     parser.add_argument("--stack", default="compact", help="the stack whose localiser is measured")
     parser.add_argument("--films", type=int, default=200, help="films a row, about")
+    parser.add_argument("--rows", default="", metavar="TEXT", help="only the rows whose name has this in it")
     parser.add_argument("--json", type=Path, help="where the table goes as JSON too")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[logging.StreamHandler()])
@@ -247,7 +250,10 @@ def main() -> None:
         log.info(
             "%-28s films knees found%% side%% as-is <5mm%% median  p95 cut extra implants inversion%%", ""
         )
-        for name, row in rows(localiser, arguments.data, arguments.chen, arguments.films):
+        for name, measured in rows(localiser, arguments.data, arguments.chen, arguments.films):
+            if arguments.rows not in name:
+                continue
+            row = measured()
             table[name] = asdict(row)
             log.info(
                 "%-28s %5d %5d %6.2f %5.1f %5d %5.1f %6s %5s %3d %5d %4d/%d+%d %9.2f",
@@ -261,7 +267,10 @@ def main() -> None:
                 *(row.implants_refused, row.implants, row.implants_supposed),
                 100 * row.inversion_right / max(1, row.films),
             )
-        for name, count in counts(localiser, val_knees(arguments.data), arguments.films):
+        for name, counted in counts(localiser, val_knees(arguments.data), arguments.films):
+            if arguments.rows not in name:
+                continue
+            count = counted()
             table[name] = asdict(count)
             log.info("%-34s %s", name, count.words())
     if arguments.json:

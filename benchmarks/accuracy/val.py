@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
+import numpy as np
 from kneerisk_train.data.dataset import PreparedCohort
 from kneerisk_train.data.knees import Knees
 
@@ -28,3 +29,13 @@ def val_knees(prepared: Path) -> Knees:
     """
     with PreparedCohort(prepared) as cohort:
         return cohort.knees((cohort.manifest["split"] == "val").arg_true().to_numpy())
+
+
+WITH_METAL = (("9086204", "R"), ("9235666", "R"), ("9375300", "L"))
+"""Val knees with a staple or screws, seen by eye among those that were flagged: metal that is there."""
+
+
+def without_metal(knees: Knees) -> Knees:
+    """The knees but for :data:`WITH_METAL`, which composites would draw again and again."""
+    known = [pair not in WITH_METAL for pair in zip(knees.participant, knees.side, strict=True)]
+    return knees.take(np.array(known))

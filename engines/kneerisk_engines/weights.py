@@ -104,3 +104,34 @@ def read_weights(path: Path, component: str) -> tuple[dict[str, Array], set[str]
     if not tensors:
         raise EngineError(f"{path.name} holds no weights of {component!r}")
     return tensors, {name.removeprefix(prefix) for name in noted if name.startswith(prefix)}
+
+
+def replace_weights(path: Path, component: str, values: Mapping[str, Array]) -> None:
+    """Write other values of one component into a weights file, every other byte as it was.
+
+    Graphs hold no weight and point into the file by offset, so they stay as they are.
+
+    Args:
+        path: the weights file.
+        component: whose weights are replaced.
+        values: each of its weights by name, without the component's prefix; rounded as :func:`stored_form`.
+
+    Raises:
+        EngineError: a weight is missing, of another shape, or too large to be stored.
+    """
+    from safetensors import safe_open
+
+    places = locate_weights(path)
+    with safe_open(path, framework="numpy") as file:
+        tensors = {name: file.get_tensor(name) for name in places}
+        unused = (file.metadata() or {}).get("unused", "").split()
+    for name in tensors:
+        if not name.startswith(f"{component}.") or name in unused:
+            continue
+        value = values.get(name.removeprefix(f"{component}."))
+        if value is None or value.shape != tensors[name].shape:
+            found = "missing" if value is None else f"of shape {value.shape}"
+            raise EngineError(f"weight {name!r} is {found}, and the graph wants {tensors[name].shape}")
+        tensors[name] = stored_form(name, value)
+    if write_weights(path, tensors, unused) != places:
+        raise EngineError(f"{path.name} is laid out in another way than this version writes: publish it anew")

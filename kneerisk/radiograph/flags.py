@@ -42,6 +42,7 @@ FAINT_KNEE: Final = "faint-knee"
 FEW_PIXELS: Final = "few-pixels"
 SMALL_JOINT: Final = "small-joint"
 METAL_SEEN: Final = "metal-seen"
+PLATES_OPEN: Final = "growth-plates-open"
 NEAR_BORDER: Final = "near-border"
 LOW_CONTRAST: Final = "low-contrast"
 PARTLY_BLANK: Final = "partly-blank"
@@ -85,6 +86,8 @@ MEANINGS: Final[dict[str, str]] = {
     FEW_PIXELS: "fewer than 120 pixels across the joint: the networks see an enlarged, blurred knee",
     SMALL_JOINT: "by its spacing the joint is under 60 mm wide: a child's, no knee, or a wrong spacing",
     METAL_SEEN: "flat, bright shapes with sharp edges: screws, a plate, a nail or a marker on the knee",
+    PLATES_OPEN: "dark lines across both bones, as open growth plates are: perhaps a child's knee; its "
+    "grade and risk mean nothing",
     NEAR_BORDER: "a tenth of the crop or more lies beyond the radiograph's border, filled with its edge",
     LOW_CONTRAST: "the knee spans a small part of the radiograph's grey scale",
     PARTLY_BLANK: "a quarter of the crop or more is one dark or bright grey: collimation, or saturation",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 from kneerisk_engines.files import folder_whole, remove_folder, sha256_file
+from kneerisk_engines.weights import WEIGHTS_NAME, replace_weights
 
 from kneerisk.errors import StackError, UsageError
 from kneerisk.method.calibration import Calibration
@@ -20,6 +21,8 @@ from kneerisk.stack.find import STACK_FILE, available_stacks, came_along
 from kneerisk.stack.stack import CALIBRATION_FILE, FORMAT, MODEL_CARD_FILE, OUTCOMES_FILE, Stack
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     from torch import nn
 
 TRAINING_FILE = "training.yaml"
@@ -115,6 +118,43 @@ def revise_stack(
             (aside / OUTCOMES_FILE).write_bytes(text.encode())
         _write_description(aside, replace(stack.description, **changes))
     return Stack.load(stack.folder)
+
+
+def renew_component(
+    source: Stack,
+    folder: Path,
+    component: str,
+    weights: Mapping[str, npt.NDArray[np.float32]],
+    *,
+    model_card: str,
+    training: str,
+    overwrite: bool = False,
+    **changes: Any,
+) -> Stack:
+    """Publish a stack with other weights of one component, all else as it was, byte by byte.
+
+    Args:
+        source: the stack.
+        folder: where the new one goes.
+        component: whose weights are new; its graph and settings stay.
+        weights: float32 by name, without the component's prefix.
+        model_card: the text of MODEL_CARD.md.
+        training: of training.yaml.
+        overwrite: replace a stack that is there.
+        **changes: fields of :class:`StackDescription`, such as ``version``.
+
+    Raises:
+        StackError: the folder is there (unless ``overwrite``).
+        kneerisk_engines.EngineError: the weights are not of the component's shapes.
+    """
+    with _published(folder, overwrite=overwrite) as aside:
+        for name in source.files:
+            shutil.copyfile(source.folder / name, aside / name)
+        replace_weights(aside / WEIGHTS_NAME, component, weights)
+        _write_texts(aside, source.calibration(), model_card)
+        (aside / TRAINING_FILE).write_bytes(training.encode())
+        _write_description(aside, replace(source.description, **changes))
+    return Stack.load(folder)
 
 
 def removable(name: str) -> Path:

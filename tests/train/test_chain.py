@@ -4,9 +4,13 @@ import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
+import torch
 import yaml
+from kneerisk_engines.weights import WEIGHTS_NAME, read_weights
+from kneerisk_train.run import recipe as recipes
 from typer.testing import CliRunner
 
 from kneerisk.cli.app import app
@@ -162,3 +166,39 @@ def test_a_stack_is_not_replaced_unasked(
     )
     assert "add --overwrite" in str(result.exception)
     assert Stack.load(place).sha256 == Stack.load(published).sha256
+
+
+def test_a_localiser_of_ones_own_leaves_the_rest_of_a_stack_alone(
+    cohort: Path, published: Path, tmp_path: Path
+) -> None:
+    out, recipe, renewed = tmp_path / "out", tmp_path / "films.yaml", tmp_path / "renewed"
+    shipped = Path(recipes.__file__).parents[1] / "recipes"
+    values, ours = (yaml.safe_load((shipped / f"{name}.yaml").read_text()) for name in ("debug", "localiser"))
+    values["localiser"] = ours["localiser"] | {
+        "films": 4,
+        "mixture": {"both": 0, "single": 0, "crop": 1, "none": 0, "simulated": 0},
+        "optim": {"steps": 2, "batch_size": 2},
+    }
+    recipe.write_text(yaml.safe_dump(values))
+    run("train", "localiser", "--recipe", recipe, "--data", cohort, "--out", out, "--init", published)
+    asked = ("train", "publish", "--data", cohort, "--out", out, "--stack", renewed, "--renew", published)
+    run(*asked, "--version", "0.2.0")
+
+    old, new = Stack.load(published), Stack.load(renewed)
+    assert new.name == "renewed-0.2.0"
+    assert new.model_card().startswith('# Model card: the stack "renewed" 0.2.0')
+    assert new.calibration() == old.calibration() and new.outcomes() == old.outcomes()
+    assert {file for file in old.files if old.files[file] != new.files[file]} == {
+        *("weights.safetensors", "MODEL_CARD.md", "training.yaml")
+    }
+    for component in old.description.components:
+        before, after = (read_weights(stack.folder / WEIGHTS_NAME, component)[0] for stack in (old, new))
+        same = all(np.array_equal(before[name], after[name]) for name in before)
+        assert same == (component != "localiser")
+    learnt = torch.load(out / "localiser.pt", weights_only=True)
+    np.testing.assert_allclose(after["maps.weight"], learnt["maps.weight"].numpy(), atol=1e-3)
+    record = yaml.safe_load((renewed / "training.yaml").read_text())
+    assert record["localiser"]["started_from"]["stack"] == old.name and record["recipe"]["name"] == "debug"
+
+    refused = runner.invoke(app, [*map(str, asked), "--overwrite", "--steps", "2"])
+    assert "leave out --steps" in str(refused.exception)

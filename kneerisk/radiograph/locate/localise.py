@@ -33,6 +33,7 @@ from kneerisk.radiograph.locate.peaks import (
     p_right,
     peaks_of,
 )
+from kneerisk.radiograph.locate.physes import plates_open
 from kneerisk.radiograph.locate.recognise import is_cropped_knee, side_from_name
 from kneerisk.radiograph.locate.sides import Missing, Named, Stated, name_sides
 from kneerisk.radiograph.settings import Invert
@@ -209,6 +210,8 @@ def _crop_or_refusal(
         return refuse(radiograph, Reason.IMPLANT, message, side=named.side, qc_flags=noted)
     if metal.seen:
         noted = (*noted, flags.METAL_SEEN)
+    if plates_open(cut.pixels):
+        noted = (*noted, flags.PLATES_OPEN)
     return knee_of(radiograph, named.side, cut, (*noted, *_quality(knee, cut)))
 
 

@@ -26,7 +26,8 @@ WINDOWS: Final = (2.0, 2.8)
 KNEE_SCORE = 0.4
 """Mean of the two close looks' scores from which a spot is a knee."""
 _CLEAR = 2 * KNEE_SCORE
-"""A first close look this sure decides alone: whatever the other one said, the mean would reach the score."""
+"""A first close look this sure decides alone: whatever the other one said, the mean would reach the score.
+A radiograph that is one knee and no more is such a look already, and is not looked at again."""
 _SAME_PLACE = 0.1
 """Most that a knee lies off from close by, in joint widths."""
 _SAME_WIDTH: Final = (0.75, 1.35)
@@ -66,21 +67,39 @@ def look_again(run: RunLocaliser, size: int, pixels: FloatArray, peaks: Sequence
         pixels: the radiograph, float32 [H, W].
         peaks: places on it.
     """
-    judged = []
-    for peak, close in zip(peaks, _looks(run, size, pixels, peaks, WINDOWS[0]), strict=True):
-        agrees = (
-            np.hypot(close.x - peak.x, close.y - peak.y) <= _SAME_PLACE * peak.width
-            and _SAME_WIDTH[0] <= close.width / peak.width <= _SAME_WIDTH[1]
-        )
-        score = close.score
-        if score < _CLEAR:
-            (wider,) = _looks(run, size, pixels, [peak], WINDOWS[1])
-            score = (close.score + wider.score) / 2
-        if max(pixels.shape) <= _ALL_KNEE * peak.width:
-            score = max(score, peak.score)
-        accepted = bool(agrees and score >= KNEE_SCORE)
-        judged.append(Judged(replace(peak, score=score), peak.score, close.p_right, accepted))
-    return judged
+    unsure = [peak for peak in peaks if not _decides_alone(peak, pixels)]
+    close = iter(_looks(run, size, pixels, unsure, WINDOWS[0]))
+    return [
+        Judged(peak, peak.score, peak.p_right, accepted=True)
+        if _decides_alone(peak, pixels)
+        else _judge(run, size, pixels, peak, next(close))
+        for peak in peaks
+    ]
+
+
+def _judge(run: RunLocaliser, size: int, pixels: FloatArray, peak: Found, close: Found) -> Judged:
+    """A peak by what its first window shows and, where that leaves doubt, by a wider one."""
+    agrees = (
+        np.hypot(close.x - peak.x, close.y - peak.y) <= _SAME_PLACE * peak.width
+        and _SAME_WIDTH[0] <= close.width / peak.width <= _SAME_WIDTH[1]
+    )
+    score = close.score
+    if score < _CLEAR:
+        (wider,) = _looks(run, size, pixels, [peak], WINDOWS[1])
+        score = (close.score + wider.score) / 2
+    if _fills(peak, pixels):
+        score = max(score, peak.score)
+    accepted = bool(agrees and score >= KNEE_SCORE)
+    return Judged(replace(peak, score=score), peak.score, close.p_right, accepted)
+
+
+def _fills(peak: Found, pixels: FloatArray) -> bool:
+    return max(pixels.shape) <= _ALL_KNEE * peak.width
+
+
+def _decides_alone(peak: Found, pixels: FloatArray) -> bool:
+    """Whether the radiograph was a close look itself, and as sure as one that decides alone."""
+    return _fills(peak, pixels) and peak.score >= _CLEAR
 
 
 def _looks(

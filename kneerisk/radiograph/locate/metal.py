@@ -7,8 +7,8 @@ round, bone whose grey is clipped only here and there.
 
 Cuts were chosen on Chen's train crops, on composites of them and on metal drawn on them; among those crops
 the outline found 18 knees with real screws, plates, staples or nails. Of 702 native knees on composites, a
-fifth of them overexposed, 1 is taken for a replaced one and 5 % are flagged; of drawn total, partial and
-stemmed replacements 100, 99 and 96 % are refused (``benchmarks/accuracy/localiser.py`` measures it on val).
+fifth of them overexposed, none is taken for a replaced one and 5 % are flagged; of drawn total, partial and
+stemmed replacements 100, 97 and 96 % are refused (``benchmarks/accuracy/localiser.py`` measures it on val).
 The localiser's own map of implants is not read: drawn shapes taught it, and real metal never raised it.
 """
 
@@ -27,8 +27,8 @@ METAL_OUTLINE = 0.45
 """Length of metal's outline, in sides of the crop, from which a knee is flagged."""
 JOINT_OUTLINE = 0.25
 """Length, above the joint and below it alike, from which the joint is a replaced one ..."""
-BOUNDED = 1 / 3
-"""... if such an outline bounds this share of what is brightest there."""
+BOUNDED, BOUNDED_IF_CLIPPED = 1 / 3, 0.43
+"""... if such an outline bounds this share of what is brightest there; the latter where much is clipped."""
 METAL_EDGE = 0.25
 """Fall of grey at the edge of the brightest region from which less does ..."""
 EDGE_ASTRIDE = 0.1
@@ -48,7 +48,7 @@ _REACH = 4.0
 """Pixels from the outline to where inside and outside are looked at."""
 _BORDER = 4
 _AT_TOP, _CLIPPED = 0.005, 0.08
-"""Where a larger share of the crop lies this near its brightest pixel, bone is clipped like metal: the
+"""Where a larger share of the crop lies this near its brightest pixel, it is clipped, and bone may be: the
 outline counts half towards the flag, and the edge not at all."""
 _ABOVE, _BELOW = 0.29, 0.31
 """How far from the joint a replacement's outline is looked for, as shares of the crop's side."""
@@ -68,12 +68,14 @@ class Metal:
     """Its length near the joint, as a share of the boundary there of what is brightest."""
     edge: float
     """Mean fall at the edge of the largest flat, brightest region, as a share of the grey range."""
+    clipped: bool
+    """Whether much of the crop is as bright as its brightest pixel."""
 
     @property
     def replaced(self) -> bool:
         """Whether the joint looks replaced: metal on either side of it."""
         least = EDGE_ASTRIDE if self.edge >= METAL_EDGE else JOINT_OUTLINE
-        return self.astride >= least and self.bounded >= BOUNDED
+        return self.astride >= least and self.bounded >= (BOUNDED_IF_CLIPPED if self.clipped else BOUNDED)
 
     @property
     def seen(self) -> bool:
@@ -87,7 +89,7 @@ def metal_of(pixels: FloatArray) -> Metal:
     low, high = (float(value) for value in np.quantile(smooth, (0.02, _BRIGHTEST)))
     span = high - low
     if span <= 0:
-        return Metal(0.0, 0.0, 0.0, 0.0)
+        return Metal(0.0, 0.0, 0.0, 0.0, clipped=False)
     scaled, smooth = ((np.asarray(array, np.float32) - low) / span for array in (pixels, smooth))
     outline = _outline(np.asarray(scaled, np.float32), np.asarray(smooth, np.float32))
     side = len(pixels)
@@ -101,6 +103,7 @@ def metal_of(pixels: FloatArray) -> Metal:
         astride=min(above, below) / side,
         bounded=(above + below) / max(boundary, _LEAST_BOUNDARY),
         edge=0.0 if clipped else _edge(np.asarray(smooth, np.float32)),
+        clipped=clipped,
     )
 
 

@@ -306,6 +306,17 @@ def test_metal_above_and_below_the_joint_is_refused_and_a_screw_is_flagged() -> 
     assert flags.METAL_SEEN in crop.qc_flags
 
 
+def test_lines_across_both_bones_are_flagged_as_growth_plates() -> None:
+    localiser = KneeLocaliser(Seer(ONE))
+    lined = bone() * 0.2 + 0.5
+    lined[:, :180] = lined[:, 320:] = 0.1
+    for row in (225, 285):
+        lined[row : row + 3, 195:310] -= 0.25
+    for pixels, flagged in ((bone(), False), (lined, True)):
+        (crop,) = crops(localiser.localise(radiograph(side="R", pixels=pixels)))
+        assert (flags.PLATES_OPEN in crop.qc_flags) == flagged
+
+
 @pytest.mark.parametrize(("pixels_across", "flagged"), [(59.0, True), (61.0, False)])
 def test_a_knee_of_few_pixels_is_flagged(pixels_across: float, flagged: bool) -> None:
     seer = Seer((128.0, 128.0, pixels_across, "R"))  # on a film of twice the network's pixels

@@ -117,3 +117,11 @@ def test_a_radiograph_of_one_knee_alone_was_a_close_look(score: float, side: int
     (judged,) = look_again(Close(0.3, 0.2), SIZE, FILM[:side, :side], [peak])
     assert judged.knee.score == pytest.approx(told)
     assert judged.accepted is (told >= 0.4)
+
+
+@pytest.mark.parametrize(("score", "side", "looks"), [(0.81, 140, 0), (0.79, 140, 2), (0.81, 160, 2)])
+def test_a_sure_one_is_not_looked_at_again(score: float, side: int, looks: int) -> None:
+    close = Close(0.3, 0.2)
+    peak = replace(PEAK, score=score, x=side / 2, y=side / 2)
+    (judged,) = look_again(close, SIZE, FILM[:side, :side], [peak])
+    assert len(close.windows) == looks and judged.accepted is (side == 140)

@@ -120,8 +120,12 @@ _stage("localiser", "The localiser, on films composed of the knees and of simula
 _stage("all", "Every stage of the recipe, in order.")
 
 
+_OF_ALL_STAGES = ("rates", "steps", "terms", "population", "force")
+
+
 @app.command()
 def publish(
+    context: typer.Context,
     data: Data,
     out: Annotated[Path, typer.Option(metavar="DIR", help="The run.", show_default=False)],
     stack: Annotated[Path, typer.Option(metavar="DIR", help="Where the stack goes.", show_default=False)],
@@ -147,6 +151,14 @@ def publish(
         str | None,
         typer.Option(help="Whose rates --rates are, in words.", show_default=False),
     ] = None,
+    renew: Annotated[
+        str | None,
+        typer.Option(
+            metavar="STACK",
+            help="Publish this stack with the run's localiser, and all else as it is.",
+            show_default=False,
+        ),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a stack that is there.")] = False,
     force: Annotated[
         bool,
@@ -155,26 +167,59 @@ def publish(
         ),
     ] = False,
 ) -> None:
-    """Calibrate a trained run on its val knees, measure it, and write it as a stack."""
+    """Calibrate a trained run on its val knees, measure it, and write it as a stack.
+
+    With --renew STACK: that stack, calibration and all, with the run's localiser.
+    """
+    _refuse_unused(context, renew)
     run = str(_recipe_of(out))
     session = _open(data, out, run, None, rates, None, Accelerator.AUTO, Precision.AUTO, 2.0, "publish")
-    from kneerisk_train.publish.publish import publish as write
+    card = None if model_card is None else model_card.read_text(encoding="utf-8")
+    if renew is not None:
+        from kneerisk.stack.stack import Stack
+        from kneerisk_train.publish.renew import renew_localiser
 
-    published = write(
-        session,
-        stack,
-        name=name,
-        version=version,
-        steps=steps,
-        terms=terms,
-        card=None if model_card is None else model_card.read_text(encoding="utf-8"),
-        population=population,
-        overwrite=overwrite,
-        force=force,
-    )
+        published = renew_localiser(
+            session,
+            Stack.load(renew),
+            stack,
+            name=name,
+            version=version,
+            card=card,
+            overwrite=overwrite,
+        )
+    else:
+        from kneerisk_train.publish.publish import publish as write
+
+        published = write(
+            session,
+            stack,
+            name=name,
+            version=version,
+            steps=steps,
+            terms=terms,
+            card=card,
+            population=population,
+            overwrite=overwrite,
+            force=force,
+        )
     typer.echo(f"{stack} is the stack {published.name}; its MODEL_CARD.md has the measured figures")
     typer.echo(f"score with it: kneerisk score ./cohort --stack {stack} --out risks.parquet")
     typer.echo(f"or keep it by name: kneerisk stack import {stack}")
+
+
+def _refuse_unused(context: typer.Context, renew: str | None) -> None:
+    """Options that a renewed stack keeps as they were, and that were typed all the same, are an error."""
+    from kneerisk.errors import UsageError
+
+    typed = [
+        name for name in _OF_ALL_STAGES if str(context.get_parameter_source(name)).endswith("COMMANDLINE")
+    ]
+    if renew is not None and typed:
+        raise UsageError(
+            f"--renew {renew} keeps that stack's rates, steps, terms and calibration: leave out "
+            + ", ".join(f"--{name}" for name in typed)
+        )
 
 
 @app.command()
