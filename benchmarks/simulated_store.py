@@ -2,7 +2,7 @@
 
 Its objects follow from their numbers: ``cohort/00012/0001234.dcm`` is a DICOM file's beginning with a UID of
 its own. An answer costs it some tens of microseconds, so that what is measured is the client; ``latency``
-and ``faults`` make it as slow and as unsound as a store far away. It is a stand-in: no figure that was measured
+and ``faults`` make it as slow and as unsound as a store far away. It is a stand-in: no figure measured
 against it is one of a real store.
 """
 
