@@ -22,7 +22,6 @@ from pathlib import Path
 
 from simulated_store import (
     BUCKET,
-    OBJECT_BYTES,
     PREFIX,
     SimulatedStore,
     StoreSettings,
@@ -117,7 +116,7 @@ def _fill(objects: int) -> None:
     store = S3Store(BUCKET, client_options={"allow_http": True})
 
     def put(number: int) -> None:
-        store.put(key_of(number), head_of(number).ljust(_FILL_BYTES, b"\0"))
+        store.put(key_of(number), head_of(number, _FILL_BYTES).ljust(_FILL_BYTES, b"\0"))
 
     with ThreadPoolExecutor(32) as pool:
         for _ in pool.map(put, range(objects)):
@@ -140,10 +139,11 @@ def main() -> None:
             measure(asked.objects, str)
         return
     print(
-        f"server: SIMULATED, answers after {asked.latency:g} ms, {asked.faults:.0%} of the requests go "
-        f"wrong; objects of {OBJECT_BYTES // 1024} KB"
+        f"server: SIMULATED, answers after {asked.latency:g} ms, {asked.faults:.0%} of the requests go wrong"
     )
-    with SimulatedStore(StoreSettings(asked.objects, asked.latency / 1e3, asked.faults)) as store:
+    with SimulatedStore(
+        StoreSettings(asked.objects, latency=asked.latency / 1e3, faults=asked.faults)
+    ) as store:
         os.environ.update(environment(store.url))
         measure(asked.objects, lambda: "; requests so far: {:,}, of which spoilt: {:,}".format(*store.told()))
 

@@ -2,8 +2,8 @@
 
 Its objects follow from their numbers: ``cohort/00012/0001234.dcm`` is a DICOM file's beginning with a UID of
 its own. An answer costs it some tens of microseconds, so that what is measured is the client; ``latency``
-and ``faults`` make it as slow and as unsound as a store far away. It is a stand-in: no figure that was
-measured against it is one of a real store.
+and ``faults`` make it as slow and as unsound as a store far away. It is a stand-in: no figure measured
+against it is one of a real store.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 BUCKET = "simulated"
 PREFIX = "cohort"
-OBJECT_BYTES = 64 * 1024
 _A_FOLDER = 100
 _PAGE = 1000
 _HEAD_BYTES = 4096
@@ -36,6 +35,7 @@ class StoreSettings:
     """What the store is like."""
 
     objects: int
+    object_bytes: int = 64 * 1024
     latency: float = 0.0
     """Seconds before each answer."""
     faults: float = 0.0
@@ -83,7 +83,7 @@ def key_of(number: int) -> str:
     return f"{PREFIX}/{number // _A_FOLDER:05d}/{number:07d}.dcm"
 
 
-def head_of(number: int) -> bytes:
+def head_of(number: int, size: int) -> bytes:
     """The first bytes of an object, as explicit little endian DICOM has them (PS3.10, 7.1)."""
     uid = f"2.25.{number + 1}"
     meta = (
@@ -93,7 +93,7 @@ def head_of(number: int) -> bytes:
     )
     group = struct.pack("<HH2sHI", 2, 0, b"UL", 4, len(meta))
     told = b"\0" * 128 + b"DICM" + group + meta + _element(0x0008, 0x0018, uid)
-    pixels = struct.pack("<HH2sHI", 0x7FE0, 0x0010, b"OW", 0, OBJECT_BYTES - len(told) - 12)
+    pixels = struct.pack("<HH2sHI", 0x7FE0, 0x0010, b"OW", 0, size - len(told) - 12)
     return (told + pixels).ljust(_HEAD_BYTES, b"\0")
 
 
@@ -139,19 +139,20 @@ class _Answers(asyncio.Protocol):
             _Answers.spoilt += 1
             self._spoil(request, lot / self._settings.faults)
         else:
-            self._write(_answer_to(request, self._settings.objects))
+            self._write(_answer_to(request, self._settings))
 
     def _spoil(self, request: str, lot: float) -> None:
         if lot < 1 / 3:
             self._write(b"HTTP/1.1 503 Slow Down\r\nContent-Length: 0\r\n\r\n")
             return
         if lot < 2 / 3:
-            whole = _answer_to(request, self._settings.objects)
+            whole = _answer_to(request, self._settings)
             self._write(whole[: len(whole) // 2])
         self._transport.close()
 
 
-def _answer_to(request: str, objects: int) -> bytes:
+def _answer_to(request: str, settings: StoreSettings) -> bytes:
+    objects, size = settings.objects, settings.object_bytes
     line, *headers = request.split("\r\n")
     method, where, _ = line.split(" ")
     url = urlsplit(where)
@@ -159,39 +160,39 @@ def _answer_to(request: str, objects: int) -> bytes:
     if not unquote(url.path).startswith(f"/{BUCKET}"):
         return _error(404, "NoSuchBucket")
     if not key:
-        return _listing({name: values[0] for name, values in parse_qs(url.query).items()}, objects)
+        return _listing({name: values[0] for name, values in parse_qs(url.query).items()}, settings)
     found = _KEY.fullmatch(key)
     if found is None or int(found[1]) >= objects:
         return _error(404, "NoSuchKey")
     number = int(found[1])
     told = {name.lower(): value.strip() for name, _, value in (h.partition(":") for h in headers)}
-    start, end, status = 0, OBJECT_BYTES, "200 OK"
+    start, end, status = 0, size, "200 OK"
     span = re.fullmatch(r"bytes=(\d+)-(\d+)", told.get("range", ""))
     more = ""
     if span is not None:
-        start, end, status = int(span[1]), min(int(span[2]) + 1, OBJECT_BYTES), "206 Partial Content"
-        more = f"Content-Range: bytes {start}-{end - 1}/{OBJECT_BYTES}\r\n"
+        start, end, status = int(span[1]), min(int(span[2]) + 1, size), "206 Partial Content"
+        more = f"Content-Range: bytes {start}-{end - 1}/{size}\r\n"
     top = (
         f"HTTP/1.1 {status}\r\nContent-Length: {end - start}\r\n{more}"
         f'ETag: "{_tag_of(number)}"\r\nLast-Modified: {_DATE}\r\n\r\n'
     ).encode()
     if method == "HEAD":
         return top
-    head = head_of(number)[start:end]
+    head = head_of(number, size)[start:end]
     return top + head + bytes(end - start - len(head))
 
 
-def _listing(query: dict[str, str], objects: int) -> bytes:
+def _listing(query: dict[str, str], settings: StoreSettings) -> bytes:
     """One page of ListObjectsV2; its continuation token is the next object's number."""
     after = _KEY.fullmatch(query.get("start-after", ""))
     first = int(query.get("continuation-token", 0 if after is None else int(after[1]) + 1))
-    last = min(first + min(int(query.get("max-keys", _PAGE)), _PAGE), objects)
+    last = min(first + min(int(query.get("max-keys", _PAGE)), _PAGE), settings.objects)
     if not f"{PREFIX}/".startswith(query.get("prefix", "")):
-        first = last = objects
-    more = f"<NextContinuationToken>{last}</NextContinuationToken>" if last < objects else ""
+        first = last = settings.objects
+    more = f"<NextContinuationToken>{last}</NextContinuationToken>" if last < settings.objects else ""
     contents = "".join(
         f"<Contents><Key>{quote(key_of(number))}</Key><LastModified>{_STAMP}</LastModified>"
-        f"<ETag>&quot;{_tag_of(number)}&quot;</ETag><Size>{OBJECT_BYTES}</Size></Contents>"
+        f"<ETag>&quot;{_tag_of(number)}&quot;</ETag><Size>{settings.object_bytes}</Size></Contents>"
         for number in range(first, last)
     )
     body = (

@@ -1,15 +1,20 @@
 """The naive reference scores the same stack: the same answers, only slower."""
 
 import csv
+import importlib
 from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
 
 from kneerisk.method.diffusion import sample
+from kneerisk.places import objects
 
 ROOT = Path(__file__).parents[1]
 
@@ -135,3 +140,49 @@ def test_the_peak_is_the_better_of_two_ways_to_multiply(monkeypatch):
         assert networks.peak_gflops("fp32", 1, size=1024) > 10 * usual
     finally:
         torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def scale(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    return importlib.import_module("scale")
+
+
+def test_a_simulated_run_costs_what_its_parts_cost(scale: ModuleType) -> None:
+    """One stage at a time, against arithmetic by hand."""
+    nothing = scale.Costs(**dict.fromkeys(scale.Costs.__slots__, 0.0))
+    free = scale.Assumed(images=1000, latency=0, bandwidth=1e9, store_requests=1e12, spread=0)
+    most = max(Counter(scale.Shard.part_of(scale.key_of(i), 4) for i in range(1000)).values())
+    assert 250 < most < 300
+
+    def run(workers: int, listed_once: bool = False, assumed: Any = free, **costs: float) -> Any:
+        return scale.simulate(workers, replace(nothing, **costs), assumed, listed_once=listed_once)
+
+    assert run(1, infer_image=2.0).whole == pytest.approx(1000 * 2.0 / 2)
+    assert run(4, infer_image=2.0).whole == pytest.approx(most * 2.0 / 2)
+    assert run(4, image_bytes=2e9).whole == pytest.approx(most * 2.0)
+    assert run(4, start=3.0).whole == pytest.approx(3.0)
+    assert run(4, first_bytes=1.0).scan == pytest.approx(1000)
+    assert run(4, first_bytes=1.0, listed_once=True).scan == pytest.approx(most)
+    assert run(4, list_object=1.0, listed_once=True).listing == pytest.approx(1000)
+    assert run(4, knees_an_image=2.0, merge_row=0.5, merge_part=7.0).merge == pytest.approx(1000 + 28)
+    assert run(1, knees_an_image=2.0, merge_row=0.5, merge_part=7.0).merge == 0
+    slow = replace(free, store_requests=10.0)
+    assert run(4, assumed=slow).scan == pytest.approx(4 * 1000 / 10)
+    assert run(4, assumed=slow, listed_once=True).scan == pytest.approx(1000 / 10)
+    assert run(4, assumed=replace(free, spread=0.2), infer_image=2.0).whole > most
+
+
+def test_the_simulated_store_is_listed_whole_whatever_it_does(
+    scale: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    listing, store = (importlib.import_module(name) for name in ("listing", "simulated_store"))
+    with store.SimulatedStore(store.StoreSettings(1300, faults=0.05)) as server:
+        for name, value in store.environment(server.url).items():
+            monkeypatch.setenv(name, value)
+        objects._opened.cache_clear()
+        listing.measure(1300, str)
+        answered, spoilt = server.told()
+    objects._opened.cache_clear()
+    assert answered > 1300 and spoilt > 20
+    assert capsys.readouterr().out.count("1,300 objects, all found") == 2

@@ -6,12 +6,15 @@ The network is opened only for the path of a URL, that is, where the user named 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
+from typing import TypeVar
 
 from kneerisk.places.place import OBJECT_STORES, Remote, is_remote, scheme_of, too_big
+
+T = TypeVar("T")
 
 _AT_ONCE = 64
 """Requests on their way at a time: a store answers each in 10 to 50 ms, and throttles who is greedy."""
@@ -66,8 +69,11 @@ def head_of(path: Path, length: int) -> bytes:
         return file.read(length)
 
 
-def warmed(paths: Iterable[Path], length: int) -> Iterator[Path]:
-    """The same paths in the same order, their first bytes and likenesses fetched ahead, many at once."""
+def warmed(items: Iterable[T], path_of: Callable[[T], Path], length: int) -> Iterator[T]:
+    """The same items in the same order, their files' first bytes and likenesses fetched ahead, many at once.
+
+    What lies on a disk is left to whoever asks for it.
+    """
 
     def fetch(path: Path) -> None:
         try:
@@ -76,11 +82,12 @@ def warmed(paths: Iterable[Path], length: int) -> Iterator[Path]:
         except OSError:
             return  # whoever asks for it hears it
 
-    ahead: deque[tuple[Path, Future[None] | None]] = deque()
+    ahead: deque[tuple[T, Future[None] | None]] = deque()
     pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="kneerisk-fetch")
     try:
-        for path in paths:
-            ahead.append((path, pool.submit(fetch, path) if is_remote(path) else None))
+        for item in items:
+            path = path_of(item)
+            ahead.append((item, pool.submit(fetch, path) if is_remote(path) else None))
             if len(ahead) > _AHEAD:
                 yield _arrived(*ahead.popleft())
         while ahead:
@@ -89,7 +96,7 @@ def warmed(paths: Iterable[Path], length: int) -> Iterator[Path]:
         pool.shutdown(cancel_futures=True)  # who stops half-way waits for what is on its way, not for all
 
 
-def _arrived(path: Path, fetched: Future[None] | None) -> Path:
+def _arrived(item: T, fetched: Future[None] | None) -> T:
     if fetched is not None:
         fetched.result()
-    return path
+    return item

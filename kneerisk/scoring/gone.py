@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from kneerisk.errors import KneeriskError, Reason
+from kneerisk.places.place import is_remote, url_of
 from kneerisk.records import RadiographRef, Refusal
 
 
@@ -50,6 +51,8 @@ class Found:
             gone.add(mark)
             if mark in self.unreadable:
                 raise _missing(path)
+            if is_remote(path):  # what a store lists is all that it has: nothing there is a disk that is gone
+                continue
             home = next(folder for folder in path.parents if _is_there(folder))
             if not self.readable or _is_empty(home):
                 raise _missing(home)
@@ -74,8 +77,9 @@ def _words(came: int, gone: int) -> list[str]:
 
 
 def _missing(place: Path) -> KneeriskError:
+    where = url_of(place) if is_remote(place) else place
     return KneeriskError(
-        f"{place}: the files that the earlier run found here are gone. Is the disk mounted, and may you read "
+        f"{where}: the files that the earlier run found here are gone. Is the disk mounted, and may you read "
         "it? Every finished row is kept: bring the files back and go on with --resume, or, if they are to "
         "stay away, start again with --overwrite"
     )

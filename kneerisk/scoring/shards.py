@@ -37,10 +37,15 @@ class Shard:
 
     def holds(self, source_path: str) -> bool:
         """Whether an image of the scan belongs to this part."""
-        if self.count == 1:
-            return True
+        return self.part_of(source_path, self.count) == self.index
+
+    @staticmethod
+    def part_of(source_path: str, count: int) -> int:
+        """Which of ``count`` parts an image belongs to, counted from 1."""
+        if count == 1:
+            return 1
         digest = hashlib.blake2b(source_path.encode("utf-8", "surrogateescape"), digest_size=8).digest()
-        return int.from_bytes(digest, "big") % self.count == self.index - 1
+        return int.from_bytes(digest, "big") % count + 1
 
     def __str__(self) -> str:
         return f"{self.index}/{self.count}"

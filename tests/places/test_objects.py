@@ -272,13 +272,39 @@ def test_requests_go_out_many_at_once_but_not_without_bound(monkeypatch: pytest.
     monkeypatch.setattr(objects.Objects, "head", head)
     monkeypatch.setattr(objects.Objects, "likeness", head)
     paths = [KNEES / f"{i:04d}.dcm" for i in range(200)]
-    assert list(warmed(paths, 4096)) == paths
+    assert list(warmed(paths, Path, 4096)) == paths
     assert 16 <= most[0] <= 64
     asked.clear()
-    half_way = warmed((KNEES / f"{i}.dcm" for i in range(100_000)), 4096)
+    half_way = warmed((KNEES / f"{i}.dcm" for i in range(100_000)), Path, 4096)
     assert next(half_way) == KNEES / "0.dcm"
     half_way.close()
     assert len(set(asked)) < 400, "what was not yet on its way is not asked for"
+
+
+def test_objects_of_a_manifest_are_looked_at_many_at_once(
+    tmp_path: Path, s3: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    head, busy, most = objects.Objects.head, [0], [0]
+    lock = threading.Lock()
+
+    def counted(self: objects.Objects, path: Path, length: int) -> bytes:
+        with lock:
+            busy[0] += 1
+            most[0] = max(most[0], busy[0])
+        time.sleep(0.05)
+        found = head(self, path, length)
+        with lock:
+            busy[0] -= 1
+        return found
+
+    fill(30)
+    monkeypatch.setattr(objects.Objects, "head", counted)
+    rows = [f"s3://knees/many/{i:06d}.dcm" for i in range(30)]
+    (tmp_path / "list.csv").write_text("\n".join(["path", *rows]))
+    assert [
+        item.ref.source_path for item in scan([tmp_path / "list.csv"]) if isinstance(item, Refusal)
+    ] == rows
+    assert most[0] >= 8
 
 
 def test_what_an_earlier_scan_saw_is_looked_at_again(tmp_path: Path, s3: Any) -> None:

@@ -32,7 +32,7 @@ from kneerisk.scoring.clock import Clock
 from kneerisk.scoring.merge import merge_tables
 from kneerisk.scoring.outputs import table
 from kneerisk.scoring.outputs.summary import Summary
-from kneerisk.scoring.run import Progress
+from kneerisk.scoring.run import Notice, Progress
 from kneerisk.scoring.settings import RunSettings, StackSettings
 from kneerisk.simulate.dicom import write_dicom
 from kneerisk.simulate.radiograph import simulate_radiograph
@@ -159,6 +159,17 @@ def test_a_stopped_run_into_a_store_goes_on(here: Path, s3: Any) -> None:
     assert [path.name for path in here.iterdir()] == ["fresh.parquet"]
 
 
+def test_objects_that_were_taken_away_get_no_row(here: Path, s3: Any) -> None:
+    fill(8)
+    out = here.parent / "elsewhere" / "risks.parquet"
+    stopped(COHORT, out, 4)
+    take("cohort/P001/knee.png")
+    steps = run(COHORT, out, resume=True)
+    notices = [step.message for step in steps if isinstance(step, Notice)]
+    assert any("taken away since: 1; they get no row" in notice for notice in notices)
+    assert table.read(out).height == 7
+
+
 @pytest.mark.parametrize("name", ["risks.parquet", "risks.csv"])
 def test_a_finished_table_in_a_store_is_gone_on_with(name: str, here: Path, s3: Any) -> None:
     out = KNEES / "out" / name
@@ -191,6 +202,13 @@ def put(key: str, content: bytes) -> None:
 
     (backend,) = s3_backends.values()
     backend["aws"].put_object("knees", key, content)
+
+
+def take(key: str) -> None:
+    from moto.s3.models import s3_backends
+
+    (backend,) = s3_backends.values()
+    backend["aws"].delete_object("knees", key)
 
 
 def test_a_table_in_a_store_that_cannot_be_gone_on_with_is_left_alone(here: Path, s3: Any) -> None:

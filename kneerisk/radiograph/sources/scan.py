@@ -158,6 +158,10 @@ def _refused_as(why: Refusal, ref: RadiographRef) -> Refusal:
     return replace(why, ref=ref)
 
 
+def _path_of(found: Path | Refusal) -> Path:
+    return found.ref.path if isinstance(found, Refusal) else found
+
+
 class _Scanner:
     """The state of one scan: which folders and files were seen, and where source paths begin."""
 
@@ -273,7 +277,8 @@ class _Scanner:
         remote = remote_at(root)
         alone = remote.is_file(root)
         try:
-            for path in warmed(self._named(root, [root] if alone else remote.files(root)), HEAD_BYTES):
+            named = self._named(root, [root] if alone else remote.files(root))
+            for path in warmed(named, lambda path: path, HEAD_BYTES):
                 why = None if alone else why_skip_content(path)
                 if why is not None:
                     self._skipped.add(self._source_path(path), why)
@@ -349,12 +354,14 @@ class _Scanner:
 
     def _manifest(self, path: Path) -> Iterator[RadiographRef | Refusal]:
         home = _absolute(path).parent
-        for row in manifest.read_by_film(path):
-            for found in self._row_files(home, row.path):
-                if isinstance(found, Refusal):
-                    yield self._of_row(home, row, found.ref.path, partial(_refused_as, found))
-                else:
-                    yield self._of_row(home, row, found, refuse_if_no_image)
+        files = (
+            (row, found) for row in manifest.read_by_film(path) for found in self._row_files(home, row.path)
+        )
+        for row, found in warmed(files, lambda pair: _path_of(pair[1]), HEAD_BYTES):
+            if isinstance(found, Refusal):
+                yield self._of_row(home, row, found.ref.path, partial(_refused_as, found))
+            else:
+                yield self._of_row(home, row, found, refuse_if_no_image)
 
     def _row_files(self, home: Path, cell: str) -> Iterator[Path | Refusal]:
         """The file that a manifest's row names; of a study in a PACS, every image."""
