@@ -39,6 +39,8 @@ from kneerisk.scoring.overlap import Task, ordered_map
 
 Item = RadiographRef | Refusal
 Read = Callable[[RadiographRef], Radiograph | Refusal]
+Watched = Callable[[int, RadiographRef, Read], Radiograph | Refusal]
+"""Reads an image, given its index, by the function that it is handed."""
 Localise = Callable[[Radiograph], Sequence[KneeCrop | Refusal]]
 """Called in threads, as ``Read`` is."""
 Views = Callable[[KneeCrop], FloatArray]
@@ -142,6 +144,7 @@ def locate(
     clock: Clock,
     earlier: Callable[[int], Record | None] = lambda index: None,
     views: Views | None = None,
+    watched: Watched = lambda index, ref, read: read(ref),
 ) -> Iterator[Located | Known]:
     """Scan's items → their knees, in order; threads read, localise and make ``views`` while the caller works.
 
@@ -163,7 +166,7 @@ def locate(
             if before is not None and (state is None or _is_unchanged(before, state, item.path)):
                 return _Fetched(state)
             try:
-                found = film.read(item)
+                found = watched(index, item, film.read)
             except KneeriskError:  # nothing of this file: no other would be read either
                 raise
             except Exception as error:

@@ -18,7 +18,7 @@ from typing import Literal
 from kneerisk.radiograph.apart.wire import receive, send
 
 _CODE = 400 << 20
-"""Bytes of address space for the interpreter and its libraries, which are mapped before and as they are used."""
+"""Bytes of address space for the interpreter and its libraries, mapped before and as they are used."""
 
 Outcome = Literal["read", "raised", "out of memory"]
 
