@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -125,6 +125,15 @@ class KneePrediction:
     """[C, h, w], kept only where futures or previews are asked for."""
     latent_12m: FloatArray | None = None
     """[N, C, h, w], likewise."""
+
+
+class ForecastPicture(NamedTuple):
+    """Of one knee's first sampled future, in equalised greys and the right-knee frame."""
+
+    decoded: FloatArray
+    """D(ẑ12), float32 [S, S] in 0..1."""
+    textured: FloatArray
+    """The same with the radiograph's fine texture, which is copied and not forecast."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,6 +67,8 @@ ROOMS: dict[str, tuple[str, ...]] = {
         *(*_WORDS, "kneerisk.radiograph.settings", "kneerisk.radiograph.flags", "kneerisk_engines"),
         *("kneerisk.radiograph.sources", "kneerisk.radiograph.decode", "kneerisk.radiograph.locate"),
     ),
+    # How objects go through a pipe is asked there, no more.
+    "kneerisk.cluster": (*_WORDS, "kneerisk.radiograph.apart"),
     "kneerisk.simulate": _WORDS,
     "kneerisk.compile": (
         *(*_WORDS, *_ENGINES, *_FRONT_DOOR),
@@ -85,6 +87,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         *(*_WORDS, *_FRONT_DOOR, _PLACES, "kneerisk_engines"),
         *("kneerisk.method", "kneerisk.stack", "kneerisk.compile", "kneerisk.scoring.outputs"),
         "kneerisk.scoring.outputs.dicom",
+        "kneerisk.cluster",
     ),
     "kneerisk.releases": (*_WORDS, "kneerisk.radiograph.sources"),
     "kneerisk.study": (
@@ -180,7 +183,7 @@ CONFINED = {
     "tensorrt": ("kneerisk_engines",),
     "cattrs": ("kneerisk_engines.plain",),
     "filelock": ("kneerisk_engines.files",),
-    "ray": ("kneerisk.scoring.cluster",),
+    "ray": ("kneerisk.cluster.ray_grid",),
 }
 
 

@@ -8,6 +8,7 @@ import pytest
 from kneerisk_engines.batches import run_in_batches
 
 from kneerisk.method.calibration import Calibration, Logistic
+from kneerisk.method.picture import textured
 from kneerisk.method.predict import ForecastSettings, ForwardPass, StackPredictor
 from kneerisk.method.score import score
 from kneerisk.method.views import mean_posterior
@@ -199,3 +200,51 @@ def test_novelty_is_flagged_in_two_strengths_and_never_refused(share, expected):
 
 def with_threshold(forward, threshold):
     return StackPredictor(forward, ForecastSettings(2), crop_size=SIZE, novelty_threshold=threshold)
+
+
+def decoder(arrays):
+    """Any picture will do that tells latents apart: the latent's first channel, as large as the crop."""
+    return {
+        "radiograph": np.clip(arrays["latent"][:, :1].repeat(SIZE // 2, 2).repeat(SIZE // 2, 3) / 120, 0, 1)
+    }
+
+
+@pytest.mark.parametrize("size", [SIZE, 2 * SIZE])
+def test_a_picture_is_the_radiograph_and_what_the_first_future_changed(size):
+    settings = ForecastSettings(2, samples=3)
+    forward = ForwardPass(NETWORKS | {"decoder": decoder}, micro_batch=2)
+    predictor = StackPredictor(forward, settings, crop_size=SIZE, keep_latents=True)
+    crops = [crop(size, seed=seed) for seed in range(3)]
+    apart = 9 * np.arange(3, dtype=np.float32)[:, None, None, None]
+    predictions = [
+        replace(found, latent_12m=found.latent_12m - apart)
+        for found in predictor.predict(crops, [predictor.views(one) for one in crops])
+    ]
+    for one, found, picture in zip(crops, predictions, predictor.pictures(predictions), strict=True):
+        now, later = (
+            decoder({"latent": latent})["radiograph"][0, 0]
+            for latent in (found.latent_now[None], found.latent_12m[:1])
+        )
+        np.testing.assert_allclose(picture.decoded, later, atol=1e-6)
+        scale = SIZE / size
+        points = [(points + 0.5) * scale - 0.5 for points in (found.landmarks_now, found.landmarks_12m)]
+        expected = textured(predictor.views(one)[0], now, later, *points)
+        np.testing.assert_allclose(picture.textured, expected, atol=1e-6)
+        assert abs(picture.textured - later).max() > 0.1
+    assert predictor.pictures([]) == []
+
+
+def test_pictures_need_latents():
+    forgetful = StackPredictor(ForwardPass(NETWORKS | {"decoder": decoder}), ForecastSettings(2))
+    found = forgetful.predict([crop()], [forgetful.views(crop())])
+    with pytest.raises(ValueError, match="keeps latents"):
+        forgetful.pictures(found)
+
+
+def test_landmarks_go_back_to_where_an_upscaled_network_saw_them():
+    predictor = StackPredictor(
+        ForwardPass(NETWORKS), ForecastSettings(2, upscale=True), crop_size=SIZE, keep_latents=True
+    )
+    points = np.random.default_rng(0).random((16, 2), np.float32) * SIZE
+    there = predictor._from_crop(predictor._to_crop(points, crop()), crop())
+    np.testing.assert_allclose(there, points, atol=1e-4)

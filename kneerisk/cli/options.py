@@ -130,8 +130,20 @@ OPTIONS: dict[str, Any] = {
         _RUN,
         metavar="I/N|slurm|slurm/N",
     ),
+    "runner": _option(
+        Literal["local", "ray"],
+        "Who scores: this machine, or the nodes of a Ray cluster (docs/cluster.md).",
+        _RUN,
+    ),
+    "ray_address": _option(
+        str | None,
+        "The Ray cluster; default: RAY_ADDRESS, else the one that this machine belongs to.",
+        _RUN,
+        metavar="HOST:PORT",
+        show_default=False,
+    ),
     "limit": _option(int | None, "Only the first images.", _RUN),
-    "workers": _option(int, "Threads that read files.", _RUN),
+    "workers": _option(int, "Threads that read files; with --runner ray, on each node.", _RUN),
     "timeout": _option(
         float | None, "Seconds a file may take to read: a slower one gets a row, and no score.", _RUN
     ),

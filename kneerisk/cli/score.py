@@ -57,6 +57,8 @@ def score(
         check_report(page)
     wants_progress = progress and not quiet
     if dry_run:
+        if run.runner == "ray":
+            raise UsageError("--dry-run looks at the files from this machine: leave --runner ray out")
         from kneerisk.cli.validate import walk
 
         walk(data, networks, run, progress=wants_progress, as_json=json, quiet=quiet)

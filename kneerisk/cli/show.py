@@ -18,9 +18,10 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from kneerisk.doctor import Findings
+    from kneerisk.scoring.chain import Notice
     from kneerisk.scoring.cohort import Validation
     from kneerisk.scoring.outputs.summary import Summary
-    from kneerisk.scoring.run import Notice, Progress
+    from kneerisk.scoring.run import Progress
 
 
 def escaped(text: str) -> str:
@@ -83,8 +84,8 @@ def interruptible(message: str) -> Iterator[None]:
 
 def scoring(steps: Iterator[Notice | Progress | Summary], progress: bool) -> Summary:
     """Drive a run to its end; the bar shows rate and time left, and the first failure is said at once."""
+    from kneerisk.scoring.chain import Notice
     from kneerisk.scoring.outputs.summary import Summary
-    from kneerisk.scoring.run import Notice
 
     last, failure = None, None
     with meter(progress and not events.wanted(), "looking for images", "images") as tell:

@@ -21,8 +21,9 @@ from kneerisk_engines.batches import Run, run_in_batches
 from kneerisk.errors import Reason, UsageError
 from kneerisk.method.diffusion import draw_noise, sample
 from kneerisk.method.exposure import equalise
+from kneerisk.method.picture import textured
 from kneerisk.method.views import UPSCALE, mean_posterior, resized, upscaled, zoomed
-from kneerisk.records import FloatArray, KneeCrop, KneePrediction, Refusal, refuse
+from kneerisk.records import FloatArray, ForecastPicture, KneeCrop, KneePrediction, Refusal, refuse
 
 Stage = Callable[[str], AbstractContextManager[object]]
 
@@ -44,8 +45,8 @@ class Predictor(Protocol):
     ) -> list[KneePrediction | Refusal]:
         """One result a crop, in order, from the crops' views; called in threads."""
 
-    def decode(self, latents: FloatArray) -> FloatArray:
-        """Latents [B, C, h, w] → pictures [B, S, S] in 0..1."""
+    def pictures(self, predictions: Sequence[KneePrediction]) -> list[ForecastPicture]:
+        """Of each prediction's first sampled future."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,9 +239,43 @@ class StackPredictor:
             results.append(prediction if _is_finite(prediction) else _not_finite(crop))
         return results
 
-    def decode(self, latents: FloatArray) -> FloatArray:
-        """Latents float32 [B, C, h, w] → pictures float32 [B, S, S] in 0..1."""
-        return self._forward.decode(latents)
+    def pictures(self, predictions: Sequence[KneePrediction]) -> list[ForecastPicture]:
+        """The pictures of some predictions' first futures, in the frame of the encoder's input.
+
+        Raises:
+            ValueError: the predictor does not keep latents.
+        """
+        if not predictions:
+            return []
+        now = [prediction.latent_now for prediction in predictions]
+        later = [None if p.latent_12m is None else p.latent_12m[0] for p in predictions]
+        latents = [latent for latent in (*now, *later) if latent is not None]
+        if len(latents) < 2 * len(predictions):
+            raise ValueError("pictures need a predictor that keeps latents")
+        drawn = self._forward.decode(np.stack(latents))
+        return [
+            ForecastPicture(
+                decoded=decoded,
+                textured=textured(
+                    self.views(p.crop)[0],
+                    decoded_now,
+                    decoded,
+                    self._from_crop(p.landmarks_now, p.crop),
+                    self._from_crop(p.landmarks_12m, p.crop),
+                ),
+            )
+            for p, decoded_now, decoded in zip(
+                predictions, drawn[: len(predictions)], drawn[len(predictions) :], strict=True
+            )
+        ]
+
+    def _from_crop(self, landmarks: FloatArray, crop: KneeCrop) -> FloatArray:
+        """The inverse of :meth:`_to_crop`."""
+        seen = self._crop_size or crop.pixels.shape[0]
+        centres = (landmarks + 0.5) * (seen / crop.pixels.shape[0])
+        if self._settings.upscale:
+            centres = centres * UPSCALE - (UPSCALE - 1) * seen / 2
+        return np.asarray(centres - 0.5, dtype=np.float32)
 
     def _to_crop(self, landmarks: FloatArray, crop: KneeCrop) -> FloatArray:
         """Landmarks in the networks' input pixels → crop pixels."""

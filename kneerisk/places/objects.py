@@ -12,6 +12,7 @@ import hashlib
 import os
 import re
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,20 +28,33 @@ _REMEMBERED = 4096
 """Objects whose first bytes and listing are held: a few windows of `warmed`."""
 _PAGE = 1000
 _MD5 = re.compile(r'"?[0-9a-f]{32}"?')
+_MOST_BROKEN = 6
+"""Pages that break off in a row before a listing is given up."""
 _RETRIES: Any = {
     "max_retries": 6,
     "backoff": {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=10), "base": 2},
     "retry_timeout": timedelta(seconds=60),
 }
+_ENDPOINTS = {"s3": "AWS_ENDPOINT_URL", "gs": "GOOGLE_BASE_URL"}
+"""Azure's own settings say whether http is meant."""
+_NO_BUCKET = ("NoSuchBucket", "ContainerNotFound")
 _WORDS = (
     ("InvalidAccessKeyId", "the store does not know these credentials"),
     ("SignatureDoesNotMatch", "the store does not take these credentials"),
     ("latest/api/token", "there are no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"),
-    ("NoSuchBucket", "the bucket does not exist"),
+    ("computeMetadata", "there are no credentials: set GOOGLE_APPLICATION_CREDENTIALS"),
+    ("Account must be specified", "the account is not named: set AZURE_STORAGE_ACCOUNT_NAME"),
+    ("metadata/identity", "there are no credentials: set AZURE_STORAGE_ACCOUNT_KEY"),
+    *((code, "the bucket does not exist") for code in _NO_BUCKET),
+    ("list response body", "the store's answer broke off"),
     ("error trying to connect", "the store does not answer"),
     ("Connect", "the store does not answer"),
     ("timed out", "the store does not answer in time"),
 )
+
+
+class _BrokenOffError(OSError):
+    """The answer to a listing came in part."""
 
 
 class _Memory:
@@ -136,20 +150,37 @@ class Objects:
         return True
 
     def files(self, path: Path) -> Iterator[Path]:
-        """Every object below, as the store lists them: by name. One request lists a thousand."""
-        store, key = _store(path)
+        """Every object below, as the store lists them: by name. One request lists a thousand.
+
+        A page that breaks off is asked for again from the last name that came: obstore repeats requests that
+        fail, but not a listing whose answer does.
+        """
         home = Path(*path.parts[:2])
-        with _failures(path):
-            pages = iter(store.list(prefix=key or None, chunk_size=_PAGE))
+        pages: Iterator[Any] | None = None
+        last: str | None = None
+        broken = 0
         while True:
-            with _failures(path):
-                page = next(pages, None)
+            try:
+                with _failures(path):
+                    if pages is None:
+                        store, key = _store(path)
+                        pages = iter(store.list(prefix=key or None, offset=last, chunk_size=_PAGE))
+                    page = next(pages, None)
+            except _BrokenOffError:
+                broken += 1
+                if broken > _MOST_BROKEN:
+                    raise
+                time.sleep(0.1 * 2**broken)
+                pages = None
+                continue
             if page is None:
                 return
+            broken = 0
             for meta in page:
                 found = home / meta["path"]
                 self._metas.put(found, meta)
                 yield found
+            last = page[-1]["path"]
 
     def _meta(self, path: Path) -> Any:
         def fetch() -> Any:
@@ -188,7 +219,7 @@ def _opened(bucket: str) -> Any:
         raise UsageError(f"{bucket} needs obstore: pip install 'kneerisk[cloud]'") from error
     scheme, _, name = bucket.partition("://")
     client: dict[str, Any] = {"timeout": timedelta(seconds=60)}
-    if os.environ.get("AWS_ENDPOINT_URL", "").startswith("http://"):
+    if os.environ.get(_ENDPOINTS.get(scheme, ""), "").startswith("http://"):
         client["allow_http"] = True  # the user named such a server
     options: dict[str, Any] = {"retry_config": _RETRIES, "client_options": client}
     if scheme == "s3":
@@ -206,12 +237,13 @@ def _failures(path: Path) -> Iterator[None]:
     try:
         yield
     except (FileNotFoundError, failed.NotFoundError) as error:
-        words = "the bucket does not exist" if "NoSuchBucket" in str(error) else "no such object"
+        words = "the bucket does not exist" if any(c in str(error) for c in _NO_BUCKET) else "no such object"
         raise FileNotFoundError(errno.ENOENT, words, url_of(path)) from error
     except (failed.PermissionDeniedError, failed.UnauthenticatedError) as error:
         raise PermissionError(errno.EACCES, _words(error, "the store denies access"), url_of(path)) from error
     except failed.BaseError as error:
-        raise OSError(errno.EIO, _words(error, "the store failed"), url_of(path)) from error
+        kind = _BrokenOffError if "list response body" in str(error) else OSError
+        raise kind(errno.EIO, _words(error, "the store failed"), url_of(path)) from error
 
 
 def _words(error: Exception, otherwise: str) -> str:

@@ -5,17 +5,18 @@ The network is opened only for the path of a URL, that is, where the user named 
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
-from itertools import islice
 from pathlib import Path
 
 from kneerisk.places.place import OBJECT_STORES, Remote, is_remote, scheme_of, too_big
 
-_AT_ONCE = 32
+_AT_ONCE = 64
 """Requests on their way at a time: a store answers each in 10 to 50 ms, and throttles who is greedy."""
-_WINDOW = 512
+_AHEAD = 512
+"""Files that are asked for before their turn: what keeps the requests going while a page is listed."""
 
 
 def remote_at(path: Path) -> Remote:
@@ -40,6 +41,11 @@ def _dicomweb() -> Remote:
     from kneerisk.places.dicomweb import DicomWeb
 
     return DicomWeb()
+
+
+def forget() -> None:
+    """What was seen of objects is asked for again: they may have changed since."""
+    _objects.cache_clear()
 
 
 def read_bytes(path: Path, most: int) -> bytes:
@@ -70,8 +76,20 @@ def warmed(paths: Iterable[Path], length: int) -> Iterator[Path]:
         except OSError:
             return  # whoever asks for it hears it
 
-    source = iter(paths)
-    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="kneerisk-fetch") as pool:
-        while window := list(islice(source, _WINDOW)):
-            list(pool.map(fetch, (path for path in window if is_remote(path))))
-            yield from window
+    ahead: deque[tuple[Path, Future[None] | None]] = deque()
+    pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="kneerisk-fetch")
+    try:
+        for path in paths:
+            ahead.append((path, pool.submit(fetch, path) if is_remote(path) else None))
+            if len(ahead) > _AHEAD:
+                yield _arrived(*ahead.popleft())
+        while ahead:
+            yield _arrived(*ahead.popleft())
+    finally:
+        pool.shutdown(cancel_futures=True)  # who stops half-way waits for what is on its way, not for all
+
+
+def _arrived(path: Path, fetched: Future[None] | None) -> Path:
+    if fetched is not None:
+        fetched.result()
+    return path

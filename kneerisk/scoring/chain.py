@@ -8,13 +8,14 @@ Nothing here knows a file format or a network: the rooms come as functions, and 
 
 from __future__ import annotations
 
+import hashlib
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 from kneerisk_engines.files import sha256_file
 
 from kneerisk.errors import KneeriskError, Reason
@@ -22,8 +23,11 @@ from kneerisk.method.calibration import Calibration
 from kneerisk.method.predict import Predictor
 from kneerisk.method.recalibration import Recalibration
 from kneerisk.method.score import score
+from kneerisk.places.place import is_remote
+from kneerisk.places.reach import read_bytes
 from kneerisk.records import (
     FloatArray,
+    ForecastPicture,
     KneeCrop,
     KneeScore,
     Radiograph,
@@ -44,6 +48,8 @@ Watched = Callable[[int, RadiographRef, Read], Radiograph | Refusal]
 Localise = Callable[[Radiograph], Sequence[KneeCrop | Refusal]]
 """Called in threads, as ``Read`` is."""
 Views = Callable[[KneeCrop], FloatArray]
+Earlier = Callable[[int], Record | None]
+"""Index of an image → its record of an earlier run."""
 
 _MAX_IMAGES_A_BATCH = 256
 """Images without a knee fill no batch; their rows reach the journal all the same."""
@@ -52,6 +58,13 @@ _MAX_IMAGES_A_BATCH = 256
 def source_path_of(item: Item) -> str:
     """As the table shows it, of an image or of what stands in its place."""
     return (item.ref if isinstance(item, Refusal) else item).source_path
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """What the user should know now, before anything is scored or in the middle of it."""
+
+    message: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +86,65 @@ class Rooms:
     origin: Callable[[Path], Any] = lambda path: None
     """File → its DICOM header, for reports that refer to it."""
 
+    def score(
+        self,
+        images: Iterable[tuple[int, Item]],
+        walk: Walk,
+        clock: Clock,
+        earlier: Earlier,
+        keepers: Sequence[Keeper] = (),
+        reporters: Sequence[Reporter] = (),
+    ) -> Iterator[list[Record] | Known | Notice]:
+        """See :class:`Scorer`; in order."""
+        located = locate(images, self.read, self.localise, walk, clock, earlier, self.predictor.views)
+        yield from records(located, self, walk, clock, keepers, reporters)
+
+
+class Scorer(Protocol):
+    """What makes records of images: this process (:class:`Rooms`), or a cluster (:class:`.spread.Spread`)."""
+
+    @property
+    def provenance(self) -> Mapping[str, Any]:
+        """As in :class:`Rooms`."""
+
+    @property
+    def calibration(self) -> Calibration:
+        """Of the stack."""
+
+    @property
+    def recalibration(self) -> Recalibration | None:
+        """To a cohort's own rates."""
+
+    @property
+    def origin(self) -> Callable[[Path], Any]:
+        """File → its header."""
+
+    def score(
+        self,
+        images: Iterable[tuple[int, Item]],
+        walk: Walk,
+        clock: Clock,
+        earlier: Earlier,
+        keepers: Sequence[Keeper] = (),
+        reporters: Sequence[Reporter] = (),
+    ) -> Iterator[list[Record] | Known | Notice]:
+        """One record of each image, or word that an earlier one holds; pulled lazily, in any order.
+
+        Args:
+            images: the scan's items, each with its index.
+            walk: how they are walked.
+            clock: what the stages are counted in.
+            earlier: an image's record of an earlier run, where there is one.
+            keepers: see pictures of each scored knee before its record is yielded.
+            reporters: see each image's rows before, and may flag them.
+        """
+
 
 class Keeper(Protocol):
     """Keeps something of each scored knee beside the table (previews, futures), before its row is kept."""
 
-    def keep(self, knees: Sequence[tuple[int, KneeScore, FloatArray]]) -> None:
-        """Of each: its image's index, its score, and the picture [S, S] of its first sampled future."""
+    def keep(self, knees: Sequence[tuple[int, KneeScore, ForecastPicture]]) -> None:
+        """Of each: its image's index, its score, and the picture of its first sampled future."""
 
 
 class Reporter(Protocol):
@@ -88,6 +154,10 @@ class Reporter(Protocol):
         """One image's rows; a flag may be added to them."""
 
 
+def _unwatched(index: int, ref: RadiographRef, read: Read) -> Radiograph | Refusal:
+    return read(ref)
+
+
 @dataclass(frozen=True, slots=True)
 class Walk:
     """How the images are walked."""
@@ -95,6 +165,7 @@ class Walk:
     workers: int
     timeout: float | None
     batch_size: int
+    watched: Watched = _unwatched
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,9 +213,8 @@ def locate(
     localise: Localise,
     walk: Walk,
     clock: Clock,
-    earlier: Callable[[int], Record | None] = lambda index: None,
+    earlier: Earlier = lambda index: None,
     views: Views | None = None,
-    watched: Watched = lambda index, ref, read: read(ref),
 ) -> Iterator[Located | Known]:
     """Scan's items → their knees, in order; threads read, localise and make ``views`` while the caller works.
 
@@ -166,7 +236,7 @@ def locate(
             if before is not None and (state is None or _is_unchanged(before, state, item.path)):
                 return _Fetched(state)
             try:
-                found = watched(index, item, film.read)
+                found = walk.watched(index, item, film.read)
             except KneeriskError:  # nothing of this file: no other would be read either
                 raise
             except Exception as error:
@@ -286,9 +356,7 @@ def _keep(
     if not knees or not keepers:
         return
     with clock.stage("pictures"):
-        latents = [knee.prediction.latent_12m for _, knee in knees]
-        firsts = np.stack([latent[0] for latent in latents if latent is not None])
-        pictures = rooms.predictor.decode(firsts)
+        pictures = rooms.predictor.pictures([knee.prediction for _, knee in knees])
         found = [(index, knee, picture) for (index, knee), picture in zip(knees, pictures, strict=True)]
         for keeper in keepers:
             keeper.keep(found)
@@ -302,8 +370,7 @@ def _is_unchanged(before: Record, state: FileState | None, path: Path) -> bool:
     """By the file system's word, or else by its content: an earlier row stands for these very bytes."""
     if before.state == state:
         return True
-    found = _sha256(path)
-    return found is not None and found == before.input_sha256
+    return before.input_sha256 is not None and before.input_sha256 == _sha256(path)
 
 
 def _by_film(images: Iterable[tuple[int, Item]]) -> Iterator[list[tuple[int, Item]]]:
@@ -349,6 +416,8 @@ def _unread(ref: RadiographRef, error: Exception) -> Refusal:
 def _sha256(path: Path) -> str | None:
     """``None`` where the file cannot be read."""
     try:
+        if is_remote(path):
+            return hashlib.sha256(read_bytes(path, sys.maxsize)).hexdigest()
         return sha256_file(path)
     except OSError:
         return None

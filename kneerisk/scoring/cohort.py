@@ -7,7 +7,7 @@ import os
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
@@ -24,17 +24,28 @@ from kneerisk.places.place import is_remote, place, url_of
 from kneerisk.radiograph import knees
 from kneerisk.radiograph.settings import InputSettings
 from kneerisk.records import KneeCrop, Radiograph, RadiographRef, Refusal
-from kneerisk.scoring.chain import Item, Knee, Known, Localise, Rooms, Walk, locate, source_path_of
-from kneerisk.scoring.clock import Clock
+from kneerisk.scoring.chain import (
+    Item,
+    Knee,
+    Known,
+    Localise,
+    Notice,
+    Rooms,
+    Scorer,
+    Walk,
+    locate,
+    source_path_of,
+)
+from kneerisk.scoring.clock import Clock, Pace
 from kneerisk.scoring.outputs import table
 from kneerisk.scoring.outputs.dicom.common import check_installed
-from kneerisk.scoring.outputs.remote import refuse_to_send, send
+from kneerisk.scoring.outputs.remote import at_home, send
 from kneerisk.scoring.outputs.run_report import write_run_report
 from kneerisk.scoring.outputs.summary import Summary
-from kneerisk.scoring.pace import Pace
 from kneerisk.scoring.pseudonyms import Pseudonyms
-from kneerisk.scoring.run import Notice, Progress, score_images
+from kneerisk.scoring.run import Progress, score_images
 from kneerisk.scoring.settings import RunSettings, StackSettings, check_places, fingerprint, shareable
+from kneerisk.scoring.spread import NodeWork, Spread, open_spread
 from kneerisk.scoring.watch import WatchSettings, watch_images
 from kneerisk.stack.components import PREDICTING
 from kneerisk.stack.stack import Stack
@@ -75,15 +86,14 @@ def score_cohort(
     images, skipped = knees.list_images(inputs)
     with ExitStack() as resources:
         with clock.stage("load"):
-            rooms = resources.enter_context(open_rooms(inputs, networks, run, clock))
-        marks = fingerprint(inputs, run, rooms.provenance, rooms.recalibration)
+            scorer = resources.enter_context(_open_scorer(inputs, networks, run, clock, pseudonyms))
+        marks = fingerprint(inputs, run, scorer.provenance, scorer.recalibration)
         if pseudonyms is not None:
-            rooms = replace(rooms, hide=pseudonyms.knee)
             marks = {**pseudonyms.settings(shareable(marks)), "pseudonyms": pseudonyms.fingerprint}
         whose = knees.look_on(inputs)
         doubt, pace = None, Pace()
         listed = whose.watch(images)
-        for step in score_images(listed, skipped.counts, rooms, run, marks, clock, skipped.carried):
+        for step in score_images(listed, skipped.counts, scorer, run, marks, clock, skipped.carried):
             if doubt is None and (doubt := whose.doubt()) is not None:
                 yield Notice(doubt)
             if isinstance(step, Progress) and (slow := pace.note(step.done - step.reused)) is not None:
@@ -97,14 +107,13 @@ def _score_and_send(
     inputs: InputSettings, networks: StackSettings, run: RunSettings
 ) -> Iterator[Notice | Progress | Summary]:
     """Score into a table of the same name in the working folder, and put it in its store when it is whole."""
-    home = Path(run.out.name)
-    refuse_to_send(run.out, overwrite=run.overwrite)
-    for step in score_cohort(inputs, networks, replace(run, out=home)):
-        if isinstance(step, Summary):
-            if step.images:
-                send(home, run.out)
-            step = replace(step, out=url_of(run.out))
-        yield step
+    with at_home(run) as here:
+        for step in score_cohort(inputs, networks, here):
+            if isinstance(step, Summary):
+                if step.images:
+                    send(here.out, run.out)
+                step = replace(step, out=url_of(run.out))
+            yield step
 
 
 def watch_cohort(
@@ -150,19 +159,18 @@ def score_frame(
         raise TypeError(f"score() has no option {', '.join(sorted(rest))}")
     with tempfile.TemporaryDirectory() as scratch:
         asked = Path(scratch, "risks.parquet") if out is None else place(out)
-        path = Path(scratch, asked.name) if is_remote(asked) else asked
-        if is_remote(asked):
-            refuse_to_send(asked, overwrite=bool(kept.get("overwrite")))
+        run = RunSettings(asked, **kept)
         last: Notice | Progress | Summary | None = None
-        for last in score_cohort(data, networks, RunSettings(path, **kept)):
-            if isinstance(last, Notice):
-                warnings.warn(last.message, stacklevel=3)
-        if not (isinstance(last, Summary) and last.images):
-            return table.frame([])
-        found = table.read(path)
-        if is_remote(asked):
-            send(path, asked)
-        return found
+        with at_home(run) if is_remote(asked) else nullcontext(run) as here:
+            for last in score_cohort(data, networks, here):
+                if isinstance(last, Notice):
+                    warnings.warn(last.message, stacklevel=3)
+            if not (isinstance(last, Summary) and last.images):
+                return table.frame([])
+            found = table.read(here.out)
+            if is_remote(asked):
+                send(here.out, asked)
+            return found
 
 
 def _take(options: dict[str, Any], settings: type) -> dict[str, Any]:
@@ -179,7 +187,7 @@ def open_rooms(
     stack = Stack.load(networks.stack)
     recalibration = recalibration_for(run.calibration, stack.name)
     settings = _forecast_settings(stack.description, networks)
-    wants_pictures = any(wanted is not None for wanted in (run.previews, run.futures, run.dicom_sc))
+    wants_pictures = _wants_pictures(run)
     names = ("localiser", *PREDICTING, *["decoder"] * wants_pictures)
     choice = _choice(stack, names, networks)
     log.info("--backend %s: %s, because %s", networks.backend, choice.backend, choice.why)
@@ -220,6 +228,51 @@ def open_rooms(
                 "kneerisk_version": __version__,
             },
         )
+
+
+@contextmanager
+def _open_scorer(
+    inputs: InputSettings, networks: StackSettings, run: RunSettings, clock: Clock, hidden: Pseudonyms | None
+) -> Iterator[Scorer]:
+    """The rooms of this machine, or with ``--runner ray`` those of a cluster's nodes."""
+    if run.runner == "ray":
+        with _open_cluster(inputs, networks, run, hidden) as spread:
+            yield spread
+        return
+    with open_rooms(inputs, networks, run, clock) as rooms:
+        yield rooms if hidden is None else replace(rooms, hide=hidden.knee)
+
+
+@contextmanager
+def _open_cluster(
+    inputs: InputSettings, networks: StackSettings, run: RunSettings, hidden: Pseudonyms | None
+) -> Iterator[Spread]:
+    """Every node opens the stack as this machine would, and must find the same one."""
+    if networks.device not in (None, "cpu", "cuda", "cuda:0"):
+        raise UsageError(
+            f"--device {networks.device}: with --runner ray, Ray shares the GPUs out: leave it out"
+        )
+    stack = Stack.load(networks.stack)
+    recalibration = recalibration_for(run.calibration, stack.name)
+    _forecast_settings(stack.description, networks)  # what cannot be is to be known at once
+    if Path(networks.stack).is_dir():
+        networks = replace(networks, stack=str(Path(networks.stack).absolute()))
+    work = NodeWork(
+        partial(open_rooms, inputs, networks, replace(run, calibration=None)),
+        Walk(run.workers, run.timeout, run.batch_size),
+        pictures=_wants_pictures(run),
+        recalibration=recalibration,
+        hidden=hidden,
+    )
+    expected = {"kneerisk_version": __version__, "stack_sha256": stack.sha256}
+    gpus = networks.backend != "cpu" and networks.device != "cpu"
+    calibration = Calibration.from_mapping(stack.calibration())
+    with open_spread(run.ray_address, work, expected, calibration, knees.origin_of, gpus=gpus) as spread:
+        yield spread
+
+
+def _wants_pictures(run: RunSettings) -> bool:
+    return any(wanted is not None for wanted in (run.previews, run.futures, run.dicom_sc))
 
 
 def _choice(stack: Stack, names: Sequence[str], networks: StackSettings) -> Choice:

@@ -12,6 +12,7 @@ from typing import Any
 from kneerisk.errors import UsageError
 from kneerisk.method.calibration import Calibration
 from kneerisk.method.recalibration import Recalibration
+from kneerisk.places.place import is_remote, url_of
 from kneerisk.scoring.chain import Item, source_path_of
 from kneerisk.scoring.journal import PathsDigest, folder_of
 from kneerisk.scoring.outputs import table
@@ -49,6 +50,8 @@ def merge_tables(
     if bom and table.format_of(out) != "csv":
         raise UsageError(f"--bom marks a .csv, and --out is {out.name}: leave it out")
     table.format_of(out)
+    if is_remote(out):
+        raise UsageError(f"--out {url_of(out)}: merge writes to this machine; name a file, and copy it")
     if out.exists() and not overwrite:
         raise UsageError(f"{out} exists: write over it with --overwrite, or choose another --out")
     if any(part.resolve() == out.resolve() for part in parts):

@@ -19,11 +19,10 @@ from kneerisk.scoring.chain import (
     Item,
     Keeper,
     Known,
+    Notice,
     Reporter,
-    Rooms,
+    Scorer,
     Walk,
-    locate,
-    records,
     source_path_of,
 )
 from kneerisk.scoring.clock import Clock
@@ -47,13 +46,6 @@ class StoppedOnErrorError(KneeriskError):
 
 
 @dataclass(frozen=True, slots=True)
-class Notice:
-    """What the user should know now, before anything is scored or in the middle of it."""
-
-    message: str
-
-
-@dataclass(frozen=True, slots=True)
 class Progress:
     """How far a run has come."""
 
@@ -74,7 +66,7 @@ class Progress:
 def score_images(
     images: Iterable[Item],
     skipped: Mapping[str, int],
-    rooms: Rooms,
+    scorer: Scorer,
     run: RunSettings,
     fingerprint: Mapping[str, Any],
     clock: Clock,
@@ -99,7 +91,7 @@ def score_images(
                 )
             )
         yield from map(Notice, journal.notices)
-        yield from _score(journal, rooms, run, fingerprint, clock, finished and run.resumes)
+        yield from _score(journal, scorer, run, fingerprint, clock, finished and run.resumes)
 
 
 @contextmanager
@@ -133,7 +125,7 @@ def _refuse_to_clobber(run: RunSettings, fingerprint: Mapping[str, Any], finishe
 
 def _score(
     journal: Journal,
-    rooms: Rooms,
+    scorer: Scorer,
     run: RunSettings,
     fingerprint: Mapping[str, Any],
     clock: Clock,
@@ -162,7 +154,7 @@ def _score(
     if run.dicom_sr is not None or run.dicom_sc is not None:
         from kneerisk.scoring.outputs.dicom.keepers import DicomKeeper
 
-        reports = DicomKeeper(run.dicom_sr, run.dicom_sc, rooms.origin, rooms.provenance)
+        reports = DicomKeeper(run.dicom_sr, run.dicom_sc, scorer.origin, scorer.provenance)
         reporters.append(reports)
         if run.dicom_sc is not None:
             keepers.append(reports)
@@ -185,19 +177,18 @@ def _score(
                 "these are read first, one at a time"
             )
 
-        def walked(indexes: Sequence[int], walk: Walk) -> Iterator[list[Record] | Known]:
-            located = locate(
-                *(_chosen(journal, indexes), rooms.read, rooms.localise, walk, clock, earlier),
-                *(rooms.predictor.views, suspects.read),
-            )
-            return records(located, rooms, walk, clock, keepers, reporters)
+        def walked(indexes: Sequence[int], walk: Walk) -> Iterator[list[Record] | Known | Notice]:
+            return scorer.score(_chosen(journal, indexes), walk, clock, earlier, keepers, reporters)
 
-        walk = Walk(run.workers, run.timeout, run.batch_size)
+        walk = Walk(run.workers, run.timeout, run.batch_size, suspects.read)
         done = rows = not_ok = reused = 0
         failure = None
         yield Progress(done, len(indexes), rows, not_ok, reused)
         first = walked(alone, replace(walk, workers=1)) if alone else ()
         for part in chain(first, walked(rest, walk)):
+            if isinstance(part, Notice):
+                yield part
+                continue
             if isinstance(part, Known):
                 done, reused = done + 1, reused + 1
             else:
@@ -214,12 +205,12 @@ def _score(
 
     tally = Tally()
     left = listing.images - len(indexes)
-    summarise = _summariser(tally, listing, rooms, run, clock, reused, left)
+    summarise = _summariser(tally, listing, scorer, run, clock, reused, left)
 
     def documents() -> table.Metadata:
         return table.metadata(
-            run_manifest(fingerprint, listing, run, started, summarise(), rooms.recalibration),
-            json.loads(rooms.calibration.to_json()),
+            run_manifest(fingerprint, listing, run, started, summarise(), scorer.recalibration),
+            json.loads(scorer.calibration.to_json()),
             listing.extra,
         )
 
@@ -379,12 +370,12 @@ def _counted(
 
 
 def _summariser(
-    tally: Tally, listing: Listing, rooms: Rooms, run: RunSettings, clock: Clock, reused: int, left: int
+    tally: Tally, listing: Listing, scorer: Scorer, run: RunSettings, clock: Clock, reused: int, left: int
 ) -> Callable[[], Summary]:
     return lambda: tally.summary(
         str(run.out),
-        rooms.calibration,
-        rooms.recalibration,
+        scorer.calibration,
+        scorer.recalibration,
         skipped=listing.skipped,
         reused=reused,
         left=left,

@@ -60,10 +60,14 @@ class RunSettings:
     """Score failed rows anew; goes with ``resume``."""
     on_error: Literal["continue", "stop"] = "continue"
     shard: Shard = field(default_factory=Shard)
+    runner: Literal["local", "ray"] = "local"
+    """Who scores: this machine, or the nodes of a Ray cluster."""
+    ray_address: str | None = None
+    """``HOST:PORT``, ``ray://HOST:PORT``, or ``auto``; ``None``: ``RAY_ADDRESS``, else this machine's."""
     limit: int | None = None
     """Only the first images of the shard."""
     workers: int = field(default_factory=default_workers)
-    """Threads that read files."""
+    """Threads that read files; with a cluster, of each of its servers."""
     timeout: float | None = 120.0
     """Seconds a file may take to read; ``None``: for ever."""
     batch_size: int = 16
@@ -102,6 +106,8 @@ class RunSettings:
             )
         if self.retry_failed and self.overwrite:
             raise UsageError("--retry-failed keeps the other rows and --overwrite none: give one of the two")
+        if self.ray_address is not None and self.runner != "ray":
+            raise UsageError("--ray-address goes with --runner ray: give both, or neither")
         if self.limit is not None and self.limit < 1:
             raise UsageError(f"--limit must be at least 1; got {self.limit}")
         if self.workers < 1:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ MOST_YAML_BYTES = 256 << 10
 """Of a ``stack.yaml``, which a slow reader reads; the shipped one has 6 kB."""
 MOST_DEPTH = 20
 """Lists and mappings within each other, in YAML."""
+MOST_VALUES = 20_000
+"""In YAML, with every reference followed; the shipped stack's has some 400."""
 FETCH = "fetch the stack again, or reinstall kneerisk if it is the shipped one"
 
 
@@ -54,11 +57,11 @@ def read_json(path: Path) -> dict[str, Any]:
 def parse_yaml(content: bytes, path: Path) -> object:
     """Plain values of a YAML document.
 
-    References are refused: by a few of them, one of which holds the next, a page of text becomes more values
-    than any memory holds.  The depth is looked at first, before anything is built from it.
+    By a few references, one of which holds the next, a page of text becomes more values than any memory
+    holds.  So its depth and its size with every reference followed are looked at before anything is built.
 
     Raises:
-        StackError: it is no YAML, too deep, or has references; names the file ``path``.
+        StackError: it is no YAML, too deep, too large, or refers to itself; names the file ``path``.
     """
     text = _decoded(content, path)
     try:
@@ -82,13 +85,43 @@ def _decoded(content: bytes, path: Path) -> str:
 
 
 def _check_events(text: str, path: Path) -> None:
-    depth = 0
+    """Look at what the document would become before anything is built from it.
+
+    A reference (``*a``) counts as all that it stands for, in size and in depth.
+    """
+    open_parts = [_Part(None)]
+    known: dict[str, _Part] = {}
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
-        if isinstance(event, yaml.AliasEvent):
-            raise StackError(f"{path} refers to its own parts (*{str(event.anchor)[:40]}): {FETCH}")
         if isinstance(event, yaml.CollectionStartEvent):
-            depth += 1
-        elif isinstance(event, yaml.CollectionEndEvent):
-            depth -= 1
-        if depth > MOST_DEPTH:
+            open_parts.append(_Part(event.anchor))
+        elif isinstance(event, yaml.CollectionEndEvent | yaml.ScalarEvent | yaml.AliasEvent):
+            if isinstance(event, yaml.AliasEvent):
+                if event.anchor not in known:  # not yet closed, or nowhere
+                    raise StackError(f"{path} refers to its own parts (*{str(event.anchor)[:40]}): {FETCH}")
+                part = known[event.anchor]
+            else:
+                part = (
+                    _Part(event.anchor, height=0) if isinstance(event, yaml.ScalarEvent) else open_parts.pop()
+                )
+                if part.anchor is not None:
+                    known[part.anchor] = part
+            open_parts[-1].add(part)
+        if len(open_parts) - 2 + open_parts[-1].height > MOST_DEPTH:
             raise StackError(f"{path} nests more than {MOST_DEPTH} levels: {FETCH}")
+        if open_parts[-1].size > MOST_VALUES:
+            raise StackError(f"{path} holds more than {MOST_VALUES:,} values, references followed: {FETCH}")
+
+
+@dataclass(slots=True)
+class _Part:
+    """A value of a document, by what it costs once every reference in it is followed."""
+
+    anchor: str | None
+    size: int = 1
+    height: int = 1
+    """Collections within each other, its own included."""
+
+    def add(self, part: _Part) -> None:
+        """It holds another one."""
+        self.size += part.size
+        self.height = max(self.height, 1 + part.height)

@@ -23,8 +23,8 @@ _load("served")  # which the servers import by its name
 
 @pytest.fixture(scope="session")
 def servers() -> dict[str, ModuleType]:
-    """The modules of the servers that speak DICOMweb, by name."""
-    return {name: _load(name) for name in ("pacs", "orthanc")}
+    """The modules of other servers, by name."""
+    return {name: _load(name) for name in ("pacs", "orthanc", "emulators")}
 
 
 @pytest.fixture(scope="session")
@@ -48,6 +48,8 @@ def s3(_s3: object, monkeypatch: pytest.MonkeyPatch) -> object:
     objects._opened.cache_clear()
     reach._objects.cache_clear()
     server.faults = 0.0  # type: ignore[attr-defined]
+    server.breaks = set()  # type: ignore[attr-defined]
+    server.listings = 0  # type: ignore[attr-defined]
     for method, what in (("POST", "moto-api/reset"), ("PUT", "knees")):
         request = urllib.request.Request(f"{server.url}/{what}", method=method)  # type: ignore[attr-defined]
         urllib.request.urlopen(request).close()

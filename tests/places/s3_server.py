@@ -1,10 +1,11 @@
-"""A server that speaks S3 (moto's), with faults on demand: it answers 503, or hangs up in mid-answer."""
+"""A server that speaks S3 (moto's), with faults on demand: it answers 500 or 503, hangs up, or is slow."""
 
 from __future__ import annotations
 
 import logging
 import random
 import threading
+import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -23,7 +24,11 @@ class S3Server(Served):
         self._chance = random.Random(0)
         self._lock = threading.Lock()
         self.faults = 0.0
-        """Share of the requests that go wrong, half of them by an answer that breaks off."""
+        """Share of the requests that go wrong: a quarter each by an error of the server's, by its asking for
+        patience, by an answer that breaks off, and by one that comes late."""
+        self.breaks: set[int] = set()
+        """Which listings break off in the middle, by their number since the last reset."""
+        self.listings = 0
         self.failed = 0
         self.requests: list[str] = []
         """Method, path and query of each."""
@@ -39,12 +44,22 @@ class S3Server(Served):
             lot = self._chance.random()
             fails = lot < self.faults
             self.failed += fails
-        if fails and (lot < self.faults / 2 or environ["REQUEST_METHOD"] != "GET"):
-            environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
-            start("503 Slow Down", [("Content-Length", "0")])
-            return [b""]
-        body = self._app(environ, start)
+            breaks = "list-type=2" in where and self.listings in self.breaks
+            self.listings += "list-type=2" in where
+        if breaks:
+            return self._broken(environ, start)
         if not fails:
-            return body
-        whole = b"".join(body)
+            return self._app(environ, start)
+        kind = int(4 * lot / self.faults)
+        if kind == 0:
+            time.sleep(0.3)
+            return self._app(environ, start)
+        if kind == 1 and environ["REQUEST_METHOD"] == "GET":
+            return self._broken(environ, start)
+        environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+        start("503 Slow Down" if kind == 2 else "500 Internal Server Error", [("Content-Length", "0")])
+        return [b""]
+
+    def _broken(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
+        whole = b"".join(self._app(environ, start))
         return [whole[: len(whole) // 2]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from pathlib import Path
@@ -20,7 +21,7 @@ from kneerisk.radiograph.settings import InputSettings
 from kneerisk.radiograph.sources.scan import Skipped, scan
 from kneerisk.records import Radiograph, RadiographRef, Refusal
 from kneerisk.scoring.journal import FileState
-from kneerisk.scoring.outputs.remote import refuse_to_send, send
+from kneerisk.scoring.outputs.remote import at_home, send
 from kneerisk.scoring.settings import RunSettings
 
 KNEES = place("s3://knees")
@@ -105,6 +106,24 @@ def test_a_listing_costs_a_request_for_a_thousand_objects(tmp_path: Path, s3: An
     found = list(remote_at(KNEES).files(KNEES / "many"))
     assert len(found) == 2100 and found == sorted(found)
     assert len(s3.requests) == 3
+
+
+def test_a_page_that_breaks_off_is_asked_for_again_from_where_it_broke(s3: Any) -> None:
+    fill(2100)
+    s3.breaks = {1, 2}
+    found = [path.name for path in remote_at(KNEES).files(KNEES / "many")]
+    assert found == [f"{i:06d}.dcm" for i in range(2100)]
+    assert len(s3.requests) == 5
+    assert any("start-after" in request for request in s3.requests)
+
+
+def test_a_listing_that_always_breaks_off_is_an_error(s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    fill(10)
+    s3.breaks = set(range(100))
+    with pytest.raises(UsageError, match="cannot be read: the store's answer broke off"):
+        scan([KNEES / "many"])
+    assert len(s3.requests) == 8, "whether it is one object, the page, and six times the page again"
 
 
 def fill(count: int) -> None:
@@ -207,7 +226,6 @@ def reset(s3: Any) -> None:
 
 def test_a_table_goes_into_a_store_whole(tmp_path: Path, s3: Any) -> None:
     out = KNEES / "out" / "risks.csv"
-    refuse_to_send(out, overwrite=False)
     table, beside = tmp_path / "risks.csv", tmp_path / "risks.csv.json"
     table.write_text("a table")
     beside.write_text("{}")
@@ -215,11 +233,10 @@ def test_a_table_goes_into_a_store_whole(tmp_path: Path, s3: Any) -> None:
     assert list(tmp_path.iterdir()) == []
     assert read_bytes(out, 100) == b"a table"
     assert read_bytes(KNEES / "out" / "risks.csv.json", 100) == b"{}"
-    with pytest.raises(UsageError, match=r"s3://knees/out/risks.csv exists"):
-        refuse_to_send(out, overwrite=False)
-    refuse_to_send(out, overwrite=True)
-    with pytest.raises(UsageError, match="cannot be reached: the bucket does not exist"):
-        refuse_to_send(place("s3://nowhere/risks.parquet"), overwrite=False)
+    with pytest.raises(UsageError, match=r"s3://knees/out/risks.csv exists"), at_home(RunSettings(out)):
+        pass
+    with at_home(RunSettings(out, overwrite=True)) as here:
+        assert here.out == Path("risks.csv")
 
 
 def test_a_table_that_a_store_does_not_take_is_kept(tmp_path: Path, s3: Any) -> None:
@@ -238,23 +255,44 @@ def test_other_outputs_by_url_are_refused(tmp_path: Path) -> None:
         RunSettings(tmp_path / "risks.parquet", dicom_sr=Path("s3://knees/sr"))
 
 
-def test_requests_go_out_many_at_once_but_not_without_bound(
-    cohort: Path, s3: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    upload(cohort, KNEES / "cohort")
-    head, busy, most = objects.Objects.head, [0], [0]
+def test_requests_go_out_many_at_once_but_not_without_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    busy, most, asked = [0], [0], []
     lock = threading.Lock()
 
-    def counted(self: objects.Objects, path: Path, length: int) -> bytes:
+    def head(self: objects.Objects, path: Path, length: int) -> bytes:
         with lock:
             busy[0] += 1
             most[0] = max(most[0], busy[0])
-        time.sleep(0.05)
-        found = head(self, path, length)
+            asked.append(path)
+        time.sleep(0.02)
         with lock:
             busy[0] -= 1
-        return found
+        return b""
 
-    monkeypatch.setattr(objects.Objects, "head", counted)
-    list(warmed(remote_at(KNEES).files(KNEES / "cohort"), 4096))
-    assert 8 <= most[0] <= 32
+    monkeypatch.setattr(objects.Objects, "head", head)
+    monkeypatch.setattr(objects.Objects, "likeness", head)
+    paths = [KNEES / f"{i:04d}.dcm" for i in range(200)]
+    assert list(warmed(paths, 4096)) == paths
+    assert 16 <= most[0] <= 64
+    asked.clear()
+    half_way = warmed((KNEES / f"{i}.dcm" for i in range(100_000)), 4096)
+    assert next(half_way) == KNEES / "0.dcm"
+    half_way.close()
+    assert len(set(asked)) < 400, "what was not yet on its way is not asked for"
+
+
+def test_what_an_earlier_scan_saw_is_looked_at_again(tmp_path: Path, s3: Any) -> None:
+    target = KNEES / "a" / "knee.png"
+    for content, found in ((b"no picture", Refusal), (b"\x89PNG\r\n\x1a\n", RadiographRef)):
+        (tmp_path / "knee.png").write_bytes(content)
+        objects.put(tmp_path / "knee.png", target)
+        (item,) = scan([target.parent])
+        assert isinstance(item, found)
+
+
+def test_an_account_that_is_not_named_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("AZURE")]:
+        monkeypatch.delenv(name)
+    objects._opened.cache_clear()
+    with pytest.raises(UsageError, match="set AZURE_STORAGE_ACCOUNT_NAME"):
+        scan([place("az://knees/cohort")])

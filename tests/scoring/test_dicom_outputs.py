@@ -16,7 +16,7 @@ from pydicom.dataset import Dataset
 from kneerisk.errors import Reason
 from kneerisk.radiograph.decode.origin import origin_of
 from kneerisk.radiograph.sources.scan import Skipped, scan
-from kneerisk.records import KneeCrop, KneePrediction, KneeScore, RadiographRef, Refusal
+from kneerisk.records import ForecastPicture, KneeCrop, KneePrediction, KneeScore, RadiographRef, Refusal
 from kneerisk.scoring.outputs.dicom.keepers import DicomKeeper
 from kneerisk.scoring.outputs.rows import Row, row_of_score
 
@@ -68,7 +68,7 @@ def kept(
     keeper = DicomKeeper(tmp_path / "sr", tmp_path / "sc", origin_of, fake.PROVENANCE)
     scores = [knee(path, side, uid) for side in "RL"]
     for score in scores * pictures:
-        keeper.keep([(4, score, np.zeros((32, 32), np.float32))])
+        keeper.keep([(4, score, ForecastPicture(*np.zeros((2, 32, 32), np.float32)))])
     rows = [row_of_score(score, fake.PROVENANCE) for score in scores]
     keeper.report(4, scores[0].prediction.crop.ref, rows)
     return rows, *(sorted((tmp_path / kind).glob("*")) for kind in ("sr", "sc"))

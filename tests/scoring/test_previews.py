@@ -18,7 +18,7 @@ from PIL import Image, ImageFont
 
 from kneerisk.method.score import score
 from kneerisk.radiograph import flags
-from kneerisk.records import KneeCrop, KneeScore, RadiographRef
+from kneerisk.records import ForecastPicture, KneeCrop, KneeScore, RadiographRef
 from kneerisk.scoring.outputs import drawing
 from kneerisk.scoring.outputs.contact_sheet import ContactSheet
 from kneerisk.scoring.outputs.drawing import draw, drawable
@@ -105,20 +105,22 @@ def test_a_batch_is_decoded_at_once(
 
     def counting(*given: Any) -> Any:
         made = rooms(*given)
-        decode = made.predictor.decode
-        made.predictor.decode = lambda latents: sizes.append(len(latents)) or decode(latents)
+        forward = made.predictor._forward
+        decode = forward.decode
+        forward.decode = lambda latents: sizes.append(len(latents)) or decode(latents)
         return made
 
     monkeypatch.setattr(fake, "rooms", counting)
     fake.run(cohort, RunSettings(tmp_path / "r.parquet", previews=tmp_path / "p", batch_size=4))
-    assert sizes == [4, 4, 4]
+    assert sizes == [8, 8, 8], "of each knee its latent and its forecast"
 
 
 def sheet(fake: ModuleType, folder: Path, knee: KneeScore, number: int = 5, **changed: Any) -> Path:
     folder.mkdir(exist_ok=True)
     made = ContactSheet(folder)
     keeper = PreviewKeeper(folder)
-    forecast = np.full((224, 224), 0.5, np.float32)
+    grey = np.full((224, 224), 0.5, np.float32)
+    forecast = ForecastPicture(grey, grey)
     for index in range(number):
         one = flagged(knee, flags.CROPPED_INPUT, *([flags.NEAR_BORDER] if index == 2 else []))
         keeper.keep([(index, one, forecast)])

@@ -85,11 +85,16 @@ BOMB = "format: 1\na: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
 )
 
 
+LADDER = list(zip("abcdefghijklmnopqrstu", "bcdefghijklmnopqrstuv", strict=True))
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (BOMB, "refers to its own parts"),
+        (BOMB, "references followed"),
         ("format: &a [*a]", "refers to its own parts"),
+        ("format: *b", "refers to its own parts"),
+        ("- &a [x]\n" + "".join(f"- &{new} [*{old}]\n" for old, new in LADDER), "nests more than"),
         ("format: " + "[" * 50_000, "nests more than"),
         ("format: " + "{a: " * 25, "nests more than"),
         ("- " * 20_000, "nests more than"),
@@ -108,6 +113,17 @@ def test_yaml_of_a_stranger_costs_a_message(stranger: Path, content: str, words:
     with pytest.raises(StackError, match=words) as told:
         Stack.load(stranger)
     assert len(str(told.value)) < 1000
+
+
+def test_a_reference_or_two_are_read_as_what_they_stand_for(stranger: Path) -> None:
+    """Stacks up to 0.3.0 were published with them."""
+    stack = Stack.load(stranger)
+    parts = yaml.safe_load((stranger / "stack.yaml").read_text())["components"]
+    assert parts["unet"]["outputs"]["velocity"] == parts["encoder"]["outputs"]["latent"]
+    parts["unet"]["outputs"]["velocity"] = parts["encoder"]["outputs"]["latent"]
+    change(stranger, components=parts)
+    assert "*id001" in (stranger / "stack.yaml").read_text()
+    assert Stack.load(stranger).description == stack.description
 
 
 def test_yaml_that_is_no_utf8(stranger: Path) -> None:

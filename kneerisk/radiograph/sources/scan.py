@@ -17,7 +17,7 @@ from typing import Literal
 
 from kneerisk.errors import KneeriskError, Reason, UsageError
 from kneerisk.places.place import DICOMWEB, is_remote, place, scheme_of, url_of
-from kneerisk.places.reach import remote_at, warmed
+from kneerisk.places.reach import forget, remote_at, warmed
 from kneerisk.radiograph import flags
 from kneerisk.radiograph.sources import manifest
 from kneerisk.radiograph.sources.candidates import (
@@ -107,6 +107,7 @@ def scan(
     if not inputs:
         raise UsageError("no input was given; name a folder, a file or a manifest (.csv, .tsv, .parquet)")
     identify = identifier(id_from)
+    forget()
     carried: list[dict[str, CarriedKind]] = []
     for given in inputs:
         if is_remote(given):
@@ -277,7 +278,7 @@ class _Scanner:
                 if why is not None:
                     self._skipped.add(self._source_path(path), why)
                     continue
-                below = path.relative_to(root).parts
+                below = path.parts[len(root.parts) :]
                 folder = below[0] if len(below) > 1 else (root.parent if alone else root).name
                 yield self._identified(path, folder, refuse_if_damaged)
         except OSError as error:
@@ -289,7 +290,7 @@ class _Scanner:
     def _named(self, root: Path, paths: Iterable[Path]) -> Iterator[Path]:
         """Without those that are passed over by name, or that an earlier input brought."""
         for path in paths:
-            *folders, name = path.relative_to(root).parts or (path.name,)
+            *folders, name = path.parts[len(root.parts) :] or (path.name,)
             whys = [why_skip(folder, is_folder=True) for folder in folders]
             why = next(filter(None, whys), None) or why_skip(name, is_folder=False)
             if why is None and any(path.is_relative_to(earlier) for earlier in self._remote_roots):

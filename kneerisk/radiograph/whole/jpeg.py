@@ -145,7 +145,7 @@ def _coded(data: bytes, start: int) -> int:
 
 def _differences(pixels: npt.NDArray[np.unsignedinteger[Any]], scan: _Scan) -> npt.NDArray[np.uint16]:
     """From the predictions, modulo 2¹⁶ (T.81, table H.1)."""
-    x = np.asarray(pixels, np.uint16) >> scan.shift if scan.shift else np.asarray(pixels, np.uint16)
+    x: npt.NDArray[np.uint16] = np.right_shift(pixels, scan.shift).astype(np.uint16)
     left, above, corner = x[1:, :-1], x[:-1, 1:], x[:-1, :-1]
     if scan.predictor <= 3:
         guess = (left, above, corner)[scan.predictor - 1]

@@ -53,7 +53,7 @@ def draw(score: KneeScore, forecast: FloatArray) -> Image.Image:
 
     Args:
         score: the knee.
-        forecast: [S, S] in 0..1, the decoded first future, in equalised greys; shown in the crop's own.
+        forecast: [S, S] in 0..1, the first future's picture, in equalised greys; shown in the crop's own.
     """
     from PIL import Image
 
@@ -176,7 +176,7 @@ def _ground() -> tuple[Pixels, Pixels]:
     pen = _Pen(canvas)
     pen.box(_PANEL_LEFT, _TOP, _SIDE_PANEL, _PANEL_HEIGHT, _PANEL)
     for column, (title, colour) in enumerate(
-        (("Radiograph", _NOW), ("Forecast at 12 months (generated)", _LATER))
+        (("Radiograph", _NOW), ("Forecast at 12 months (generated, texture copied)", _LATER))
     ):
         pen.dot(_left_of(column) + 5, _TOP + _PICTURE + 19, 4, colour)
         pen.text(_left_of(column) + 16, _TOP + _PICTURE + 10, title, 15, _TEXT)

@@ -14,7 +14,7 @@ from kneerisk_engines.files import written_whole
 
 from kneerisk.errors import UsageError
 from kneerisk.marks import MARK
-from kneerisk.records import FloatArray, KneeScore
+from kneerisk.records import FloatArray, ForecastPicture, KneeScore
 from kneerisk.scoring.outputs.table import replace_with
 from kneerisk.storage import writing
 
@@ -27,10 +27,10 @@ class FuturesKeeper:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def keep(self, knees: Sequence[tuple[int, KneeScore, FloatArray]]) -> None:
+    def keep(self, knees: Sequence[tuple[int, KneeScore, ForecastPicture]]) -> None:
         """Some knees' arrays; each file is complete or absent."""
         for index, score, forecast in knees:
-            self._write(index, score, forecast)
+            self._write(index, score, forecast.decoded)
 
     def _write(self, index: int, score: KneeScore, forecast: FloatArray) -> None:
         prediction, crop = score.prediction, score.prediction.crop

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from kneerisk.marks import marked_png
-from kneerisk.records import FloatArray, KneeScore
+from kneerisk.records import ForecastPicture, KneeScore
 from kneerisk.scoring.outputs.drawing import draw
 from kneerisk.scoring.outputs.table import replace_with
 from kneerisk.storage import writing
@@ -24,7 +24,7 @@ class PreviewKeeper:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def keep(self, knees: Sequence[tuple[int, KneeScore, FloatArray]]) -> None:
+    def keep(self, knees: Sequence[tuple[int, KneeScore, ForecastPicture]]) -> None:
         """Draw some knees, in threads; each file is complete or absent."""
         with writing(self._folder):
             self._folder.mkdir(parents=True, exist_ok=True)
@@ -32,14 +32,14 @@ class PreviewKeeper:
             for _ in pool.map(lambda knee: self._write(*knee), knees):
                 pass
 
-    def _write(self, index: int, score: KneeScore, forecast: FloatArray) -> None:
+    def _write(self, index: int, score: KneeScore, forecast: ForecastPicture) -> None:
         crop = score.prediction.crop
         path = self._folder / file_name(
             index, crop.participant_id, crop.ref.visit, crop.side, crop.ref.source_path
         )
         stream = io.BytesIO()
         # Loosely packed: to pack well takes longer than to draw.
-        draw(score, forecast).save(stream, format="PNG", compress_level=1)
+        draw(score, forecast.textured).save(stream, format="PNG", compress_level=1)
         aside = path.with_name(path.name + ".new")
         with writing(path):
             aside.write_bytes(marked_png(stream.getvalue()))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from kneerisk_engines.files import put_in_place
 
 from kneerisk.errors import UsageError
+from kneerisk.places.place import is_remote, url_of
 from kneerisk.records import CarriedKind
 from kneerisk.scoring.outputs import cells
 from kneerisk.scoring.outputs.columns import COLUMNS, NAMES, columns, dictionary, recalibrated
@@ -139,6 +140,7 @@ def read(path: Path) -> pl.DataFrame:
     """A written table, CSV or Parquet, with the same types; UsageError where it is no table of kneerisk's."""
     import polars as pl
 
+    _refuse_remote(path)
     try:
         if format_of(path) == "parquet":
             table = pl.read_parquet(path)
@@ -167,6 +169,11 @@ def read(path: Path) -> pl.DataFrame:
     return table.select(*casts, *extra)
 
 
+def _refuse_remote(path: Path) -> None:
+    if is_remote(path):
+        raise UsageError(f"{url_of(path)}: copy the table to this machine, and name the copy")
+
+
 def _kinds_beside(path: Path) -> dict[str, str]:
     """What a CSV's own dictionary says of its columns' kinds; nothing where it was left behind."""
     try:
@@ -192,6 +199,7 @@ def read_metadata(path: Path) -> dict[str, Any]:
     """The documents of a written table, parsed: ``data_dictionary``, ``run``, ``calibration``."""
     import polars as pl
 
+    _refuse_remote(path)
     try:
         if format_of(path) == "parquet":
             found = {

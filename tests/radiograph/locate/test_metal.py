@@ -73,11 +73,22 @@ def test_metal_must_lie_above_and_below_the_joint_and_near_it() -> None:
         assert plain(bars).seen and not plain(bars).replaced
 
 
+@pytest.mark.parametrize("clipped", [0.3, 0.1])
+def test_overexposed_bone_is_no_metal(clipped: float) -> None:
+    found = []
+    for seed in SEEDS:
+        pixels = crop(seed) ** 0.4
+        found.append(metal_of(np.minimum(pixels, np.quantile(pixels, 1 - clipped)).astype(np.float32)))
+    assert not any(metal.replaced for metal in found)
+    # The outline alone would have taken some for metal: only its share of the boundary tells.
+    assert clipped < 0.3 or sum(metal.astride >= 0.25 for metal in found) >= 2
+
+
 def test_an_edge_that_fades_is_no_metal() -> None:
     assert plain((ABOVE, BELOW), soft=10.0).outline < 0.3 * plain((ABOVE, BELOW)).outline
 
 
-def test_on_a_clipped_film_lengths_count_half() -> None:
+def test_on_a_clipped_film_the_outline_counts_half() -> None:
     noise = 0.001 * np.random.default_rng(0).random((CROP_SIZE, CROP_SIZE)).astype(np.float32)
 
     def bar(bottom: int) -> Metal:
@@ -91,4 +102,4 @@ def test_on_a_clipped_film_lengths_count_half() -> None:
 
 
 def test_one_grey_has_no_metal() -> None:
-    assert metal_of(np.zeros((CROP_SIZE, CROP_SIZE), np.float32)) == Metal(0.0, 0.0, 0.0)
+    assert metal_of(np.zeros((CROP_SIZE, CROP_SIZE), np.float32)) == Metal(0.0, 0.0, 0.0, 0.0)

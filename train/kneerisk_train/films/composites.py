@@ -13,19 +13,37 @@ import numpy as np
 from kneerisk.radiograph.locate.crop import JOINT_IN_CROP, WIDTH_IN_CROP, letterbox
 from kneerisk_train.data.knees import Knees
 from kneerisk_train.films import clutter
-from kneerisk_train.films.films import Film, FilmArray, blur, resize, warp
+from kneerisk_train.films.films import Film, FilmArray, blur, close_up, resize, warp
+from kneerisk_train.films.other_views import other_film, with_panel
 
 SPACING_MM = 0.43
 """Stands in where a crop's own spacing could not be estimated."""
+_OTHER_VIEWS = 0.7
+"""Share of simulated other views among the films without a knee."""
+_PANEL = 0.25
+"""Share of lone knees with another view beside them."""
+_CLOSE = 0.4
+"""Share of films seen close by."""
 
 
 def render(knees: Knees, rng: np.random.Generator, kind: str, size: int = 256) -> Film:
     """One composite of a kind, as :func:`compose` makes it, letterboxed and equalised.
 
+    Many films without a knee are simulated other views, and at times another view lies beside a lone knee.
+    Many films are seen close by, as :mod:`kneerisk.radiograph.locate.looks` looks at what may be a knee.
+
     Returns:
         A film of [size, size]; a knee is listed if its joint's middle lies within the film.
     """
-    film = compose(knees, rng, kind, size)
+    close = kind != "crop" and rng.random() < _CLOSE
+    if kind == "none" and rng.random() < _OTHER_VIEWS:
+        film = other_film(rng)
+    else:
+        film = compose(knees, rng, kind, 2 * size if close else size)
+    if kind == "single" and rng.random() < _PANEL:
+        film = with_panel(film, rng)
+    if close:
+        film = close_up(film, rng, size)
     film.pixels, to_film = letterbox(film.pixels, size)
     return film.moved(to_film)
 

@@ -8,9 +8,13 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from kneerisk.radiograph.locate.crop import window
+
 FilmArray = npt.NDArray[np.float32]
 Answer = tuple[float, float, float, int, bool]
 """(x, y) of the joint's middle and its width, px; 0 for a right knee as seen, 1 for a left one; implant."""
+_CLOSE_WIDTHS = (1.7, 3.2)
+"""Sides of a window around a knee, in joint widths."""
 
 
 def blur(pixels: FilmArray, sigma: float) -> FilmArray:
@@ -54,3 +58,28 @@ class Film:
             if 0 <= x < side and 0 <= y < side:
                 moved.append((float(x), float(y), float(width / to_film[0, 0]), as_seen, metal))
         return Film(self.pixels, moved)
+
+
+def close_up(film: Film, rng: np.random.Generator, size: int) -> Film:
+    """The film around one of its knees or, where it has none, around what might be taken for one.
+
+    As :mod:`kneerisk.radiograph.locate.looks` looks again at what may be a knee.
+
+    Args:
+        film: pixels and knees.
+        rng: draws the place and the window's side.
+        size: S; a window of more than 2 S pixels a side is shrunk to that.
+    """
+    height, width = film.pixels.shape
+    if film.knees:
+        x, y, wide = film.knees[int(rng.integers(len(film.knees)))][:3]
+    else:
+        x, y = width * rng.uniform(0.35, 0.65), height * rng.uniform(0.35, 0.65)
+        wide = rng.uniform(0.2, 0.6) * min(height, width)
+    middle = (x + rng.normal(0, 0.06) * wide, y + rng.normal(0, 0.06) * wide)
+    around, scale = window(film.pixels, middle, rng.uniform(*_CLOSE_WIDTHS) * wide, most=2 * size)
+    offset = [(len(around) - 1) / 2 * scale - at for at in middle]
+    moved = [
+        ((k[0] + offset[0]) / scale, (k[1] + offset[1]) / scale, k[2] / scale, *k[3:]) for k in film.knees
+    ]
+    return Film(around, moved)

@@ -8,7 +8,7 @@ import numpy as np
 from kneerisk.radiograph.locate.crop import WIDTH_IN_CROP, letterbox
 from kneerisk.simulate.radiograph import SimulatedRadiograph, simulate_radiograph
 from kneerisk_train.films import clutter
-from kneerisk_train.films.films import Film, warp
+from kneerisk_train.films.films import Film, close_up, warp
 
 SPACING_MM = 1.0
 """The films are a letterbox's size in the end: drawn no finer than this, they take a tenth of the time."""
@@ -33,7 +33,9 @@ def simulated_film(rng: np.random.Generator, size: int) -> Film:
     if rng.random() < 0.4:
         film.pixels = clutter.film_marks(film.pixels, rng)
     if len(film.knees) == 1 and rng.random() < 0.5:
-        film = _close_up(film, rng)
+        film = _crop(film, rng)
+    elif rng.random() < 0.4:
+        film = close_up(film, rng, size)
     film.pixels = clutter.exposure(film.pixels, rng)
     film.pixels, to_film = letterbox(film.pixels, size)
     return film.moved(to_film)
@@ -49,7 +51,7 @@ def as_film(shown: SimulatedRadiograph) -> Film:
     return Film(shown.pixels.astype(np.float32) / float(2**shown.look.bits - 1), knees)
 
 
-def _close_up(film: Film, rng: np.random.Generator) -> Film:
+def _crop(film: Film, rng: np.random.Generator) -> Film:
     """A square around the only knee, of one to one and a half crops a side."""
     x, y, width, side, metal = film.knees[0]
     field = round(width / WIDTH_IN_CROP * float(rng.uniform(1.0, 1.5)))

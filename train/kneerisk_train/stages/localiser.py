@@ -63,7 +63,7 @@ def train(session: Session) -> Localiser:
             "knees out; add a section localiser to train your own"
         )
     size = config.localiser.size
-    purpose = fingerprint(asdict(config), recipe.seed, session.data.splits_sha256)
+    purpose = fingerprint(asdict(config.mixture), config.films, size, recipe.seed, session.data.splits_sha256)
     cache = session.out / _FILMS_FILE
     samples = render_samples(
         session.data.knees["train"], config.mixture, config.films, recipe.seed, size, cache, purpose

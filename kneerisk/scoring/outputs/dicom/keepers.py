@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kneerisk.radiograph.flags import NO_DICOM_OUTPUT
-from kneerisk.records import FloatArray, KneeScore, RadiographRef
+from kneerisk.records import ForecastPicture, KneeScore, RadiographRef
 from kneerisk.scoring.outputs.dicom.capture import capture_of
 from kneerisk.scoring.outputs.dicom.common import save
 from kneerisk.scoring.outputs.dicom.report import report_on
@@ -38,19 +38,19 @@ class DicomKeeper:
         self._origin = origin
         self._provenance = provenance
 
-    def keep(self, knees: Sequence[tuple[int, KneeScore, FloatArray]]) -> None:
+    def keep(self, knees: Sequence[tuple[int, KneeScore, ForecastPicture]]) -> None:
         """Write knees' captures, where captures are asked for."""
         if self._captures is None:
             return
         for index, score, forecast in knees:
             self._capture(self._captures, index, score, forecast)
 
-    def _capture(self, folder: Path, index: int, score: KneeScore, forecast: FloatArray) -> None:
+    def _capture(self, folder: Path, index: int, score: KneeScore, forecast: ForecastPicture) -> None:
         crop = score.prediction.crop
         origin = self._origin_of(crop.ref, crop.sop_instance_uid)
         if origin is None:
             return
-        picture = np.asarray(draw(score, forecast).convert("RGB"))
+        picture = np.asarray(draw(score, forecast.textured).convert("RGB"))
         made = _made(lambda: capture_of(origin, picture, crop.side, self._provenance, index + 1), crop.ref)
         if made is not None:
             name = file_name(index, crop.participant_id, crop.ref.visit, crop.side, crop.ref.source_path)
