@@ -15,7 +15,7 @@ COHORT ?= examples/cohort
 OUT ?= risks.parquet
 
 .DEFAULT_GOAL := help
-.PHONY: help score test lint types unit faults bench docs format pins locks release clean
+.PHONY: help score test lint types unit faults fuzz bench docs format pins locks release clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 10
@@ -44,6 +44,9 @@ unit: $(DEV_VENV)/.kneerisk
 
 faults: $(DEV_VENV)/.kneerisk  ## kill, fill and tear runs in hundreds of ways (FAULTS=70: of each kind, some minutes)
 	KNEERISK_FAULTS=$(or $(FAULTS),70) $(DEV_VENV)/bin/pytest tests/faults
+
+fuzz: $(DEV_VENV)/.kneerisk  ## mutated files of every kind through the reader (MUTANTS=50000, half an hour)
+	$(DEV_VENV)/bin/python benchmarks/fuzz.py --mutants $(or $(MUTANTS),50000) $(FUZZ_FLAGS)
 
 bench: $(DEV_VENV)/.kneerisk  ## speed and memory of scoring on this machine (BENCH_FLAGS=--quick for two minutes)
 	$(DEV_VENV)/bin/python benchmarks/bench.py $(BENCH_FLAGS)

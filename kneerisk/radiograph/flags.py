@@ -28,6 +28,7 @@ VOI_LUT_INVERTS: Final = "voi-lut-inverts"
 INVERTED_BY_OPTION: Final = "inverted-by-option"
 COLOUR_IMAGE: Final = "colour-image"
 DECODER_FALLBACK: Final = "decoder-fallback"
+BRIGHTNESS_STEP: Final = "brightness-step"
 
 # Of a knee: by where and how it was found.
 CROPPED_INPUT: Final = "cropped-input"
@@ -74,6 +75,7 @@ MEANINGS: Final[dict[str, str]] = {
     INVERTED_BY_OPTION: "the gray scale was inverted because --invert yes asked for it",
     COLOUR_IMAGE: "a colour image (a screen capture, perhaps), scored by its luminance",
     DECODER_FALLBACK: "the usual decoder could not read the pixels; a more lenient one did",
+    BRIGHTNESS_STEP: "below one line all brightness is moved by one amount, as in a damaged JPEG: look at it",
     CROPPED_INPUT: "the image is already one knee's crop and was scored as it is",
     INVERSION_DETECTED: "the grey scale looked reversed (bone dark) and was turned",
     SCALE_ESTIMATED: "no usable spacing: the crop is scaled by the knee's own width, without millimetres",

@@ -43,6 +43,8 @@ from kneerisk.scoring.overlap import Task, ordered_map
 
 Item = RadiographRef | Refusal
 Read = Callable[[RadiographRef], Radiograph | Refusal]
+Watched = Callable[[int, RadiographRef, Read], Radiograph | Refusal]
+"""Reads an image, given its index, by the function that it is handed."""
 Localise = Callable[[Radiograph], Sequence[KneeCrop | Refusal]]
 """Called in threads, as ``Read`` is."""
 Views = Callable[[KneeCrop], FloatArray]
@@ -152,6 +154,10 @@ class Reporter(Protocol):
         """One image's rows; a flag may be added to them."""
 
 
+def _unwatched(index: int, ref: RadiographRef, read: Read) -> Radiograph | Refusal:
+    return read(ref)
+
+
 @dataclass(frozen=True, slots=True)
 class Walk:
     """How the images are walked."""
@@ -159,6 +165,7 @@ class Walk:
     workers: int
     timeout: float | None
     batch_size: int
+    watched: Watched = _unwatched
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +236,7 @@ def locate(
             if before is not None and (state is None or _is_unchanged(before, state, item.path)):
                 return _Fetched(state)
             try:
-                found = film.read(item)
+                found = walk.watched(index, item, film.read)
             except KneeriskError:  # nothing of this file: no other would be read either
                 raise
             except Exception as error:

@@ -36,13 +36,12 @@ from kneerisk.scoring.chain import (
     locate,
     source_path_of,
 )
-from kneerisk.scoring.clock import Clock
+from kneerisk.scoring.clock import Clock, Pace
 from kneerisk.scoring.outputs import table
 from kneerisk.scoring.outputs.dicom.common import check_installed
 from kneerisk.scoring.outputs.remote import at_home, send
 from kneerisk.scoring.outputs.run_report import write_run_report
 from kneerisk.scoring.outputs.summary import Summary
-from kneerisk.scoring.pace import Pace
 from kneerisk.scoring.pseudonyms import Pseudonyms
 from kneerisk.scoring.run import Progress, score_images
 from kneerisk.scoring.settings import RunSettings, StackSettings, check_places, fingerprint, shareable

@@ -3,6 +3,7 @@
     risks.parquet.kneerisk/
       listing.jsonl   the settings that make a row what it is, every image of the scan in order, their count
       rows.jsonl      one record an image: its key, what the file was, its rows; appended and flushed to disk
+      suspects        the images that are being read: see suspects.py
       lock            held while a run works here
 
 Every line begins with a CRC of the rest. A record's key is a hash of the settings and of all that the scan
@@ -165,7 +166,7 @@ class Journal:
 
     def get(self, index: int) -> Record | None:
         """The last record of an image; its own index is the one that the image had when it was scored."""
-        offset = self._offsets.get(self._key(index))
+        offset = self._offsets.get(self.key(index))
         if offset is None:
             return None
         with self._rows_path.open("rb") as stream:
@@ -178,7 +179,7 @@ class Journal:
 
     def append(self, records: Sequence[Record]) -> None:
         """Add records; they are on disk when this returns."""
-        keys = [self._key(record.index) for record in records]
+        keys = [self.key(record.index) for record in records]
         lines = [_sealed(_body(key, record)) for key, record in zip(keys, records, strict=True)]
         left = memoryview(b"".join(lines))
         while left:
@@ -205,7 +206,8 @@ class Journal:
         _empty(self.folder)
         _leave(self.folder)
 
-    def _key(self, index: int) -> bytes:
+    def key(self, index: int) -> bytes:
+        """Of 16 bytes, for an image as this run would score it."""
         return self._keys[_KEY_BYTES * index : _KEY_BYTES * (index + 1)]
 
     def _recover(self) -> int:

@@ -7,9 +7,9 @@ import platform
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 from kneerisk.errors import KneeriskError, UsageError
@@ -35,6 +35,7 @@ from kneerisk.scoring.outputs.previews import PreviewKeeper
 from kneerisk.scoring.outputs.rows import Row, check_carried
 from kneerisk.scoring.outputs.summary import Summary, Tally
 from kneerisk.scoring.settings import RunSettings, shareable
+from kneerisk.scoring.suspects import Suspects
 from kneerisk.storage import StorageError, in_words
 
 _SEED_RECORDS = 500
@@ -165,28 +166,42 @@ def _score(
         # Pictures and futures are kept under the number of their image, which others that came may shift.
         return None if keepers and record.index != index else record
 
-    walk = Walk(run.workers, run.timeout, run.batch_size)
-    ours = _chosen(journal, indexes)
-    done = rows = not_ok = reused = 0
-    failure = None
-    yield Progress(done, len(indexes), rows, not_ok, reused)
-    for part in scorer.score(ours, walk, clock, earlier, keepers, reporters):
-        if isinstance(part, Notice):
-            yield part
-            continue
-        if isinstance(part, Known):
-            done, reused = done + 1, reused + 1
-        else:
-            with clock.stage("journal"):
-                journal.append(part)
-            done += len(part)
-            rows += sum(len(record.rows) for record in part)
-            not_ok += sum(row["status"] != "ok" for record in part for row in record.rows)
-            if failure is None:
-                failure = _first_failure(part)
-            if run.on_error == "stop":
-                _stop_if_failed(part, run)
-        yield Progress(done, len(indexes), rows, not_ok, reused, failure)
+    with Suspects(journal.folder, journal.key, pardon=run.retry_failed) as suspects:
+        alone = [i for i in indexes if i in suspects and earlier(i) is None] if len(suspects) else []
+        rest: Sequence[int] = indexes
+        if alone:
+            left_over = set(alone)
+            rest = array("q", (i for i in indexes if i not in left_over))
+            yield Notice(
+                f"an earlier run ended without a word while it read {len(alone)} of the files: "
+                "these are read first, one at a time"
+            )
+
+        def walked(indexes: Sequence[int], walk: Walk) -> Iterator[list[Record] | Known | Notice]:
+            return scorer.score(_chosen(journal, indexes), walk, clock, earlier, keepers, reporters)
+
+        walk = Walk(run.workers, run.timeout, run.batch_size, suspects.read)
+        done = rows = not_ok = reused = 0
+        failure = None
+        yield Progress(done, len(indexes), rows, not_ok, reused)
+        first = walked(alone, replace(walk, workers=1)) if alone else ()
+        for part in chain(first, walked(rest, walk)):
+            if isinstance(part, Notice):
+                yield part
+                continue
+            if isinstance(part, Known):
+                done, reused = done + 1, reused + 1
+            else:
+                with clock.stage("journal"):
+                    journal.append(part)
+                done += len(part)
+                rows += sum(len(record.rows) for record in part)
+                not_ok += sum(row["status"] != "ok" for record in part for row in record.rows)
+                if failure is None:
+                    failure = _first_failure(part)
+                if run.on_error == "stop":
+                    _stop_if_failed(part, run)
+            yield Progress(done, len(indexes), rows, not_ok, reused, failure)
 
     tally = Tally()
     left = listing.images - len(indexes)

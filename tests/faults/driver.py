@@ -15,6 +15,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -23,6 +24,7 @@ import numpy as np  # noqa: F401 - loaded once, for all forks
 import polars as pl  # noqa: F401
 
 from kneerisk.errors import KneeriskError
+from kneerisk.radiograph.apart.readers import Readers
 from kneerisk.scoring.settings import RunSettings
 
 CRASHED = 70
@@ -62,8 +64,38 @@ def watch(act: Callable[[str, int], None]) -> None:
     os.fsync = watched_fsync  # type: ignore[assignment]
 
 
+def read_apart(fake: ModuleType) -> None:
+    """Let this fork's run read in processes of its own, as a real one does."""
+    sys.path.insert(0, str(Path(fake.__file__ or "").parent))  # where a reading process finds the fake
+    readers, rooms = Readers(fake.read, timeout=60), fake.rooms
+    fake.rooms = lambda *given: replace(rooms(*given), read=readers)
+
+
+def let_the_clock_jump() -> None:
+    """Each look at the time of day is a week before or behind the last."""
+    steps = iter(range(1_000_000))
+
+    def jumping() -> float:
+        return 1.7e9 + 604_800 * (-1) ** (step := next(steps)) * step
+
+    time.time, time.time_ns = jumping, lambda: int(1e9 * jumping())
+
+
+def readers_of(run: int) -> list[int]:
+    """Processes that a run has started."""
+    try:
+        tasks = list(Path(f"/proc/{run}/task").iterdir())
+        return [int(pid) for task in tasks for pid in (task / "children").read_text().split()]
+    except OSError:
+        return []
+
+
 def score(fake: ModuleType, job: dict[str, Any]) -> None:
     """One run, in this fork; never returns."""
+    if job.get("apart"):
+        read_apart(fake)
+    if job.get("clock"):
+        let_the_clock_jump()
     log = os.open(job["log"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(log, 1)
     os.dup2(log, 2)
@@ -110,6 +142,15 @@ def main() -> None:
             if pid == 0:
                 score(fake, {**job, "log": f"{job['log']}.{number}"})
             pids.append(pid)
+        if "reader" in job:  # seconds, and then a reading process ends
+            time.sleep(job["reader"])
+            if readers := readers_of(pids[0]):
+                os.kill(readers[0], signal.SIGKILL)
+        if "meddle" in job:  # [seconds, {name: text, or null for a file that goes}]
+            time.sleep(job["meddle"][0])
+            for name, text in job["meddle"][1].items():
+                path = Path(job["cohort"], name)
+                path.unlink() if text is None else path.write_text(text)
         if "after" in job:  # [seconds, signal]
             time.sleep(job["after"][0])
             os.kill(pids[0], job["after"][1])  # not yet waited for: the number is still its own

@@ -9,6 +9,7 @@ import errno
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -170,21 +171,73 @@ def test_two_and_three_runs_at_once_are_one_run_and_words(
         goes_on(driver, cohort, out, unbroken)
 
 
-def test_rows_torn_or_flipped_in_the_journal_are_scored_again(
-    driver: Driver, cohort: Path, unbroken: pl.DataFrame, tmp_path: Path
+@pytest.mark.parametrize("name", ["rows.jsonl", "listing.jsonl", "suspects"])
+def test_a_journal_that_is_torn_or_flipped_loses_and_changes_no_row(
+    name: str, driver: Driver, cohort: Path, unbroken: pl.DataFrame, tmp_path: Path
 ) -> None:
-    chosen = random.Random(SEED)
-    for trial in range(MANY):
+    chosen = random.Random(f"{SEED} {name}")
+    for trial in range(max(2, MANY // 2)):
         out = tmp_path / str(trial) / "r.parquet"
         out.parent.mkdir()
         driver.score(cohort, out, at=["fsync", 6, "kill"])
-        rows = folder_of(out) / "rows.jsonl"
-        content = bytearray(rows.read_bytes())
+        path = folder_of(out) / name
+        content = bytearray(path.read_bytes())
         assert content, "nothing to damage: kill it later"
         place = chosen.randrange(len(content))
         if trial % 2:
             content[place] ^= 1 << chosen.randrange(8)
-            rows.write_bytes(bytes(content))
+            path.write_bytes(bytes(content))
         else:
-            rows.write_bytes(bytes(content[:place]))
+            path.write_bytes(bytes(content[:place]))
+        goes_on(driver, cohort, out, unbroken)
+
+
+def test_readers_that_are_killed_cost_no_row(driver: Driver, cohort: Path, tmp_path: Path) -> None:
+    chosen = random.Random(SEED)
+    assert driver.score(cohort, tmp_path / "unbroken.parquet", apart=True) == [0], driver.said()
+    unbroken = table.read(tmp_path / "unbroken.parquet")
+    for trial in range(max(2, MANY // 2)):
+        out = tmp_path / str(trial) / "r.parquet"
+        out.parent.mkdir()
+        # From before it is ready to when all is read: a reader starts in about a second.
+        assert driver.score(cohort, out, apart=True, reader=chosen.uniform(0, 1.5)) == [0], driver.said()
+        assert table.read(out).equals(unbroken)
+
+
+def test_files_that_vanish_change_and_come_while_a_run_works(
+    driver: Driver, cohort: Path, tmp_path: Path
+) -> None:
+    chosen = random.Random(SEED)
+    for trial in range(max(2, MANY // 2)):
+        home = tmp_path / str(trial)
+        mine = Path(shutil.copytree(cohort, home / "cohort"))
+        names = chosen.sample(sorted(path.name for path in mine.glob("*.txt")), 4)
+        changes = {
+            names[0]: None,
+            names[1]: f"both {trial}",
+            names[2]: f"damaged {trial}",
+            "P05x.txt": "one x",
+        }
+        out = home / "out" / "r.parquet"
+        out.parent.mkdir()
+        moment = chosen.uniform(0, 0.3)
+        driver.score(mine, out, meddle=[moment, changes], after=[chosen.uniform(0, 0.1), signal.SIGKILL])
+        fresh = home / "fresh.parquet"
+        assert driver.score(mine, fresh) == [0], driver.said()
+        if out.exists():
+            continue  # it was quicker than the kill: a finished table is of what it saw
+        goes_on(driver, mine, out, table.read(fresh))
+
+
+def test_a_clock_that_jumps_changes_nothing(
+    driver: Driver, cohort: Path, unbroken: pl.DataFrame, tmp_path: Path
+) -> None:
+    chosen = random.Random(SEED)
+    for trial in range(max(2, MANY // 4)):
+        out = tmp_path / str(trial) / "r.parquet"
+        out.parent.mkdir()
+        number = chosen.randint(3, 6)
+        assert driver.score(cohort, out, clock=True, at=["fsync", number, "kill"]) == [-signal.SIGKILL]
+        for path in folder_of(out).iterdir():
+            os.utime(path, (chosen.choice([0, 4e9]),) * 2)
         goes_on(driver, cohort, out, unbroken)

@@ -18,6 +18,7 @@ from kneerisk.radiograph.decode.read import read
 from kneerisk.radiograph.whole import jpeg2000
 from kneerisk.radiograph.whole.jpeg import loss_in_8_bits, loss_in_lossless, loss_in_words
 from kneerisk.radiograph.whole.jpeg2000 import decode_jpeg2000
+from kneerisk.radiograph.whole.seams import has_seam
 from kneerisk.records import Radiograph, RadiographRef, Refusal
 
 
@@ -192,3 +193,44 @@ def test_examples_have_lost_nothing():
     assert files
     for path in files[:4]:
         assert isinstance(read(RadiographRef(path, path.name)), Radiograph)
+
+
+def stepped(pixels: np.ndarray, by: int, row: int = 9, column: int = 5) -> np.ndarray:
+    """As a wrong mean of one block leaves a picture: all blocks behind it are moved by one amount."""
+    found = pixels.astype(np.int32)
+    found[8 * row : 8 * row + 8, 8 * column :] += by
+    found[8 * row + 8 :] += by
+    return np.clip(found, 0, 4095).astype(np.uint16)
+
+
+@pytest.mark.parametrize("column", [0, 5, 15])
+@pytest.mark.parametrize("by", [-300, 300])
+def test_a_step_of_brightness_behind_one_block_is_seen(grey, by, column):
+    assert not has_seam(grey)
+    assert has_seam(stepped(grey, by, column=column))
+
+
+def test_other_steps_are_none_of_a_jpeg(grey):
+    assert not has_seam(stepped(grey, 40)), "too small to tell"
+    border = grey.copy()
+    border[72:] = 0
+    assert not has_seam(border), "of a collimator: as high as the picture is bright"
+    half = grey.copy()
+    half[72:, :60] += 300
+    assert not has_seam(half), "not across the picture"
+    assert not has_seam(grey[:40, :40])
+    rough = np.random.default_rng(0).integers(0, 4096, grey.shape).astype(np.uint16)
+    assert not has_seam(stepped(rough, 300)), "lost in the picture's own steps"
+
+
+def test_the_step_is_a_flag_of_the_row(tmp_path, write_dicom, grey):
+    harmed = (stepped(grey, 600) >> 4).astype(np.uint8)
+    path = tmp_path / "a.jpg"
+    path.write_bytes(imagecodecs.jpeg8_encode(harmed, level=98))
+    for at in (path, write_dicom(pixels=harmed, syntax=uid.JPEGBaseline8Bit)):
+        found = read(RadiographRef(at, "a"))
+        assert isinstance(found, Radiograph)
+        assert found.qc_flags == ("brightness-step",)
+    plain = read(RadiographRef(write_dicom(pixels=harmed), "a"))
+    assert isinstance(plain, Radiograph)
+    assert plain.qc_flags == (), "it was never in blocks"

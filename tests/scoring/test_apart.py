@@ -120,6 +120,11 @@ def test_a_process_that_somebody_killed_costs_no_row(readers: Readers, tmp_path:
     assert isinstance(readers(ref_to(tmp_path, "one")), Radiograph)
 
 
+def test_a_process_that_is_killed_as_it_starts_costs_no_row(readers: Readers, tmp_path: Path) -> None:
+    os.kill(pid_of(readers), signal.SIGKILL)
+    assert isinstance(readers(ref_to(tmp_path, "one")), Radiograph)
+
+
 def test_what_a_decoder_prints_breaks_no_answer_and_reaches_no_terminal(
     readers: Readers, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

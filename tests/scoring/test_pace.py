@@ -1,6 +1,6 @@
 """A run that becomes slow says so once, and again only after it had recovered."""
 
-from kneerisk.scoring.pace import WINDOW, Pace
+from kneerisk.scoring.clock import WINDOW, Pace
 
 
 def said(rates: list[float]) -> list[int]:

@@ -109,17 +109,19 @@ class Readers:
         return self._refusal(ref, how)
 
     def _take(self) -> _Child:
-        try:
-            child = self._idle.pop()
-        except IndexError:
-            child = self._start()
-        if not child.is_ready():
+        status = 0
+        for _ in range(_ATTEMPTS):
+            try:
+                child = self._idle.pop()
+            except IndexError:
+                child = self._start()
+            if child.is_ready():
+                return child
             status = self._end(child)
-            raise ReadersError(
-                f"the process that reads files cannot start ({_in_words(status)}): see that kneerisk is "
-                "installed whole (kneerisk doctor), and that memory is left"
-            )
-        return child
+        raise ReadersError(
+            f"the process that reads files cannot start ({_in_words(status)}): see that kneerisk is "
+            "installed whole (kneerisk doctor), and that memory is left"
+        )
 
     def _start(self) -> _Child:
         with self._lock:  # or a process could start when all others were ended

@@ -28,6 +28,7 @@ from kneerisk.radiograph.decode.streams import (
 )
 from kneerisk.radiograph.whole.jpeg import loss_in_8_bits, loss_in_lossless
 from kneerisk.radiograph.whole.jpeg2000 import decode_jpeg2000
+from kneerisk.radiograph.whole.seams import has_seam
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -42,6 +43,7 @@ _JPEG = (
     "1.2.840.10008.1.2.4.80",  # JPEG-LS lossless
     "1.2.840.10008.1.2.4.81",  # JPEG-LS near-lossless
 )
+_IN_BLOCKS = _JPEG[:2]
 _JPEG_2000 = (
     "1.2.840.10008.1.2.4.90",
     "1.2.840.10008.1.2.4.91",
@@ -125,6 +127,8 @@ def decode(ds: Dataset) -> tuple[npt.NDArray[Any], tuple[str, ...]]:
             found = (flags.DECODER_FALLBACK,)
         if losses:
             raise StreamError(f"part of the picture is lost: {losses[0]}")
+        if syntax in _IN_BLOCKS and pixels.ndim == 2 and has_seam(pixels):
+            found = (*found, flags.BRIGHTNESS_STEP)
     return _own_bits(pixels, ds), found
 
 

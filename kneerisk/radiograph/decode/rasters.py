@@ -24,6 +24,7 @@ from kneerisk.radiograph.decode.spacing import Spacing
 from kneerisk.radiograph.decode.streams import MOST_SAMPLES, jpeg_frame, jpeg_is_whole
 from kneerisk.radiograph.upright import MAX_ASPECT, ORIENTATIONS, UPRIGHT
 from kneerisk.radiograph.whole.jpeg import loss_in_8_bits, loss_in_lossless
+from kneerisk.radiograph.whole.seams import has_seam
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -76,6 +77,8 @@ def load_raster(data: bytes, kind: Literal["png", "jpeg", "tiff"]) -> Picture:
     check_size(*pixels.shape)
     header = Header(None, None, None, Spacing(), ())
     found = (flags.COLOUR_IMAGE,) if colour else ()
+    if kind == "jpeg" and has_seam(pixels):
+        found = (*found, flags.BRIGHTNESS_STEP)
     return Picture(pixels, Polarity(inverted), header, found, orientation=orientation, aspect=aspect)
 
 
