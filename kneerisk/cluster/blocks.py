@@ -33,6 +33,8 @@ class Block:
 
     items: Sequence[Any]
     losses: int = 0
+    lost: bool = False
+    """Whether it, or one that it was a part of, was being served when a process ended."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -192,9 +192,14 @@ class Conductor:
             )
 
     def _give(self) -> None:
-        """Each server its first block before any has its second."""
+        """Each server its first block before any has its second; what was lost before is served alone.
+
+        A server that ends takes along all that it was given, and only of one block can it be said which.
+        """
         for depth in range(1, DEPTH + 1):
             for seat, blocks in self._running.items():
+                if depth > 1 and (self._again or any(block.lost for block in blocks)):
+                    continue
                 if len(blocks) < depth:
                     block = self._next_block()
                     if block is None:
@@ -265,12 +270,14 @@ class Conductor:
             self._leave_out(node, f"{words}, {_STRIKES} times in a row")
 
     def _retry(self, block: Block, node: Node, words: str) -> None:
-        # A node that never served anything says nothing of its blocks.
-        block.losses += 1 if node.id in self._proven or len(block.items) > 1 else 0
+        # A node that never served anything says nothing of its items: others go first, which may prove it.
+        proven = node.id in self._proven
+        block.losses += 1 if proven or len(block.items) > 1 else 0
+        block.lost = True
         if block.losses < _LOSSES:
-            self._again.append(block)
+            (self._again.appendleft if proven else self._again.append)(block)
         elif len(block.items) > 1:
-            self._again.extend(Block([item]) for item in block.items)
+            self._again.extend(Block([item], lost=True) for item in block.items)
         else:
             self._strikes[node.id] = 0  # the item's fault
             self._tell(GivenUp(block.items[0], words))

@@ -17,7 +17,8 @@ from kneerisk.cluster.server import Server
 from kneerisk.version import __version__
 
 _CREATION_MARKS = ("failed to import", "ModuleNotFoundError", "No module named")
-_MEMORY_MARKS = ("OutOfMemory", "out of memory", "OOM", "memory pressure")
+_LOW_MEMORY = "low on memory"
+_NODE_DIED = "its node has died"
 
 
 def connect(address: str) -> str | None:
@@ -121,8 +122,8 @@ class RayGrid:
 
 def _words(error: RayError) -> str:
     said = str(error)
-    if isinstance(error, OutOfMemoryError) or any(mark in said for mark in _MEMORY_MARKS):
-        return "the process that scores there was ended for want of memory"
-    if "node" in said and ("died" in said or "dead" in said or "terminated" in said):
-        return "it is gone, or the process that scores there ended"
+    if isinstance(error, OutOfMemoryError) or _LOW_MEMORY in said:
+        return "Ray ended the process that scores there, for want of memory"
+    if _NODE_DIED in said:
+        return "it is gone"
     return "the process that scores there ended (killed, or out of memory?)"

@@ -12,6 +12,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -117,6 +118,7 @@ def _crash_once(path: Path) -> None:
 HARM = {
     b"crash": lambda path: os.kill(os.getpid(), signal.SIGSEGV),
     b"crash-once": _crash_once,
+    b"kill": lambda path: os.kill(os.getpid(), signal.SIGKILL),
     b"sleep": lambda path: time.sleep(600),
     b"spin": lambda path: re.match(r"(a+)+$", "a" * 60 + "b"),  # for years, and never lets the lock go
     b"swell": lambda path: bytearray(4 << 30),
@@ -182,6 +184,12 @@ def rooms(
     return Rooms(
         paused_read, localise, predictor, CALIBRATION, PROVENANCE, parallel, recalibration=recalibration
     )
+
+
+@contextmanager
+def opened(pause: float, clock: Clock) -> Iterator[Rooms]:
+    """As a node of a cluster opens them."""
+    yield rooms(pause, keep_latents=True)
 
 
 def run(
