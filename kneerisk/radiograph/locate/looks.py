@@ -94,7 +94,7 @@ def _judge(run: RunLocaliser, size: int, pixels: FloatArray, peak: Found, close:
 
 
 def _fills(peak: Found, pixels: FloatArray) -> bool:
-    return max(pixels.shape) <= _ALL_KNEE * peak.width
+    return bool(max(pixels.shape) <= _ALL_KNEE * peak.width)
 
 
 def _decides_alone(peak: Found, pixels: FloatArray) -> bool:

@@ -69,4 +69,4 @@ def _darkest_line(darker: FloatArray) -> float:
     for column in gain.T[1:]:
         around = np.pad(best, 1, constant_values=-np.inf)
         best = column + np.maximum(best, np.maximum(around[:-2], around[2:]))
-    return max(0.0, float(best.max()) / gain.shape[1])
+    return float(max(0.0, best.max() / gain.shape[1]))
