@@ -1,7 +1,6 @@
 """A run on a real Ray cluster of two nodes on this machine, whose processes and nodes are killed.
 
-The networks are made up (``tests/scoring/fake_chain.py``), all else is what users run. Three nodes, and
-a stack's networks: ``benchmarks/cluster.py``.
+The networks are made up (``tests/scoring/fake_chain.py``), all else is what users run.
 """
 
 from __future__ import annotations
