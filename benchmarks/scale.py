@@ -13,6 +13,7 @@ import argparse
 import json
 import sys
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -89,10 +90,16 @@ def compute_of(costs: Costs, networks: float = 1.0) -> float:
     return costs.transfer_image + costs.decode_image + infer + costs.knees_an_image * costs.write_row
 
 
+@cache
+def _images_of(images: int, workers: int) -> np.ndarray:
+    """How many images each worker gets."""
+    parts = [Shard.part_of(key_of(number), workers) for number in range(images)]
+    return np.bincount(parts, minlength=workers + 1)[1:]
+
+
 def simulate(workers: int, costs: Costs, assumed: Assumed, *, listed_once: bool) -> Run:
     """A run of ``workers`` machines like this one."""
-    parts = [Shard.part_of(key_of(number), workers) for number in range(assumed.images)]
-    images = np.bincount(parts, minlength=workers + 1)[1:]
+    images = _images_of(assumed.images, workers)
     seen = images if listed_once else np.full(workers, assumed.images)
     an_object = max(costs.list_object + costs.first_bytes, assumed.latency / _AT_ONCE)
     scan = np.maximum(seen * an_object, seen.sum() / assumed.store_requests)

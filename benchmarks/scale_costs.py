@@ -24,6 +24,7 @@ from simulated_store import BUCKET, PREFIX, SimulatedStore, StoreSettings, envir
 _OBJECTS = 10_000
 _IMAGES = 12
 _FEW = 2
+_ROUNDS = 8
 _ROWS = 20_000
 _PARTS = (10, 1000)
 
@@ -205,12 +206,16 @@ def _tables(
 
 
 def _pair(folder: Path, home: Path) -> Pair:
-    one, wall_one = _score([folder], home / "one.parquet", cores={0})
+    """On a manifest that names every image again and again: each row is read, decoded and scored."""
+    rows = [str(file) for file in sorted(folder.iterdir())] * _ROUNDS
+    (home / "rounds.csv").write_text("\n".join(["path", *rows]))
+    one, wall_one = _score([home / "rounds.csv"], home / "one.parquet", cores={0})
     halves = [
-        _started([folder], home / f"half-{i}.parquet", "--shard", f"{i}/2", cores={i - 1}) for i in (1, 2)
+        _started([home / "rounds.csv"], home / f"half-{i}.parquet", "--shard", f"{i}/2", cores={i - 1})
+        for i in (1, 2)
     ]
     two, wall_two = _wait(halves)
     parts = [str(home / f"half-{i}.parquet") for i in (1, 2)]
     command = [sys.executable, "-m", "kneerisk", "merge", *parts, "--out", str(home / "both.parquet"), "-q"]
     merged, wall_merge = _wait([subprocess.Popen(command)])
-    return Pair(_IMAGES, one, two + merged, wall_one, wall_two + wall_merge, os.getloadavg()[0])
+    return Pair(len(rows), one, two + merged, wall_one, wall_two + wall_merge, os.getloadavg()[0])
