@@ -131,7 +131,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "kneerisk_train.publish": (
         *(*_WORDS, _LOCATE, "kneerisk_engines", "kneerisk.method", "kneerisk.models", "kneerisk.stack"),
         *("kneerisk.compile", "kneerisk_train.prepare", "kneerisk_train.data", "kneerisk_train.run"),
-        "kneerisk_train.stages",
+        *("kneerisk_train.films", "kneerisk_train.stages"),
     ),
     "kneerisk_train.paper": (
         *(*_WORDS, "kneerisk.method", "kneerisk.models", "kneerisk.stack", "kneerisk.simulate"),
@@ -140,7 +140,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     ),
     "kneerisk_train.commands": (
         *(*_WORDS, "kneerisk.cli", "kneerisk_train.prepare", "kneerisk_train.run", "kneerisk_train.stages"),
-        *("kneerisk_train.publish", "kneerisk_train.paper"),
+        *("kneerisk.stack", "kneerisk_train.publish", "kneerisk_train.paper"),
     ),
 }
 MOST_FILES = 15
