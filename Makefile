@@ -39,8 +39,8 @@ types: $(DEV_VENV)/.kneerisk
 	@$(DEV_VENV)/bin/mypy
 
 unit: $(DEV_VENV)/.kneerisk
-	@echo "Step 3 of 3: tests (pytest), minutes; a file to each core, a dot for each test ..."
-	@OMP_NUM_THREADS=1 $(DEV_VENV)/bin/pytest -n auto --maxprocesses 4 --dist loadfile $(PYTEST_FLAGS)
+	@echo "Step 3 of 3: tests (pytest), minutes; a line for each file, a dot for each test ..."
+	@$(DEV_VENV)/bin/pytest $(PYTEST_FLAGS)
 
 faults: $(DEV_VENV)/.kneerisk  ## kill, fill and tear runs in hundreds of ways (FAULTS=70: of each kind, some minutes)
 	KNEERISK_FAULTS=$(or $(FAULTS),70) $(DEV_VENV)/bin/pytest tests/faults
