@@ -2,8 +2,9 @@
 
 Every node has its servers: one for each GPU where the cluster has GPUs and they are wanted, else one that
 takes the node's CPUs. Each has two blocks at most, so that its next is there when one is done, and nothing
-piles up. A server that ends is replaced, and its blocks go to whoever is free. A block that is lost twice is
-cut into its items; an item that twice ended a server of a node that else serves well is given up.
+piles up. A server that ends is replaced, and its blocks go to whoever is free, who has no other beside them.
+A block that is lost twice is cut into its items; an item that twice ended a server of a node that else serves
+well is given up.
 """
 
 from __future__ import annotations

@@ -247,11 +247,11 @@ class StackPredictor:
         """
         if not predictions:
             return []
-        now = [prediction.latent_now for prediction in predictions]
-        later = [None if p.latent_12m is None else p.latent_12m[0] for p in predictions]
-        latents = [latent for latent in (*now, *later) if latent is not None]
-        if len(latents) < 2 * len(predictions):
-            raise ValueError("pictures need a predictor that keeps latents")
+        latents: list[FloatArray] = []
+        for prediction in predictions:
+            if prediction.latent_now is None or prediction.latent_12m is None:
+                raise ValueError("pictures need a predictor that keeps latents")
+            latents += (prediction.latent_now, prediction.latent_12m[0])
         drawn = self._forward.decode(np.stack(latents))
         return [
             ForecastPicture(
@@ -264,9 +264,7 @@ class StackPredictor:
                     self._from_crop(p.landmarks_12m, p.crop),
                 ),
             )
-            for p, decoded_now, decoded in zip(
-                predictions, drawn[: len(predictions)], drawn[len(predictions) :], strict=True
-            )
+            for p, decoded_now, decoded in zip(predictions, drawn[::2], drawn[1::2], strict=True)
         ]
 
     def _from_crop(self, landmarks: FloatArray, crop: KneeCrop) -> FloatArray:

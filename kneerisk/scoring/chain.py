@@ -12,7 +12,7 @@ import hashlib
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -55,9 +55,14 @@ _MAX_IMAGES_A_BATCH = 256
 """Images without a knee fill no batch; their rows reach the journal all the same."""
 
 
+def ref_of(item: Item) -> RadiographRef:
+    """Which file an item of the scan is of."""
+    return item.ref if isinstance(item, Refusal) else item
+
+
 def source_path_of(item: Item) -> str:
     """As the table shows it, of an image or of what stands in its place."""
-    return (item.ref if isinstance(item, Refusal) else item).source_path
+    return ref_of(item).source_path
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +101,17 @@ class Rooms:
         reporters: Sequence[Reporter] = (),
     ) -> Iterator[list[Record] | Known | Notice]:
         """See :class:`Scorer`; in order."""
-        located = locate(images, self.read, self.localise, walk, clock, earlier, self.predictor.views)
-        yield from records(located, self, walk, clock, keepers, reporters)
+        images = iter(images)
+        parts = [(images, walk)]
+        if walk.alone:
+            parts.insert(0, (islice(images, walk.alone), replace(walk, workers=1)))
+            yield Notice(
+                f"an earlier run ended without a word while it read {walk.alone} of the files: "
+                "these are read first, one at a time"
+            )
+        for part, how in parts:
+            located = locate(part, self.read, self.localise, how, clock, earlier, self.predictor.views)
+            yield from records(located, self, how, clock, keepers, reporters)
 
 
 class Scorer(Protocol):
@@ -129,6 +143,8 @@ class Scorer(Protocol):
         reporters: Sequence[Reporter] = (),
     ) -> Iterator[list[Record] | Known | Notice]:
         """One record of each image, or word that an earlier one holds; pulled lazily, in any order.
+
+        Called once: a cluster is let go when its images are done.
 
         Args:
             images: the scan's items, each with its index.
@@ -166,6 +182,9 @@ class Walk:
     timeout: float | None
     batch_size: int
     watched: Watched = _unwatched
+    """Of this machine's readers; a cluster has its own way with files that end who reads them."""
+    alone: int = 0
+    """So many of the images, the first ones, are read one at a time: an earlier run died as it read them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,7 +276,7 @@ def locate(
             task = next(tasks, None)
         if task is None:
             return
-        refs = [item.ref if isinstance(item, Refusal) else item for _, item in task.item]
+        refs = [ref_of(item) for _, item in task.item]
         for (index, _), ref, fetched in zip(task.item, refs, _results(task, refs, walk.timeout), strict=True):
             if fetched.knees is None:
                 yield Known(index)

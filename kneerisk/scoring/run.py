@@ -7,7 +7,7 @@ import platform
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from itertools import chain, islice
 from typing import Any
@@ -172,20 +172,12 @@ def _score(
         if alone:
             left_over = set(alone)
             rest = array("q", (i for i in indexes if i not in left_over))
-            yield Notice(
-                f"an earlier run ended without a word while it read {len(alone)} of the files: "
-                "these are read first, one at a time"
-            )
-
-        def walked(indexes: Sequence[int], walk: Walk) -> Iterator[list[Record] | Known | Notice]:
-            return scorer.score(_chosen(journal, indexes), walk, clock, earlier, keepers, reporters)
-
-        walk = Walk(run.workers, run.timeout, run.batch_size, suspects.read)
+        walk = Walk(run.workers, run.timeout, run.batch_size, suspects.read, len(alone))
+        ours = chain(_chosen(journal, alone), _chosen(journal, rest))
         done = rows = not_ok = reused = 0
         failure = None
         yield Progress(done, len(indexes), rows, not_ok, reused)
-        first = walked(alone, replace(walk, workers=1)) if alone else ()
-        for part in chain(first, walked(rest, walk)):
+        for part in scorer.score(ours, walk, clock, earlier, keepers, reporters):
             if isinstance(part, Notice):
                 yield part
                 continue

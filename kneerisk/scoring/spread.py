@@ -24,7 +24,7 @@ from kneerisk.method.recalibration import Recalibration
 from kneerisk.places.place import is_remote, url_of
 from kneerisk.places.reach import head_of
 from kneerisk.records import ForecastPicture, KneeScore, RadiographRef, Refusal
-from kneerisk.scoring.chain import Earlier, Item, Keeper, Known, Notice, Reporter, Rooms, Walk
+from kneerisk.scoring.chain import Earlier, Item, Keeper, Known, Notice, Reporter, Rooms, Walk, ref_of
 from kneerisk.scoring.clock import Clock
 from kneerisk.scoring.journal import FileState, Record
 from kneerisk.scoring.outputs.rows import row_of_refusal
@@ -155,8 +155,7 @@ class Spread:
                     outcome = Outcome([self._given_up(errand.index, out[errand.index], message.words)])
                 clock.add(outcome.seconds)
                 for record in outcome.records:
-                    item = out.pop(record.index)
-                    ref = item.ref if isinstance(item, Refusal) else item
+                    ref = ref_of(out.pop(record.index))
                     for reporter in reporters:
                         with clock.stage("reports"):
                             reporter.report(record.index, ref, record.rows)
@@ -189,7 +188,7 @@ class Spread:
                 )
 
     def _given_up(self, index: int, item: Item, words: str) -> Record:
-        ref = item.ref if isinstance(item, Refusal) else item
+        ref = ref_of(item)
         message = (
             f"each time that this image was scored, a process of the Ray cluster ended ({words}); the other "
             "rows are sound; try --retry-failed on nodes with more memory, or leave it out"

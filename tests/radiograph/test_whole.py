@@ -212,6 +212,8 @@ def test_a_step_of_brightness_behind_one_block_is_seen(grey, by, column):
 
 def test_other_steps_are_none_of_a_jpeg(grey):
     assert not has_seam(stepped(grey, 40)), "too small to tell"
+    smooth = np.add.outer(np.arange(160), np.arange(160)).astype(np.uint16) * 12
+    assert has_seam(stepped(smooth, 120)) and not has_seam(stepped(smooth, 50)), "a fiftieth of the greys"
     border = grey.copy()
     border[72:] = 0
     assert not has_seam(border), "of a collimator: as high as the picture is bright"

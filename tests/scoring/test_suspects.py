@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
 import threading
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import polars as pl
 import pytest
 
 from kneerisk.errors import Reason
-from kneerisk.records import RadiographRef, Refusal
+from kneerisk.records import Radiograph, RadiographRef, Refusal
+from kneerisk.scoring.chain import Item, Notice, Rooms, Walk, source_path_of
+from kneerisk.scoring.clock import Clock
 from kneerisk.scoring.outputs import table
-from kneerisk.scoring.run import Notice
 from kneerisk.scoring.settings import RunSettings
 from kneerisk.scoring.suspects import NAME, Suspects
 
@@ -99,7 +103,7 @@ def test_a_run_that_ends_in_words_leaves_no_suspects(tmp_path: Path, how: str) -
         assert len(now) == 0
 
 
-@pytest.mark.parametrize("harm", [b"", b"\xff", os.urandom(1000)])
+@pytest.mark.parametrize("harm", [b"", b"\xff", bytes(range(256)) * 4])
 def test_a_damaged_list_harms_nothing(tmp_path: Path, harm: bytes) -> None:
     (tmp_path / NAME).write_bytes(harm)
     with Suspects(tmp_path, key) as now:
@@ -144,3 +148,47 @@ def test_suspects_are_read_first_and_said(cohort: Path, tmp_path: Path, fake: Mo
     (notice,) = [step.message for step in steps if isinstance(step, Notice)]
     assert "read first, one at a time" in notice
     assert steps[-1].images == len(list(cohort.iterdir()))
+
+
+def test_whoever_scores_is_asked_once_for_suspects_and_others(
+    cohort: Path, tmp_path: Path, fake: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cluster is let go when its images are done: it cannot be asked for the others afterwards."""
+    out = tmp_path / "r.parquet"
+    command = [sys.executable, "-c", DEADLY, str(Path(__file__).parent), str(cohort), str(out)]
+    subprocess.run(command, check=False)
+    asked: list[list[str]] = []
+    score = Rooms.score
+
+    def noted(self: Rooms, images: Iterable[tuple[int, Item]], walk: Walk, *rest: Any) -> Iterator[Any]:
+        taken = list(images)
+        asked.append([source_path_of(item) for _, item in taken][: walk.alone])
+        assert sorted(index for index, _ in taken) == list(range(len(list(cohort.iterdir()))))
+        yield from score(self, iter(taken), walk, *rest)
+
+    monkeypatch.setattr(Rooms, "score", noted)
+    fake.run(cohort, RunSettings(out, resume=True))
+    (first,) = asked
+    assert "P03.txt" in first and len(first) < len(list(cohort.iterdir()))
+
+
+def test_no_other_image_is_read_beside_a_suspect(cohort: Path, fake: ModuleType) -> None:
+    """Or it could not be said which of them ended the run."""
+    busy: set[str] = set()
+    beside: dict[str, set[str]] = {}
+
+    def read(ref: RadiographRef) -> Radiograph | Refusal:
+        busy.add(ref.source_path)
+        time.sleep(0.02)
+        for one in tuple(busy):
+            beside.setdefault(one, set()).update(busy)
+        busy.remove(ref.source_path)
+        return fake.read(ref)
+
+    images = list(enumerate(fake.scan(cohort)))[:8]
+    rooms = replace(fake.rooms(), read=read)
+    parts = list(rooms.score(iter(images), Walk(4, None, 2, alone=3), Clock(), lambda index: None))
+    names = [source_path_of(item) for _, item in images]
+    assert [beside[name] for name in names[:3]] == [{name} for name in names[:3]]
+    assert any(len(beside[name]) > 1 for name in names[3:])
+    assert sum(len(part) for part in parts if isinstance(part, list)) == len(images)

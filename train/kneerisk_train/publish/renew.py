@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -77,14 +76,10 @@ def _training(source: Stack, session: Session) -> str:
         "recipe": {"name": recipe.name, "seed": recipe.seed, **dataclass_values(recipe)[NAME]},
         "data": dict(session.data.provenance),
         "splits_sha256": session.data.splits_sha256,
-        "started_from": _plain(session.started_from),
+        "started_from": None if session.started_from is None else dict(session.started_from),
         "other_views_held_out": list(HELD_OUT),
     }
     return yaml.safe_dump(record, sort_keys=False, allow_unicode=True)
-
-
-def _plain(started_from: Mapping[str, str] | None) -> dict[str, str] | None:
-    return None if started_from is None else dict(started_from)
 
 
 def _card(source: Stack, session: Session, name: str, version: str) -> str:
