@@ -157,6 +157,25 @@ def many(tmp_path: Path) -> Path:
 
 
 @needs_ray
+def test_where_there_is_no_cluster_the_command_line_says_what_to_do(
+    cli: Callable[..., int],
+    many: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The first of this file: no cluster is started yet."""
+    if any(process.info["name"] == "gcs_server" for process in psutil.process_iter(["name"])):
+        pytest.skip("another Ray cluster runs on this machine, and Ray would find it")
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    out = tmp_path / "risks.parquet"
+    assert cli("score", many, "--out", out, "--runner", "ray") == 2
+    assert "start one (ray start --head), or name one by --ray-address" in capsys.readouterr().err
+    assert not out.exists() and not folder_of(out).exists()
+
+
+@needs_ray
 def test_rows_are_those_of_one_machine_though_a_file_a_process_and_a_node_die(
     fake: ModuleType, nodes: Nodes, many: Path, tmp_path: Path
 ) -> None:
@@ -229,22 +248,6 @@ def test_an_address_where_nothing_answers_is_refused(monkeypatch: pytest.MonkeyP
             address_of(None)
     monkeypatch.delenv("RAY_ADDRESS")
     assert address_of(None) == "auto"
-
-
-@needs_ray
-def test_where_there_is_no_cluster_the_command_line_says_what_to_do(
-    cli: Callable[..., int],
-    many: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
-    out = tmp_path / "risks.parquet"
-    assert cli("score", many, "--out", out, "--runner", "ray") == 2
-    assert "start one (ray start --head), or name one by --ray-address" in capsys.readouterr().err
-    assert not out.exists() and not folder_of(out).exists()
 
 
 @pytest.mark.parametrize(
