@@ -126,7 +126,7 @@ def measure(name: str, images: Sequence[Path], count: int, cpus: int, steps: int
     command = [
         sys.executable,
         "-m",
-        "kneerisk.cli",
+        "kneerisk",
         "score",
         manifest,
         "--out",

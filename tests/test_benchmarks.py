@@ -53,6 +53,15 @@ def test_the_reference_scores_the_examples(tmp_path: Path, monkeypatch: pytest.M
     assert all(0 <= risk <= 1 for risk in found.risks.values())
 
 
+def test_a_run_is_timed_as_users_start_it(tmp_path: Path) -> None:
+    from benchmarks.bench import measure
+
+    (knee,) = sorted((ROOT / "examples" / "cohort").glob("*/*L.png"))[:1]
+    found = measure("one", [knee], 2, cpus=1, steps=2, folder=tmp_path)
+    assert (found.images, found.knees) == (2, 2)
+    assert found.peak_rss_mb > 100 and {"read", "networks"} <= set(found.stages)
+
+
 def test_networks_are_counted_as_often_as_scoring_calls_them() -> None:
     from benchmarks.networks import calls_a_knee
     from kneerisk.compile.open import open_network
