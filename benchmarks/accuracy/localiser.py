@@ -12,7 +12,7 @@ import argparse
 import json
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -254,7 +254,7 @@ def main() -> None:
             if arguments.rows not in name:
                 continue
             row = measured()
-            table[name] = asdict(row)
+            table[name] = vars(row)
             log.info(
                 "%-28s %5d %5d %6.2f %5.1f %5d %5.1f %6s %5s %3d %5d %4d/%d+%d %9.2f",
                 *(name, row.films, row.knees, 100 * row.found / max(1, row.knees)),
@@ -271,7 +271,7 @@ def main() -> None:
             if arguments.rows not in name:
                 continue
             count = counted()
-            table[name] = asdict(count)
+            table[name] = vars(count)
             log.info("%-34s %s", name, count.words())
     if arguments.json:
         arguments.json.write_text(json.dumps(table, indent=1), encoding="utf-8")

@@ -84,6 +84,39 @@ def test_overexposed_bone_is_no_metal(clipped: float) -> None:
     assert clipped < 0.4 or sum(metal.astride >= 0.25 for metal in found) >= 2
 
 
+def with_margins(pixels: np.ndarray, sides: str, *, depth: int = 24, tilt: float = 0.08) -> np.ndarray:
+    """White bands along the sides named by t, b, l and r, as collimation leaves them, a little askew."""
+    shown = pixels.copy()
+    for turns in (turns for turns, name in enumerate("trbl") if name in sides):
+        rows, columns = np.indices(shown.shape)
+        view = np.rot90(shown, turns)  # a view: what is set in it is set in the crop
+        view[rows < depth + tilt * columns] = shown.max()
+    return shown
+
+
+@pytest.mark.parametrize("sides", ["l", "r", "lr", "t", "b", "tlr", "blr"])
+@pytest.mark.parametrize(("depth", "tilt"), [(24, 0.08), (6, 0.02), (-70, 0.5), (42, -0.5)])
+def test_a_white_margin_is_no_metal(sides: str, depth: int, tilt: float) -> None:
+    for seed in SEEDS[:2]:
+        metal = metal_of(with_margins(crop(seed), sides, depth=depth, tilt=tilt))
+        assert metal.outline < 0.2 and metal.edge < 0.25
+
+
+@pytest.mark.parametrize("sides", ["lr", "tb"])
+def test_a_replaced_joint_is_seen_beside_white_margins(sides: str) -> None:
+    found = [metal_of(with_margins(crop(seed, "stemmed"), sides)) for seed in SEEDS]
+    assert sum(metal.replaced for metal in found) >= 6
+
+
+def test_a_bright_band_that_fills_no_corner_is_no_margin() -> None:
+    pixels = np.full((CROP_SIZE, CROP_SIZE), 0.3, np.float32)
+    pixels[:103, 50:180] = pixels[150:, 50:180] = 0.9  # metal of either bone, up to the border
+    assert metal_of(pixels).replaced
+    pixels[:, 50:] = np.where(pixels[:, 50:] > 0.5, 0.3, pixels[:, 50:])
+    pixels[:40], pixels[-40:] = 0.9, 0.9  # the same brightness from corner to corner
+    assert not metal_of(pixels).seen
+
+
 def test_an_edge_that_fades_is_no_metal() -> None:
     assert plain((ABOVE, BELOW), soft=10.0).outline < 0.3 * plain((ABOVE, BELOW)).outline
 
