@@ -9,9 +9,9 @@ White margins of collimated films are left out first: they end in a step, too.
 
 Cuts were chosen on Chen's train crops, on composites of them and on metal drawn on them; among those crops
 the outline found 18 knees with real screws, plates, staples or nails. Of 737 native knees on composites, a
-fifth of them overexposed, one is taken for a replaced one and 5 % are flagged; of 600 with drawn white margins,
-none and 0.5 %. Of drawn total, partial and stemmed replacements 100, 96 and 98 % are refused, with such margins
-92, 82 and 89 % (``benchmarks/accuracy/localiser.py`` measures it on val).
+fifth of them overexposed, one is taken for a replaced one and 5 % are flagged; of 600 with drawn white
+margins, none and 0.5 %. Of drawn total, partial and stemmed replacements 100, 96 and 98 % are refused, with
+such margins 92, 82 and 89 % (``benchmarks/accuracy/localiser.py`` measures it on val).
 The localiser's own map of implants is not read: drawn shapes taught it, and real metal never raised it.
 """
 
