@@ -123,7 +123,7 @@ def strip(crop: FilmArray) -> FilmArray:
 
 
 def margined(crop: FilmArray) -> FilmArray:
-    """A crop of a collimated film: bands as white as it gets, a little askew, at its left, right and bottom."""
+    """A crop of a collimated film: bands as white as it gets, a little askew, on three sides."""
     shown = crop.copy()
     rows, columns = np.indices(shown.shape)
     shown[(columns < 20 + 0.06 * rows) | (columns > 200 + 0.06 * rows) | (rows > 206)] = crop.max()
