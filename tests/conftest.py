@@ -19,7 +19,7 @@ TESTS = Path(__file__).parent
 ALONE = (
     # A cluster takes the machine's cores and memory for its own, and two of them find each other.
     "cluster",
-    # TensorRT calls its log, a function of Python's, from threads of its own; beside other tests a build hung once.
+    # TensorRT calls its log, a function of Python's, from threads of its own: beside others a build hung once.
     "cli/test_compile.py",
     "compile/test_choice.py",
     "engines/tensorrt",
@@ -38,9 +38,20 @@ LONG = (
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if any(item.path.is_relative_to(TESTS / place) for place in ALONE):
+        if _place(item.path, ALONE) < len(ALONE):
             item.add_marker(pytest.mark.alone)
-    items.sort(key=lambda item: not any(item.path.is_relative_to(TESTS / place) for place in LONG))
+    items.sort(key=lambda item: _place(item.path, LONG))
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Asked for the tests that run alone, read no others."""
+    others = collection_path.is_file() and _place(collection_path, ALONE) == len(ALONE)
+    return True if config.option.markexpr == "alone" and others else None
+
+
+def _place(path: Path, listed: tuple[str, ...]) -> int:
+    """Where a file, or the folder it lies in, stands in a list; the list's length where it does not."""
+    return next((n for n, name in enumerate(listed) if path.is_relative_to(TESTS / name)), len(listed))
 
 
 @pytest.fixture
