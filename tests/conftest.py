@@ -19,7 +19,7 @@ TESTS = Path(__file__).parent
 ALONE = (
     # A cluster takes the machine's cores and memory for its own, and two of them find each other.
     "cluster",
-    # TensorRT calls its log, a function of Python's, from threads of its own: beside others a build hung once.
+    # TensorRT calls its log, a function of Python's, from threads of its own: a build hung beside others.
     "cli/test_compile.py",
     "compile/test_choice.py",
     "engines/tensorrt",
