@@ -38,9 +38,17 @@ types: $(DEV_VENV)/.kneerisk
 	@echo "Step 2 of 3: types (mypy), a minute the first time ..."
 	@$(DEV_VENV)/bin/mypy
 
+# A file's tests stay together, for they share what is made once; long files go first. Threads of torch that want one core
+# wait for each other at every step, hence one to a process.
+SIDE_BY_SIDE = -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
+# pytest's exit status where the flags leave no test, as one of the two calls will with PYTEST_FLAGS=tests/cli/test_cli.py.
+NO_TESTS = 5
+
 unit: $(DEV_VENV)/.kneerisk
-	@echo "Step 3 of 3: tests (pytest), minutes; a line for each file, a dot for each test ..."
-	@$(DEV_VENV)/bin/pytest $(PYTEST_FLAGS)
+	@echo "Step 3 of 3: tests (pytest), minutes; a file to each core, a dot for each test ..."
+	@OMP_NUM_THREADS=1 $(DEV_VENV)/bin/pytest $(SIDE_BY_SIDE) -m "not alone" $(PYTEST_FLAGS) || test $$? -eq $(NO_TESTS)
+	@echo "... and the tests that run beside no others (tests/conftest.py says why) ..."
+	@$(DEV_VENV)/bin/pytest -m alone $(PYTEST_FLAGS) || test $$? -eq $(NO_TESTS)
 
 faults: $(DEV_VENV)/.kneerisk  ## kill, fill and tear runs in hundreds of ways (FAULTS=70: of each kind, some minutes)
 	KNEERISK_FAULTS=$(or $(FAULTS),70) $(DEV_VENV)/bin/pytest tests/faults

@@ -131,7 +131,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "kneerisk_train.publish": (
         *(*_WORDS, _LOCATE, "kneerisk_engines", "kneerisk.method", "kneerisk.models", "kneerisk.stack"),
         *("kneerisk.compile", "kneerisk_train.prepare", "kneerisk_train.data", "kneerisk_train.run"),
-        *("kneerisk_train.films", "kneerisk_train.stages"),
+        *("kneerisk_train.films", "kneerisk_train.stages", "kneerisk.study"),
     ),
     "kneerisk_train.paper": (
         *(*_WORDS, "kneerisk.method", "kneerisk.models", "kneerisk.stack", "kneerisk.simulate"),

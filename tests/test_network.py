@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -191,25 +191,36 @@ def test_every_command_is_listened_to() -> None:
     assert set(commands_of(get_command(app))) - {"train"} <= heard
 
 
+Result = tuple[int, list[str], list[str], str]
+
+
 @pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[object, ...], Any]:
-    """Each command's exit status, what was heard, what was left, and what it printed."""
+def result_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Result | None]:
+    """Function: a command's number → its exit status, what was heard, what was left, and what it printed.
+
+    Those before it are run first, once, for it may need what they made. ``None``: its extra is missing.
+    """
     silence = Silence(tmp_path_factory.mktemp("silence"))
-    return {
-        arguments: (*silence.run("kneerisk", *arguments), silence.output)
-        for needed, arguments in COMMANDS
-        if all(map(find_spec, needed))
-    }
+    results: list[Result | None] = []
+
+    def run(number: int) -> Result | None:
+        for needed, arguments in COMMANDS[len(results) : number + 1]:
+            able = all(map(find_spec, needed))
+            results.append((*silence.run("kneerisk", *arguments), silence.output) if able else None)
+        return results[number]
+
+    return run
 
 
 @pytest.mark.parametrize("number", range(len(COMMANDS)), ids=lambda number: name_of(COMMANDS[number][1]))
 def test_a_command_opens_no_connection_and_leaves_nothing_behind(
-    number: int, results: dict[tuple[object, ...], Any]
+    number: int, result_of: Callable[[int], Result | None]
 ) -> None:
     needed, arguments = COMMANDS[number]
-    if arguments not in results:
+    result = result_of(number)
+    if result is None:
         pytest.skip(f"needs {', '.join(needed)}")
-    status, heard, left, output = results[arguments]
+    status, heard, left, output = result
     assert status in ENDS_WELL.get(name_of(arguments), (0,)), output[-1500:]
     assert heard == []
     assert left == []

@@ -1,14 +1,19 @@
-"""A small prepared cohort with visits, made without a radiograph in sight."""
+"""A small prepared cohort with visits, made without a radiograph in sight; and graphs traced once."""
 
 import json
+from collections.abc import Iterator
+from dataclasses import is_dataclass
 from pathlib import Path
 
 import h5py
 import numpy as np
 import polars as pl
 import pytest
+from kneerisk_engines import export
+from kneerisk_engines.spec import ComponentSpec
 from kneerisk_train.prepare.pairs import visit_pairs
 from kneerisk_train.prepare.write import FORMAT, schema
+from torch import nn
 
 from kneerisk.releases.records import KneeKey
 
@@ -70,3 +75,41 @@ def write_cohort(
 def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Ninety participants, two visits, two sites."""
     return write_cohort(tmp_path_factory.mktemp("cohort") / "prepared")
+
+
+def architecture(module: nn.Module, spec: ComponentSpec) -> str:
+    """All that a graph is made of but the weights, which it names and does not hold."""
+    weights = module.state_dict()
+    settings = [
+        (name, type(part), [(k, v) for k, v in vars(part).items() if is_dataclass(v) or _is_plain(v)])
+        for name, part in module.named_modules()
+    ]
+    constants = [(name, b.numpy().tobytes()) for name, b in module.named_buffers() if name not in weights]
+    return repr((spec, settings, constants, [(name, value.shape) for name, value in weights.items()]))
+
+
+def _is_plain(value: object) -> bool:
+    return value is None or isinstance(value, (bool, int, float, str, tuple))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _traced_once() -> Iterator[None]:
+    """Networks that differ in their weights alone share one traced graph: torch takes seconds for each.
+
+    These tests ask what is published and with which weights; ``tests/engines/test_export.py`` traces anew.
+    """
+    import onnx
+
+    trace, graphs = export._trace, {}
+
+    def once(module: nn.Module, spec: ComponentSpec) -> onnx.ModelProto:
+        key = architecture(module, spec)
+        if key not in graphs:
+            graphs[key] = trace(module, spec)
+        graph = onnx.ModelProto()
+        graph.CopyFrom(graphs[key])  # whoever asked changes it
+        return graph
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(export, "_trace", once)
+        yield

@@ -8,6 +8,7 @@ import pytest
 from kneerisk_train.data.knees import Knees
 from kneerisk_train.paper.report import _errors
 from kneerisk_train.prepare.pairs import VisitPairs
+from kneerisk_train.publish import figures
 from kneerisk_train.publish.figures import (
     auc_interval,
     landmark_figures,
@@ -73,6 +74,25 @@ def test_an_interval_holds_its_auc_and_narrows_with_more_participants() -> None:
         assert interval.low < interval.value < interval.high
         widths.append(interval.high - interval.low)
     assert widths[1] < widths[0] / 2
+
+
+def test_whole_participants_are_drawn_for_an_interval(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same as drawing knees one by one, ties and draws without a rise included."""
+    monkeypatch.setattr(figures, "_BOOTSTRAPS", 60)
+    rng = np.random.default_rng(3)
+    rose, score = np.arange(40) % 20 == 3, rng.normal(size=40).round(1)
+    who = np.array([f"P{n // 4}" for n in rng.permutation(40)])
+    people = np.unique(who)
+    drawing = np.random.default_rng(0)
+    values = []
+    for _ in range(60):
+        some = people[drawing.integers(0, len(people), len(people))]
+        knees = np.concatenate([np.flatnonzero(who == person) for person in some])
+        if rose[knees].any():
+            values.append(roc_auc_score(rose[knees], score[knees]))
+    assert 30 < len(values) < 60
+    found = auc_interval(score, rose, who)
+    assert (found.low, found.high) == pytest.approx(tuple(np.quantile(values, (0.025, 0.975))))
 
 
 def test_landmarks_are_measured_in_millimetres_of_each_axis() -> None:

@@ -1,5 +1,7 @@
 """The grade head's last fit makes chances of logits: by likelihood, and each the right way."""
 
+from copy import deepcopy
+
 import numpy as np
 import pytest
 import torch
@@ -16,8 +18,8 @@ TINY = ClassifierConfig(
 )
 
 
-@pytest.fixture
-def reader() -> tuple[Classifier, torch.Tensor]:
+@pytest.fixture(scope="module")
+def untouched() -> tuple[Classifier, torch.Tensor]:
     """A classifier of some opinion, and latents of 1,500 knees."""
     torch.manual_seed(0)
     classifier = Classifier(TINY).eval()
@@ -30,6 +32,12 @@ def reader() -> tuple[Classifier, torch.Tensor]:
         last.bias.zero_()
         last.bias.sub_(mean_logits(classifier, [latents]).mean(dim=0))
     return classifier, latents
+
+
+@pytest.fixture
+def reader(untouched: tuple[Classifier, torch.Tensor]) -> tuple[Classifier, torch.Tensor]:
+    """The same, for a test to change."""
+    return deepcopy(untouched[0]), untouched[1]
 
 
 def drawn(p: torch.Tensor) -> np.ndarray:

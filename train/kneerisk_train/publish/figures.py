@@ -14,6 +14,7 @@ from kneerisk.method.grade import median_grade
 from kneerisk.method.predict import Forecast
 from kneerisk.method.risk import hazards_of, monotone_rise, risk_of_rise
 from kneerisk.stack.stack import Stack
+from kneerisk.study.statistics.bootstrap import Counts, auc_of, codes_of
 from kneerisk_train.data.data import TrainingData
 from kneerisk_train.data.knees import Knees
 from kneerisk_train.prepare.pairs import VisitPairs
@@ -139,13 +140,12 @@ def auc_interval(
     """AUC with a 95 % interval, whole participants drawn again and again."""
     rng = np.random.default_rng(0)
     people, owner = np.unique(who, return_inverse=True)
-    rows = [np.flatnonzero(owner == person) for person in range(len(people))]
-    values = []
-    for _ in range(_BOOTSTRAPS):
-        drawn = np.concatenate([rows[i] for i in rng.integers(0, len(people), len(people))])
-        if 0 < rose[drawn].sum() < len(drawn):
-            values.append(roc_auc_score(rose[drawn], score[drawn]))
-    low, high = np.quantile(values, (0.025, 0.975))
+    drawn = [rng.integers(0, len(people), len(people)) for _ in range(_BOOTSTRAPS)]
+    times = np.stack([np.bincount(one, minlength=len(people)) for one in drawn], axis=1)
+    place, places = codes_of(score, most=len(score))
+    counts = Counts.of(place, rose, owner, len(people), places)
+    # A draw without a rise, or of rises alone, has no AUC.
+    low, high = np.nanquantile(auc_of(*counts.weighed(times.astype(np.float32))), (0.025, 0.975))
     return Interval(float(roc_auc_score(rose, score)), float(low), float(high))
 
 
