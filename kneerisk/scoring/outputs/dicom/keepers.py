@@ -81,6 +81,6 @@ def _made(make: Callable[[], Dataset], ref: RadiographRef) -> Dataset | None:
     """``None`` where the radiograph's header has what no object may repeat, such as a date that is none."""
     try:
         return make()
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except Exception as error:  # what is wrong with one header costs its report, not the run
         log.warning("%s: no DICOM report can be made of its header: %s", ref.source_path, error)
         return None
