@@ -37,6 +37,7 @@ from kneerisk.records import RUN_SUFFIX, CarriedKind, RadiographRef, Refusal
 from kneerisk.scoring.gone import Found
 from kneerisk.scoring.outputs.rows import Row
 from kneerisk.scoring.outputs.table import replace_with
+from kneerisk.storage import writing
 
 _LOCK = "lock"
 _LISTING = "listing.jsonl"
@@ -288,12 +289,7 @@ def open_journal(
         raise UsageError(f"{folder} cannot be made ({error.strerror}); choose another --out") from error
     with ExitStack() as held:
         held.callback(_leave_if_bare, folder)
-        try:
-            held.enter_context(locked(folder / _LOCK, wait=False))
-        except BusyError:
-            raise UsageError(
-                f"another kneerisk is at work in {folder.name}: wait for it, or choose another --out"
-            ) from None
+        _hold(held, folder)
         if out.exists() and not there_before and not overwrite:
             _leave(folder)
             raise UsageError(
@@ -323,6 +319,39 @@ def open_journal(
             yield journal
         finally:
             journal.close()
+
+
+@contextmanager
+def workspace_of(out: Path) -> Iterator[Path]:
+    """The same folder for a table that is made in one go, empty; what a killed one left there is taken away.
+
+    Raises:
+        UsageError: an unfinished run lies there, or another process is at work in it.
+        StorageError: it cannot be made.
+    """
+    folder = folder_of(out)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as held:
+        held.callback(_leave_if_bare, folder)
+        _hold(held, folder)
+        if any((folder / name).exists() for name in (_LISTING, _ROWS, _OLD_HEADER)):
+            raise UsageError(f"{folder.name} holds an unfinished run: finish it, or choose another --out")
+        _empty(folder)
+        try:
+            yield folder
+        finally:
+            _empty(folder)
+            _leave(folder)
+
+
+def _hold(held: ExitStack, folder: Path) -> None:
+    try:
+        held.enter_context(locked(folder / _LOCK, wait=False))
+    except BusyError:
+        raise UsageError(
+            f"another kneerisk is at work in {folder.name}: wait for it, or choose another --out"
+        ) from None
 
 
 def refuse_difference(before: Mapping[str, Any], now: Mapping[str, Any], what: str) -> None:

@@ -123,7 +123,7 @@ def score(fake: ModuleType, job: dict[str, Any]) -> None:
     try:
         fake.run(
             Path(job["cohort"]),
-            RunSettings(Path(job["out"]), resume=True, batch_size=2, **also_of(job)),
+            RunSettings(*(Path(job["out"]), True), batch_size=2, retry_failed="retry" in job, **also_of(job)),
             pause=job["pause"],
         )
     except KneeriskError as error:

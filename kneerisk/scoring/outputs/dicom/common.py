@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kneerisk_engines.files import written_whole
+
 from kneerisk.errors import UsageError
 from kneerisk.places.place import OUR_MANUFACTURER
-from kneerisk.scoring.outputs.table import replace_with
+from kneerisk.storage import writing
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -52,8 +54,12 @@ def sign(made: Dataset, provenance: Mapping[str, Any]) -> None:
 
 
 def save(made: Dataset, path: Path) -> None:
-    """Write a DICOM file; it is complete or absent."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(path.name + ".new")
-    made.save_as(aside, enforce_file_format=True)
-    replace_with(aside, path)
+    """Write a DICOM file; it is complete or absent.
+
+    Raises:
+        StorageError: the disk does not take it.
+    """
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with written_whole(path) as aside:
+            made.save_as(aside, enforce_file_format=True)
