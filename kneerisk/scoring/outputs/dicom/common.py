@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,8 +54,18 @@ def sign(made: Dataset, provenance: Mapping[str, Any]) -> None:
     made.SeriesDescription = SERIES
 
 
-def save(made: Dataset, path: Path) -> None:
-    """Write a DICOM file; it is complete or absent.
+def packed(made: Dataset) -> bytes:
+    """A DICOM file's bytes.
+
+    In memory, as pydicom hides a full disk's error in one of its own, with a traceback for words.
+    """
+    stream = io.BytesIO()
+    made.save_as(stream, enforce_file_format=True)
+    return stream.getvalue()
+
+
+def save(content: bytes, path: Path) -> None:
+    """Write a file; it is complete or absent.
 
     Raises:
         StorageError: the disk does not take it.
@@ -62,4 +73,4 @@ def save(made: Dataset, path: Path) -> None:
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with written_whole(path) as aside:
-            made.save_as(aside, enforce_file_format=True)
+            aside.write_bytes(content)
