@@ -179,13 +179,23 @@ class Journal:
         return Record(index, sha256, None if state is None else FileState(*state), rows)
 
     def append(self, records: Sequence[Record]) -> None:
-        """Add records; they are on disk when this returns."""
+        """Add records; they are on disk when this returns.
+
+        Raises:
+            KneeriskError: the journal was taken away: a file that is open can be written all the same, and
+                a night's rows would be lost with it.
+        """
         keys = [self.key(record.index) for record in records]
         lines = [_sealed(_body(key, record)) for key, record in zip(keys, records, strict=True)]
         left = memoryview(b"".join(lines))
         while left:
             left = left[self._stream.write(left) :]
         os.fsync(self._stream.fileno())
+        if not self._rows_path.exists():
+            raise KneeriskError(
+                f"{self.folder} was taken away while the run was on, and its rows with it: see that its disk "
+                "or share is still there and add --resume; what was deleted is scored again"
+            )
         for key, line in zip(keys, lines, strict=True):
             self._offsets[key] = self._end
             self._end += len(line)

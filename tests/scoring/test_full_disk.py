@@ -12,8 +12,9 @@ from types import ModuleType
 
 import pytest
 
-from kneerisk.errors import ExitCode, UsageError
+from kneerisk.errors import ExitCode, KneeriskError, UsageError
 from kneerisk.radiograph.settings import InputSettings
+from kneerisk.records import RadiographRef
 from kneerisk.scoring.outputs import table
 from kneerisk.scoring.settings import RunSettings, check_places, shareable
 from kneerisk.storage import StorageError, in_words, writing
@@ -184,6 +185,28 @@ def test_a_folder_that_goes_away_stops_the_run_with_its_name(
     monkeypatch.setattr(os, "fsync", unmounted)
     with pytest.raises(StorageError, match=r"share.*disk or share is still there.*--resume"):
         fake.run(cohort, RunSettings(home / "r.parquet"))
+
+
+def test_a_journal_that_is_taken_away_stops_the_run_at_once(
+    cohort: Path, tmp_path: Path, fake: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "share"
+    home.mkdir()
+    real, seen = fake.read, []
+
+    def read(ref: RadiographRef) -> object:
+        seen.append(ref.path.name)
+        if ref.path.name == "P05.txt":
+            shutil.rmtree(home)
+        return real(ref)
+
+    monkeypatch.setattr(fake, "read", read)
+    for number in range(60):
+        (cohort / f"Q{number:02d}.txt").write_text(f"one {number}")
+    settings = RunSettings(home / "r.parquet", workers=1, batch_size=1)
+    with pytest.raises(KneeriskError, match=r"r\.parquet\.kneerisk was taken away.*--resume"):
+        fake.run(cohort, settings, parallel=1)
+    assert len(seen) < 60, "a night is not scored into a file that nobody will find"
 
 
 @pytest.mark.parametrize(
