@@ -243,13 +243,13 @@ class Journal:
         end = damaged = 0
         with self._rows_path.open("rb") as stream:
             for line in stream:
-                body = _unsealed(line)
-                if body is None:
+                key = _key_in(line)
+                if key is None:
                     damaged += 1
                     if kept is not None:
                         continue
                 else:
-                    self._offsets[bytes.fromhex(json.loads(body)[0])] = end
+                    self._offsets[key] = end
                     if kept is not None:
                         kept.write(line)
                 end += len(line)
@@ -362,6 +362,9 @@ def _hold(held: ExitStack, folder: Path) -> None:
         raise UsageError(
             f"another kneerisk is at work in {folder.name}: wait for it, or choose another --out"
         ) from None
+    for entry in folder.iterdir():
+        if entry.is_symlink():  # none is ours, and through it a file elsewhere would be written
+            entry.unlink()
 
 
 def refuse_difference(before: Mapping[str, Any], now: Mapping[str, Any], what: str) -> None:
@@ -481,6 +484,17 @@ def _body(key: bytes, record: Record) -> bytes:
     )
     body = [key.hex(), record.index, record.input_sha256, state, record.rows]
     return json.dumps(body, allow_nan=False).encode()
+
+
+def _key_in(line: bytes) -> bytes | None:
+    """Of a record's line; ``None`` where it is damaged, or whole and no record."""
+    body = _unsealed(line)
+    try:
+        key, index, _, state, rows = json.loads(body or b"")
+        is_record = isinstance(index, int) and isinstance(state, list | None) and isinstance(rows, list)
+        return bytes.fromhex(key) if is_record else None
+    except (TypeError, ValueError):
+        return None
 
 
 def _sealed(body: bytes) -> bytes:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
+import polars as pl
 import pytest
 
 from kneerisk.errors import ExitCode, KneeriskError, UsageError
@@ -17,6 +18,7 @@ from kneerisk.radiograph.settings import InputSettings
 from kneerisk.records import RadiographRef
 from kneerisk.scoring.outputs import table
 from kneerisk.scoring.settings import RunSettings, check_places, shareable
+from kneerisk.scoring.shards import Shard
 from kneerisk.storage import StorageError, in_words, writing
 
 HERE = Path(__file__).parent
@@ -26,6 +28,7 @@ sys.path.insert(0, sys.argv[1])
 import fake_chain
 from pathlib import Path
 from kneerisk.scoring.settings import RunSettings
+from kneerisk.scoring.shards import Shard
 from kneerisk.storage import StorageError
 folder, home = Path(sys.argv[2]), Path(sys.argv[3])
 soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -106,6 +109,7 @@ from kneerisk.scoring.merge import merge_tables
 from kneerisk.scoring.settings import RunSettings
 from kneerisk.scoring.shards import Shard
 from kneerisk.scoring.watch import WatchSettings, watch_images
+from kneerisk.scoring.shards import Shard
 from kneerisk.storage import StorageError
 from kneerisk.study import tables
 folder, home = Path(sys.argv[2]), Path(sys.argv[3])
@@ -221,8 +225,6 @@ def test_every_error_of_a_disk_names_place_and_remedy(number: int, tmp_path: Pat
 
 
 def test_an_error_of_polars_is_one_of_its_disk(tmp_path: Path) -> None:
-    import polars as pl
-
     with pytest.raises(StorageError, match=r"x\.parquet"), writing(tmp_path / "x.parquet"):
         raise pl.exceptions.ComputeError("No space left on device (os error 28)")
     with pytest.raises(ZeroDivisionError), writing(tmp_path / "x.parquet"):
@@ -258,6 +260,30 @@ def test_names_that_are_no_utf8(tmp_path: Path, fake: ModuleType, cohort: Path) 
         run = table.read_metadata(tmp_path / name)["run"]
         assert run["fingerprint"]["inputs"] == [r"caf\udce9"]
     assert shareable({"inputs": [str(odd)]})["inputs"] == [r"caf\udce9"]
+
+
+def test_names_that_others_take_for_patterns(tmp_path: Path, fake: ModuleType, cohort: Path) -> None:
+    from kneerisk.radiograph.sources.scan import scan
+    from kneerisk.scoring.merge import merge_tables
+    from kneerisk.study import tables
+    from kneerisk.study.scores import read_scores
+
+    home = tmp_path / "knees [2024] *?"
+    home.mkdir()
+    for name in ("r.parquet", "r.csv"):
+        fake.run(cohort, RunSettings(home / name))
+        assert len(table.read(home / name)) == len(read_scores(home / name).frame) == 15
+    parts = [home / f"{number}.parquet" for number in (1, 2)]
+    for number, part in enumerate(parts, start=1):
+        fake.run(cohort, RunSettings(part, shard=Shard(number, 2)))
+    assert merge_tables(parts, home / "m.parquet").rows == 15
+    risks = table.read(home / "m.parquet").select("risk_12m")
+    assert tables.write_beside(home / "m.parquet", risks, home / "d.parquet", {}) == 15
+    for name in ("manifest.csv", "manifest.parquet"):
+        listed = pl.DataFrame({"path": ["a.png"], "participant_id": ["7"]})
+        listed.write_csv(home / name) if name.endswith("csv") else listed.write_parquet(home / name)
+        (found,) = scan([home / name])
+        assert "a.png" in str(found)
 
 
 def test_words_stand_where_the_error_has_none() -> None:
