@@ -54,6 +54,7 @@ def put_in_place(aside: Path, place: Path) -> None:
 def written_whole(place: Path) -> Iterator[Path]:
     """Give the name of a file aside to write; it takes its place at the end, and is removed on failure."""
     aside = place.with_name(f".{place.name}.new")
+    aside.unlink(missing_ok=True)  # what a kill left; or a link, through which another file would be written
     try:
         yield aside
         put_in_place(aside, place)

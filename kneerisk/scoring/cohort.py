@@ -49,6 +49,7 @@ from kneerisk.scoring.stores.tables import at_home, send
 from kneerisk.scoring.watch import WatchSettings, watch_images
 from kneerisk.stack.components import PREDICTING
 from kneerisk.stack.stack import Stack
+from kneerisk.storage import StorageError
 from kneerisk.version import __version__
 
 if TYPE_CHECKING:
@@ -99,7 +100,12 @@ def score_cohort(
             if isinstance(step, Progress) and (slow := pace.note(step.done - step.reused)) is not None:
                 yield Notice(slow)
             if isinstance(step, Summary) and run.run_report is not None:
-                write_run_report(run.run_report, shareable(marks), step, pace.rates)
+                try:
+                    write_run_report(run.run_report, shareable(marks), step, pace.rates)
+                except StorageError as error:
+                    raise StorageError(
+                        f"{error}; the table {run.out} is whole: repeat with --resume"
+                    ) from error
             yield step
 
 

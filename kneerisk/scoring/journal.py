@@ -37,6 +37,7 @@ from kneerisk.records import RUN_SUFFIX, CarriedKind, RadiographRef, Refusal
 from kneerisk.scoring.gone import Found
 from kneerisk.scoring.outputs.rows import Row
 from kneerisk.scoring.outputs.table import replace_with
+from kneerisk.storage import writing
 
 _LOCK = "lock"
 _LISTING = "listing.jsonl"
@@ -178,13 +179,23 @@ class Journal:
         return Record(index, sha256, None if state is None else FileState(*state), rows)
 
     def append(self, records: Sequence[Record]) -> None:
-        """Add records; they are on disk when this returns."""
+        """Add records; they are on disk when this returns.
+
+        Raises:
+            KneeriskError: the journal was taken away: a file that is open can be written all the same, and
+                a night's rows would be lost with it.
+        """
         keys = [self.key(record.index) for record in records]
         lines = [_sealed(_body(key, record)) for key, record in zip(keys, records, strict=True)]
         left = memoryview(b"".join(lines))
         while left:
             left = left[self._stream.write(left) :]
         os.fsync(self._stream.fileno())
+        if not self._rows_path.exists():
+            raise KneeriskError(
+                f"{self.folder} was taken away while the run was on, and its rows with it: see that its disk "
+                "or share is still there and add --resume; what was deleted is scored again"
+            )
         for key, line in zip(keys, lines, strict=True):
             self._offsets[key] = self._end
             self._end += len(line)
@@ -232,13 +243,13 @@ class Journal:
         end = damaged = 0
         with self._rows_path.open("rb") as stream:
             for line in stream:
-                body = _unsealed(line)
-                if body is None:
+                key = _key_in(line)
+                if key is None:
                     damaged += 1
                     if kept is not None:
                         continue
                 else:
-                    self._offsets[bytes.fromhex(json.loads(body)[0])] = end
+                    self._offsets[key] = end
                     if kept is not None:
                         kept.write(line)
                 end += len(line)
@@ -288,12 +299,7 @@ def open_journal(
         raise UsageError(f"{folder} cannot be made ({error.strerror}); choose another --out") from error
     with ExitStack() as held:
         held.callback(_leave_if_bare, folder)
-        try:
-            held.enter_context(locked(folder / _LOCK, wait=False))
-        except BusyError:
-            raise UsageError(
-                f"another kneerisk is at work in {folder.name}: wait for it, or choose another --out"
-            ) from None
+        _hold(held, folder)
         if out.exists() and not there_before and not overwrite:
             _leave(folder)
             raise UsageError(
@@ -323,6 +329,42 @@ def open_journal(
             yield journal
         finally:
             journal.close()
+
+
+@contextmanager
+def workspace_of(out: Path) -> Iterator[Path]:
+    """The same folder for a table that is made in one go, empty; what a killed one left there is taken away.
+
+    Raises:
+        UsageError: an unfinished run lies there, or another process is at work in it.
+        StorageError: it cannot be made.
+    """
+    folder = folder_of(out)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as held:
+        held.callback(_leave_if_bare, folder)
+        _hold(held, folder)
+        if any((folder / name).exists() for name in (_LISTING, _ROWS, _OLD_HEADER)):
+            raise UsageError(f"{folder.name} holds an unfinished run: finish it, or choose another --out")
+        _empty(folder)
+        try:
+            yield folder
+        finally:
+            _empty(folder)
+            _leave(folder)
+
+
+def _hold(held: ExitStack, folder: Path) -> None:
+    try:
+        held.enter_context(locked(folder / _LOCK, wait=False))
+    except BusyError:
+        raise UsageError(
+            f"another kneerisk is at work in {folder.name}: wait for it, or choose another --out"
+        ) from None
+    for entry in folder.iterdir():
+        if entry.is_symlink():  # none is ours, and through it a file elsewhere would be written
+            entry.unlink()
 
 
 def refuse_difference(before: Mapping[str, Any], now: Mapping[str, Any], what: str) -> None:
@@ -442,6 +484,17 @@ def _body(key: bytes, record: Record) -> bytes:
     )
     body = [key.hex(), record.index, record.input_sha256, state, record.rows]
     return json.dumps(body, allow_nan=False).encode()
+
+
+def _key_in(line: bytes) -> bytes | None:
+    """Of a record's line; ``None`` where it is damaged, or whole and no record."""
+    body = _unsealed(line)
+    try:
+        key, index, _, state, rows = json.loads(body or b"")
+        is_record = isinstance(index, int) and isinstance(state, list | None) and isinstance(rows, list)
+        return bytes.fromhex(key) if is_record else None
+    except (TypeError, ValueError):
+        return None
 
 
 def _sealed(body: bytes) -> bytes:

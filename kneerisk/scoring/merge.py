@@ -14,7 +14,7 @@ from kneerisk.method.calibration import Calibration
 from kneerisk.method.recalibration import Recalibration
 from kneerisk.places.place import is_remote, url_of
 from kneerisk.scoring.chain import Item, source_path_of
-from kneerisk.scoring.journal import PathsDigest, folder_of
+from kneerisk.scoring.journal import PathsDigest, workspace_of
 from kneerisk.scoring.outputs import table
 from kneerisk.scoring.outputs.rows import Row
 from kneerisk.scoring.outputs.summary import Summary, Tally
@@ -87,19 +87,8 @@ def merge_tables(
         }
         return table.metadata(manifest, first["calibration"], extra)
 
-    workspace = folder_of(out)
-    try:
-        workspace.mkdir(parents=True)
-    except FileExistsError:
-        raise UsageError(
-            f"{workspace.name} holds an unfinished run: finish it, or choose another --out"
-        ) from None
-    try:
+    with workspace_of(out) as workspace:
         table.write(_rows(parts, run, tally), out, merged, extra, workspace, bom=bom)
-    finally:
-        for leftover in workspace.iterdir():
-            leftover.unlink()
-        workspace.rmdir()
     return tally.summary(str(out), calibration, recalibration)
 
 

@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from itertools import chain, islice
+from pathlib import Path
 from typing import Any
 
 from kneerisk.errors import KneeriskError, UsageError
@@ -71,8 +72,11 @@ def score_images(
     fingerprint: Mapping[str, Any],
     clock: Clock,
     carried: Mapping[str, CarriedKind] | None = None,
+    to_go_on: str | None = None,
 ) -> Iterator[Notice | Progress | Summary]:
     """Score a scan into ``run.out``: notices, progress as rows reach the journal, and last the summary.
+
+    ``to_go_on`` tells a person what to do once a disk is mended; ``None``: to repeat it with ``--resume``.
 
     Raises:
         UsageError: the output exists, or cannot be resumed as asked; nothing was changed.
@@ -81,7 +85,9 @@ def score_images(
     """
     finished = run.out.exists() and not folder_of(run.out).exists()
     _refuse_to_clobber(run, fingerprint, finished)
-    with _in_the_disks_words(run), ExitStack() as stack:
+    if to_go_on is None:
+        to_go_on = f"every finished row is kept: add --resume to go on with {run.out}"
+    with _in_the_disks_words(folder_of(run.out), to_go_on), ExitStack() as stack:
         with clock.stage("scan"):
             journal = stack.enter_context(
                 open_journal(
@@ -95,16 +101,15 @@ def score_images(
 
 
 @contextmanager
-def _in_the_disks_words(run: RunSettings) -> Iterator[None]:
+def _in_the_disks_words(journal: Path, to_go_on: str) -> Iterator[None]:
     """Files cost rows, whatever happens to them; what gets here is the journal's disk, or an output's."""
-    kept = f"; every finished row is kept: add --resume to go on with {run.out}"
     try:
         yield
     except StorageError as error:
-        raise StorageError(f"{error}{kept}") from error
+        raise StorageError(f"{error}; {to_go_on}") from error
     except OSError as error:
-        place = None if error.filename else folder_of(run.out)
-        raise StorageError(f"the run stopped at {in_words(error, place)}{kept}") from error
+        place = None if error.filename else journal
+        raise StorageError(f"the run stopped at {in_words(error, place)}; {to_go_on}") from error
 
 
 def _refuse_to_clobber(run: RunSettings, fingerprint: Mapping[str, Any], finished: bool) -> None:

@@ -11,10 +11,14 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from threading import Event
+
+from kneerisk_engines.errors import BusyError
+from kneerisk_engines.files import locked
 
 from kneerisk.errors import KneeriskError, UsageError
 from kneerisk.places.place import is_remote, scheme_of
@@ -24,9 +28,12 @@ from kneerisk.scoring.outputs import table
 from kneerisk.scoring.outputs.summary import Summary
 from kneerisk.scoring.run import score_images
 from kneerisk.scoring.settings import RunSettings
+from kneerisk.storage import writing
 
 log = logging.getLogger(__name__)
 
+_TO_GO_ON = "start the watch again: it goes on where its parts end"
+_LOCK = ".watch.lock"
 _PICTURES = ("previews", "dicom_sr", "dicom_sc")
 
 
@@ -81,12 +88,44 @@ def watch_images(
         send: stores files in a PACS; OSError where it does not take them.
 
     Raises:
+        UsageError: another watch writes there, or what lies there is no table.
+        StorageError: the disk does not take a part; started again, the watch goes on where its parts end.
         KneeriskError: the first look failed. Later ones are tried again at the next.
     """
-    settings.out.mkdir(parents=True, exist_ok=True)
+    with writing(settings.out):
+        settings.out.mkdir(parents=True, exist_ok=True)
+    with _alone(settings.out):
+        yield from _watch(look, rooms, run, settings, marks, stop, send)
+
+
+@contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    """Two watches would write parts of the same numbers over each other's."""
+    lock = out / _LOCK
+    try:
+        with locked(lock, wait=False):
+            try:
+                yield
+            finally:
+                lock.unlink(missing_ok=True)
+    except BusyError:
+        raise UsageError(
+            f"another kneerisk watch writes into {out}: stop it, or choose another --out"
+        ) from None
+
+
+def _watch(
+    look: Callable[[], Iterator[Item]],
+    rooms: Rooms,
+    run: RunSettings,
+    settings: WatchSettings,
+    marks: Callable[[RunSettings], dict[str, object]],
+    stop: Event,
+    send: Callable[[list[Path]], None] | None,
+) -> Iterator[Summary]:
     parts = sorted(settings.out.glob("part-*.parquet"))
     known = {path for part in parts for path in table.read(part)["source_path"]}
-    number = 1 + max((int(part.stem.removeprefix("part-")) for part in parts), default=0)
+    number = 1 + max((_number(part) for part in parts), default=0)
     looked = False
     while not stop.is_set():
         try:
@@ -99,7 +138,8 @@ def watch_images(
         looked = True
         if new:
             part = _part(run, settings.out / f"part-{number:06d}.parquet")
-            for step in score_images(iter(new), {}, rooms, part, marks(part), Clock()):
+            steps = score_images(iter(new), {}, rooms, part, marks(part), Clock(), to_go_on=_TO_GO_ON)
+            for step in steps:
                 if isinstance(step, Summary):
                     if send is not None:
                         _send(part, send)
@@ -110,6 +150,12 @@ def watch_images(
             return
         if len(new) < settings.most and not settings.once:
             stop.wait(settings.every)
+
+
+def _number(part: Path) -> int:
+    """Of a part; 0 of a table that somebody laid among them, whose images are not scored again."""
+    digits = part.stem.removeprefix("part-")
+    return int(digits) if digits.isdecimal() else 0
 
 
 def _new(items: Iterator[Item], known: set[str], settled: float) -> Iterator[Item]:

@@ -78,7 +78,7 @@ class TruthTable:
         whole = self._aside / "truth.parquet"
         meanings = {f"kneerisk.column.{name}": meaning for name, meaning in MEANINGS.items()}
         metadata = {"kneerisk.simulated": _NOTE, **self._notes, **meanings}
-        pl.scan_parquet(self._parts).sink_parquet(whole, metadata=metadata)
+        pl.scan_parquet(self._parts, glob=False).sink_parquet(whole, metadata=metadata)
         handle = os.open(whole, os.O_RDONLY)
         os.fsync(handle)
         os.close(handle)

@@ -83,11 +83,11 @@ def read_scores(path: Path, *, landmarks: bool = False) -> Scores:
 
     try:
         if table.format_of(path) == "parquet":
-            names = list(pl.read_parquet_schema(path))
-            frame = pl.read_parquet(path, columns=_wanted(names, landmarks))
+            names = pl.scan_parquet(path, glob=False).collect_schema().names()
+            frame = pl.read_parquet(path, columns=_wanted(names, landmarks), glob=False)
         else:
-            names = pl.read_csv(path, n_rows=0).columns
-            text = pl.read_csv(path, infer_schema=False, columns=_wanted(names, landmarks))
+            names = pl.read_csv(path, n_rows=0, glob=False).columns
+            text = pl.read_csv(path, infer_schema=False, columns=_wanted(names, landmarks), glob=False)
             frame = typed(cells.restored(text))
     except (OSError, pl.exceptions.PolarsError) as error:
         raise UsageError(f"{path} cannot be read as a table: {error}") from error

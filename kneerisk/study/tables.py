@@ -74,12 +74,14 @@ def write_beside(
     """
     import polars as pl
 
-    names = list(pl.read_parquet_schema(path)) if table.format_of(path) == "parquet" else []
+    names: list[str] = []
+    if table.format_of(path) == "parquet":
+        names = pl.scan_parquet(path, glob=False).collect_schema().names()
     if "risk_12m_calibrated" in names or not names:
         old = read_scores(path, landmarks=True).frame.lazy()
         names = old.collect_schema().names()
     else:
-        old = pl.scan_parquet(path)
+        old = pl.scan_parquet(path, glob=False)
     kept = old.select([name for name in names if name not in new.columns])
     order = [*names, *(name for name in new.columns if name not in names)]
     joined = pl.concat([kept, new.lazy()], how="horizontal").select(order)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -93,3 +94,28 @@ def test_json_lines_tell_the_run(
     assert cli("score", cohort, "--out", tmp_path / "r.csv", *options) == ExitCode.USAGE
     (line,) = [json.loads(line) for line in capsys.readouterr().err.splitlines() if "error" in line]
     assert line["event"] == "error" and "--overwrite" in line["message"]
+
+
+def test_a_run_report_that_finds_no_room_costs_nothing_else(
+    cli: Callable[..., int],
+    cohort: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from kneerisk.scoring.outputs import run_report
+
+    def full(place: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    report, out = tmp_path / "report.json", tmp_path / "r.csv"
+    asked = ("score", cohort, "--out", out, "--no-progress", "--run-report", report)
+    with monkeypatch.context() as patched:
+        patched.setattr(run_report, "written_whole", full)
+        assert cli(*asked) == ExitCode.FATAL
+    said = " ".join(capsys.readouterr().err.split())
+    assert "report.json: No space left on device" in said and "free some space" in said
+    assert "r.csv is whole: repeat with --resume" in said
+    before = out.read_text()
+    assert cli(*asked, "--resume") == ExitCode.PARTIAL
+    assert report.exists() and out.read_text() == before

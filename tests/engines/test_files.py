@@ -145,3 +145,12 @@ def test_without_locks_a_file_that_names_its_process_stands_for_one(
             locked(tmp_path / "lock", wait=False),
         ):
             pass
+
+
+def test_nothing_is_written_through_a_link_that_lies_where_a_file_is_made(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("mine")
+    (tmp_path / ".x.csv.new").symlink_to(victim)
+    with written_whole(tmp_path / "x.csv") as aside:
+        aside.write_text("new")
+    assert (victim.read_text(), (tmp_path / "x.csv").read_text()) == ("mine", "new")

@@ -20,11 +20,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import numpy as np  # noqa: F401 - loaded once, for all forks
+import h5py  # noqa: F401 - loaded once, for all forks
+import highdicom.sr  # noqa: F401
+import numpy as np  # noqa: F401
 import polars as pl  # noqa: F401
 
 from kneerisk.errors import KneeriskError
 from kneerisk.radiograph.apart.readers import Readers
+from kneerisk.scoring.outputs.dicom import capture, report  # noqa: F401
 from kneerisk.scoring.settings import RunSettings
 
 CRASHED = 70
@@ -90,6 +93,11 @@ def readers_of(run: int) -> list[int]:
         return []
 
 
+def also_of(job: dict[str, Any]) -> dict[str, Path]:
+    """The run's other outputs, beside its table."""
+    return {name: Path(job["out"]).with_name(place) for name, place in job.get("also", {}).items()}
+
+
 def score(fake: ModuleType, job: dict[str, Any]) -> None:
     """One run, in this fork; never returns."""
     if job.get("apart"):
@@ -114,7 +122,9 @@ def score(fake: ModuleType, job: dict[str, Any]) -> None:
     code = 0
     try:
         fake.run(
-            Path(job["cohort"]), RunSettings(Path(job["out"]), resume=True, batch_size=2), pause=job["pause"]
+            Path(job["cohort"]),
+            RunSettings(*(Path(job["out"]), True), batch_size=2, retry_failed="retry" in job, **also_of(job)),
+            pause=job["pause"],
         )
     except KneeriskError as error:
         print(error, flush=True)
@@ -131,12 +141,13 @@ def score(fake: ModuleType, job: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    """Answer each job with the exit codes of its runs; minus the signal where one ended a run."""
+    """Answer each job with its runs' exit codes (minus the signal that ended one) and the readers killed."""
     fake = load_fake()
     print("ready", flush=True)
     for line in sys.stdin:
         job = json.loads(line)
         pids = []
+        readers_killed = 0
         for number in range(job.get("runs", 1)):
             pid = os.fork()
             if pid == 0:
@@ -146,6 +157,7 @@ def main() -> None:
             time.sleep(job["reader"])
             if readers := readers_of(pids[0]):
                 os.kill(readers[0], signal.SIGKILL)
+                readers_killed += 1
         if "meddle" in job:  # [seconds, {name: text, or null for a file that goes}]
             time.sleep(job["meddle"][0])
             for name, text in job["meddle"][1].items():
@@ -155,7 +167,7 @@ def main() -> None:
             time.sleep(job["after"][0])
             os.kill(pids[0], job["after"][1])  # not yet waited for: the number is still its own
         codes = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]
-        print(json.dumps(codes), flush=True)
+        print(json.dumps([codes, readers_killed]), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Whatever ends a run, the next one goes on from it, and its table is the one of a run that nothing ended.
 
 A short form by default; ``make faults`` tries hundreds (``KNEERISK_FAULTS``: random ones of each kind).
+How many were ended by which signal is printed at the end.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from typing import Any
 import polars as pl
 import pytest
 
+from kneerisk.errors import Reason
 from kneerisk.scoring.journal import folder_of
 from kneerisk.scoring.outputs import table
 
@@ -35,8 +38,9 @@ BUSY = "another kneerisk"
 class Driver:
     """The process that forks runs; see driver.py."""
 
-    def __init__(self, scratch: Path) -> None:
+    def __init__(self, scratch: Path, ends: Counter[str]) -> None:
         self.scratch = scratch
+        self.ends = ends
         self.process = subprocess.Popen(
             [sys.executable, str(Path(__file__).with_name("driver.py"))],
             stdin=subprocess.PIPE,
@@ -51,8 +55,15 @@ class Driver:
         job = {"cohort": str(cohort), "out": str(out), "pause": PAUSE, "log": log, **job}
         self.process.stdin.write(json.dumps(job) + "\n")
         self.process.stdin.flush()
-        codes: list[int] = json.loads(self.process.stdout.readline())
-        return codes
+        codes, readers_killed = json.loads(self.process.stdout.readline())
+        self._count(codes, readers_killed, "on entering a call" if "at" in job else "at a random moment")
+        return [int(code) for code in codes]
+
+    def _count(self, codes: list[int], readers_killed: int, when: str) -> None:
+        """What ended, as the system says, not as it was asked for."""
+        signals = {-how: how.name for how in (signal.SIGKILL, signal.SIGTERM)} | {130: "SIGINT"}
+        self.ends.update(f"main process, {signals[code]} {when}" for code in codes if code in signals)
+        self.ends.update(["reading process, SIGKILL at a random moment"] * readers_killed)
 
     def said(self, run: int = 0) -> str:
         return (self.scratch / f"log.{run}").read_text()
@@ -63,8 +74,8 @@ class Driver:
 
 
 @pytest.fixture(scope="module")
-def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Driver]:
-    started = Driver(tmp_path_factory.mktemp("driver"))
+def driver(tmp_path_factory: pytest.TempPathFactory, ends: Counter[str]) -> Iterator[Driver]:
+    started = Driver(tmp_path_factory.mktemp("driver"), ends)
     yield started
     started.close()
 
@@ -86,29 +97,60 @@ def unbroken(driver: Driver, cohort: Path, tmp_path_factory: pytest.TempPathFact
     return table.read(out)
 
 
-def goes_on(driver: Driver, cohort: Path, out: Path, unbroken: pl.DataFrame) -> None:
-    """A resume ends well, leaves the table of an unbroken run, and nothing else."""
+def goes_on(driver: Driver, cohort: Path, out: Path, unbroken: pl.DataFrame, ends: int = 1) -> None:
+    """A resume ends well, leaves the table of an unbroken run, and nothing else.
+
+    An image that was being read at three of the ends has a row that says so; --retry-failed scores it.
+    """
     assert driver.score(cohort, out) == [0], driver.said()
+    if ends >= 3 and (table.read(out)["reason"] == Reason.READER_CRASHED).any():
+        assert driver.score(cohort, out, retry=True) == [0], driver.said()
     assert table.read(out).equals(unbroken)
     assert [path.name for path in out.parent.iterdir()] == [out.name]
 
 
-def test_a_run_killed_on_entering_any_rename_unlink_or_flush_goes_on(
-    driver: Driver, cohort: Path, unbroken: pl.DataFrame, tmp_path: Path
+def files_in(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
+
+
+def killed_on_entering(
+    driver: Driver, cohort: Path, home: Path, name: str, also: dict[str, str], most: int
 ) -> None:
-    trace = tmp_path / "trace.json"
-    (tmp_path / "counted").mkdir()
-    assert driver.score(cohort, tmp_path / "counted" / "r.parquet", trace=str(trace)) == [0]
+    """Kill a run on entering each of its calls, or ``most``: it goes on to what an unbroken one leaves."""
+    trace = home / "trace.json"
+    whole = home / "counted" / name
+    whole.parent.mkdir()
+    assert driver.score(cohort, whole, also=also, trace=str(trace)) == [0], driver.said()
+    unbroken, files = table.read(whole), files_in(whole.parent)
+    assert unbroken["status"].to_list().count("ok") >= 3
     counts = json.loads(trace.read_text())
     assert {"rename", "unlink", "rmdir", "fsync"} == set(counts)
-    points = [(name, number) for name, count in counts.items() for number in range(1, count + 1)]
-    if len(points) > 3 * MANY:
-        points = random.Random(SEED).sample(points, 3 * MANY)
-    for name, number in points:
-        out = tmp_path / f"{name}-{number}" / "r.parquet"
+    points = [(call, number) for call, count in counts.items() for number in range(1, count + 1)]
+    if len(points) > most:
+        points = random.Random(SEED).sample(points, most)
+    for call, number in points:
+        out = home / f"{call}-{number}" / name
         out.parent.mkdir()
-        assert driver.score(cohort, out, at=[name, number, "kill"]) == [-signal.SIGKILL], (name, number)
-        goes_on(driver, cohort, out, unbroken)
+        ended = driver.score(cohort, out, also=also, at=[call, number, "kill"])
+        assert ended == [-signal.SIGKILL], (call, number)
+        assert driver.score(cohort, out, also=also) == [0], driver.said()
+        assert table.read(out).equals(unbroken)
+        assert files_in(out.parent) == files, (call, number)
+
+
+def test_a_run_killed_on_entering_any_rename_unlink_or_flush_goes_on(
+    driver: Driver, cohort: Path, tmp_path: Path
+) -> None:
+    killed_on_entering(driver, cohort, tmp_path, "r.parquet", {}, 3 * MANY)
+
+
+def test_a_run_with_every_output_killed_on_entering_any_call_goes_on(driver: Driver, tmp_path: Path) -> None:
+    few = tmp_path / "cohort"
+    few.mkdir()
+    for number, word in enumerate(["one", "both", "damaged"]):
+        (few / f"P{number}.txt").write_text(f"{word} {number}")
+    also = {"previews": "pictures", "futures": "f.h5", "dicom_sr": "reports", "dicom_sc": "captures"}
+    killed_on_entering(driver, few, tmp_path, "r.csv", also, MANY // 2)
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
@@ -144,6 +186,7 @@ def test_a_run_ended_at_random_again_and_again_goes_on(
         trial += 1
         out = tmp_path / str(trial) / "r.parquet"
         out.parent.mkdir()
+        before = kills
         while kills < MANY:
             (ended,) = driver.score(cohort, out, after=[chosen.uniform(0, takes), how])
             if ended in (-how, 130):
@@ -152,7 +195,7 @@ def test_a_run_ended_at_random_again_and_again_goes_on(
             else:
                 assert ended == 0, driver.said()
                 break
-        goes_on(driver, cohort, out, unbroken)
+        goes_on(driver, cohort, out, unbroken, ends=kills - before)
     assert kills == MANY
     assert hits > 0, "no kill met a journal"
 

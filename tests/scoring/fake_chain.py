@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -28,6 +29,9 @@ from kneerisk.scoring.clock import Clock
 from kneerisk.scoring.cohort import recalibration_for
 from kneerisk.scoring.run import Progress, Summary, score_images
 from kneerisk.scoring.settings import RunSettings, fingerprint
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
 
 S = 16
 LATENT = (2, 2, 2)
@@ -163,10 +167,32 @@ def localise(radiograph: Radiograph) -> list[KneeCrop | Refusal]:
             input_sha256=radiograph.input_sha256,
             spacing_mm=radiograph.spacing_mm,
             spacing_source=radiograph.spacing_source,
+            sop_instance_uid=_uid(radiograph.ref.path),
             participant_id=radiograph.ref.participant_id,
         )
         for side in sides
     ]
+
+
+def _uid(path: Path) -> str:
+    return f"1.2.3.{1 + int(hashlib.sha256(path.read_bytes()).hexdigest()[:8], 16)}"
+
+
+def origin(path: Path) -> Dataset | None:
+    """A header that reports and captures can refer to; ``None`` where the file is gone."""
+    from pydicom.dataset import Dataset
+
+    if not path.exists():
+        return None
+    found = Dataset()
+    found.SOPClassUID, found.SOPInstanceUID = "1.2.840.10008.5.1.4.1.1.1.1", _uid(path)
+    found.StudyInstanceUID, found.SeriesInstanceUID = "1.2.3", "1.2.3.1"
+    found.PatientID, found.PatientName, found.PatientSex = path.stem, "", ""
+    found.PatientBirthDate, found.StudyDate, found.StudyTime = "", "20200101", "101112"
+    found.AccessionNumber, found.StudyID, found.ReferringPhysicianName = "", "", ""
+    found.Modality, found.Rows, found.Columns = "DX", S, S
+    found.SpecificCharacterSet = "ISO_IR 192"
+    return found
 
 
 def rooms(
@@ -182,7 +208,9 @@ def rooms(
     settings = ForecastSettings(PROVENANCE["steps"], PROVENANCE["samples"], PROVENANCE["seed"])
     predictor = StackPredictor(ForwardPass(COMPONENTS), settings, keep_latents=keep_latents)
     return Rooms(
-        paused_read, localise, predictor, CALIBRATION, PROVENANCE, parallel, recalibration=recalibration
+        *(paused_read, localise, predictor, CALIBRATION, PROVENANCE, parallel),
+        recalibration=recalibration,
+        origin=origin,
     )
 
 
@@ -202,7 +230,7 @@ def run(
 ) -> list[Progress | Summary]:
     recalibration = recalibration_for(settings.calibration, PROVENANCE["stack"])
     marks = fingerprint(InputSettings((folder,)), settings, PROVENANCE, recalibration) | changed
-    keep = settings.previews is not None or settings.futures is not None
+    keep = any(wanted is not None for wanted in (settings.previews, settings.futures, settings.dicom_sc))
     opened = rooms(pause, keep, parallel, recalibration)
     return list(score_images(scan(folder), {}, opened, settings, marks, Clock(), carried))
 

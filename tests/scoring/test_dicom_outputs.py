@@ -182,7 +182,9 @@ def test_scored_again_alike_an_image_gets_the_same_uids_and_scored_otherwise_oth
     assert dcmread(report).SOPInstanceUID not in uids[0]
 
 
-@pytest.mark.parametrize("what", ["png", "no study", "another file by now", "a date that is none"])
+@pytest.mark.parametrize(
+    "what", ["png", "no study", "another file by now", "damaged by now", "a date that is none"]
+)
 def test_where_no_report_can_be_written_the_rows_say_so(what: str, fake: ModuleType, tmp_path: Path) -> None:
     uid = "9.9.9" if what == "another file by now" else "1.2.3.4"
     path = tmp_path / "a.dcm"
@@ -192,6 +194,11 @@ def test_where_no_report_can_be_written_the_rows_say_so(what: str, fake: ModuleT
         radiograph(path, StudyInstanceUID="")
     elif what == "another file by now":
         radiograph(path)
+    elif what == "damaged by now":
+        content = bytearray(radiograph(path).read_bytes())
+        assert content[138] == 4, "the length of the first element, a number of four bytes"
+        content[138] = 3
+        path.write_bytes(content)
     else:
         with pytest.warns(UserWarning, match="Invalid value for VR DA"):
             radiograph(path, StudyDate="in May")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -157,3 +158,27 @@ def test_removal_leaves_nothing(tmp_path: Path) -> None:
     with opened(tmp_path / "r.parquet") as journal:
         journal.remove()
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "body", [b"{}", b"[]", b"hello", b'["zz", 0, null, null, []]', b'["00", 1, 2, 3, 4]']
+)
+def test_a_line_that_is_whole_and_no_record_is_dropped(body: bytes, tmp_path: Path) -> None:
+    out = tmp_path / "r.parquet"
+    with opened(out) as journal:
+        journal.append([record(1)])
+    with (folder_of(out) / "rows.jsonl").open("ab") as stream:
+        stream.write(b"%08x %s\n" % (zlib.crc32(body), body))
+    with opened(out, resume=True) as journal:
+        assert (len(journal), journal.get(1)) == (1, record(1))
+        assert any("1 damaged or cut-off record," in notice for notice in journal.notices)
+
+
+def test_links_in_the_folder_are_not_written_through(tmp_path: Path) -> None:
+    (victim := tmp_path / "victim").write_text("mine")
+    folder_of(tmp_path / "r.parquet").mkdir()
+    for name in ("listing.jsonl.new", "rows.jsonl", "table.parquet"):
+        (folder_of(tmp_path / "r.parquet") / name).symlink_to(victim)
+    with opened(tmp_path / "r.parquet", resume=True) as journal:
+        journal.append([record(1)])
+    assert victim.read_text() == "mine"

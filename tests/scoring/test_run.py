@@ -159,6 +159,27 @@ def test_shards_merge_into_the_very_table(
     assert not (tmp_path / "m.parquet").exists()
 
 
+@pytest.mark.parametrize("name", ["merged.parquet", "merged.csv"])
+def test_a_merge_that_was_killed_is_repeated_and_an_unfinished_run_is_left_alone(
+    name: str, fake: ModuleType, cohort: Path, tmp_path: Path
+) -> None:
+    parts = [tmp_path / f"{i}.parquet" for i in (1, 2)]
+    for i, part in enumerate(parts, start=1):
+        fake.run(cohort, RunSettings(part, shard=Shard(i, 2)))
+    left = folder_of(tmp_path / name)
+    left.mkdir()
+    for half in ("part-000000.parquet", "table.csv", "lock"):
+        (left / half).write_text("half")
+    assert merge_tables(parts, tmp_path / name).images == 14
+    assert not left.exists()
+    (tmp_path / name).unlink()
+    left.mkdir()
+    (left / "rows.jsonl").write_text("an hour of work")
+    with pytest.raises(UsageError, match="holds an unfinished run"):
+        merge_tables(parts, tmp_path / name)
+    assert (left / "rows.jsonl").read_text() == "an hour of work"
+
+
 def test_a_killed_run_resumes_into_the_very_table(
     fake: ModuleType, cohort: Path, tmp_path: Path, reference: pl.DataFrame
 ) -> None:

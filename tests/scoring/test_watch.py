@@ -80,6 +80,33 @@ def test_a_part_that_was_cut_off_is_scored_again(fake: ModuleType, ward: Path, t
     assert not journal.exists()
 
 
+def test_two_watches_do_not_write_over_each_others_parts(
+    fake: ModuleType, ward: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "parts"
+    first = watching(fake, ward, out, most=2)
+    assert next(first).images == 2
+    with pytest.raises(UsageError, match="another kneerisk watch writes into"):
+        next(watching(fake, ward, out, most=2))
+    assert [part.images for part in first] == [2, 1]
+    assert scored(out) == [f"P{i}.txt" for i in range(5)]
+    assert list(watching(fake, ward, out, most=2)) == []
+    assert sorted(path.name for path in out.iterdir()) == [f"part-00000{i}.parquet" for i in (1, 2, 3)]
+
+
+def test_a_table_that_somebody_laid_among_the_parts_is_one_of_them(
+    fake: ModuleType, ward: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "parts"
+    assert [part.images for part in watching(fake, ward, out, most=2)] == [2, 2, 1]
+    (out / "part-000003.parquet").rename(out / "part-last.parquet")
+    (ward / "P5.txt").write_text("one 5")
+    old(ward / "P5.txt")
+    assert [part.images for part in watching(fake, ward, out)] == [1]
+    assert scored(out) == [f"P{i}.txt" for i in range(6)]
+    assert (out / "part-000003.parquet").exists()
+
+
 def test_a_stop_ends_the_wait_and_a_part_at_hand_is_written(
     fake: ModuleType, ward: Path, tmp_path: Path
 ) -> None:
@@ -115,6 +142,7 @@ def test_only_the_first_look_may_fail(fake: ModuleType, ward: Path, tmp_path: Pa
     rooms = fake.rooms(0.0, False, 1)
     parts = watch_images(look, rooms, RunSettings(workers=1), settings, lambda part: {"shard": "1/1"}, stop)
     assert [next(parts).images, next(parts).images] == [4, 1]
+    parts.close()
 
     def never() -> Any:
         raise UsageError("no such folder")

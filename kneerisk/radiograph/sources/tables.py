@@ -130,7 +130,7 @@ class Table:
         import polars as pl
 
         try:
-            return list(pl.read_parquet_schema(self.path))
+            return pl.scan_parquet(self.path, glob=False).collect_schema().names()
         except (OSError, pl.exceptions.PolarsError) as error:
             raise UsageError(f"{self.path} is no readable Parquet table ({error}); write it again") from error
 
@@ -138,7 +138,7 @@ class Table:
         import polars as pl
 
         try:
-            frame = pl.read_parquet(self.path)
+            frame = pl.read_parquet(self.path, glob=False)
         except (OSError, pl.exceptions.PolarsError) as error:
             raise UsageError(f"{self.path} is no readable Parquet table ({error}); write it again") from error
         for row, values in enumerate(frame.iter_rows(), start=1):
@@ -150,7 +150,7 @@ def parquet_kinds(path: Path) -> dict[str, CarriedKind]:
     import polars as pl
 
     kinds: dict[str, CarriedKind] = {}
-    for name, kind in pl.read_parquet_schema(path).items():
+    for name, kind in pl.scan_parquet(path, glob=False).collect_schema().items():
         if kind.is_integer() and kind not in (pl.UInt64, pl.Int128):
             kinds[name] = "integer"
         elif kind.is_float() or kind.is_decimal():

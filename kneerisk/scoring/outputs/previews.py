@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from kneerisk_engines.files import written_whole
+
 from kneerisk.marks import marked_png
 from kneerisk.records import ForecastPicture, KneeScore
 from kneerisk.scoring.outputs.drawing import draw
-from kneerisk.scoring.outputs.table import replace_with
 from kneerisk.storage import writing
 
 _MOST_THREADS = 8
@@ -40,10 +41,8 @@ class PreviewKeeper:
         stream = io.BytesIO()
         # Loosely packed: to pack well takes longer than to draw.
         draw(score, forecast.textured).save(stream, format="PNG", compress_level=1)
-        aside = path.with_name(path.name + ".new")
-        with writing(path):
+        with writing(path), written_whole(path) as aside:
             aside.write_bytes(marked_png(stream.getvalue()))
-            replace_with(aside, path)
 
 
 def file_name(index: int, participant_id: str | None, visit: str | None, side: str, source_path: str) -> str:

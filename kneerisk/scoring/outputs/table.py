@@ -143,9 +143,9 @@ def read(path: Path) -> pl.DataFrame:
     _refuse_remote(path)
     try:
         if format_of(path) == "parquet":
-            table = pl.read_parquet(path)
+            table = pl.read_parquet(path, glob=False)
         else:
-            table = cells.restored(pl.read_csv(path, infer_schema=False))
+            table = cells.restored(pl.read_csv(path, infer_schema=False, glob=False))
     except (OSError, pl.exceptions.PolarsError) as error:
         raise UsageError(f"{path} cannot be read as a table: {error}") from error
     missing = [name for name in schema() if name not in table.columns]
@@ -243,9 +243,10 @@ def _write_parquet(
         part.write_parquet(parts[-1])
         count += len(part)
     if len(parts) == 1:
-        pl.read_parquet(parts[0]).write_parquet(aside, metadata=documents())
+        pl.read_parquet(parts[0], glob=False).write_parquet(aside, metadata=documents())
     else:
-        pl.scan_parquet(parts).sink_parquet(aside, metadata=documents(), row_group_size=_ROWS_A_PART * 4)
+        whole = pl.scan_parquet(parts, glob=False)
+        whole.sink_parquet(aside, metadata=documents(), row_group_size=_ROWS_A_PART * 4)
     for path in parts:
         path.unlink()
     return count

@@ -65,7 +65,7 @@ def read_text(path: Path) -> pl.DataFrame:
 
     try:
         if path.suffix.casefold() in (".parquet", ".pq"):
-            frame = pl.read_parquet(path)
+            frame = pl.read_parquet(path, glob=False)
             whole = [
                 pl.col(name).cast(pl.Int64)
                 for name, kind in frame.schema.items()
@@ -76,7 +76,9 @@ def read_text(path: Path) -> pl.DataFrame:
         else:
             with path.open(encoding="utf-8-sig") as file:
                 delimiter = max("|\t,;", key=file.readline().count)
-            frame = pl.read_csv(path, separator=delimiter, infer_schema=False, encoding="utf8-lossy")
+            frame = pl.read_csv(
+                path, separator=delimiter, infer_schema=False, encoding="utf8-lossy", glob=False
+            )
             frame = restored(frame)  # it may have been made from a table of ours
     except (OSError, UnicodeError, pl.exceptions.PolarsError) as error:
         raise UsageError(f"{path} cannot be read as a table of labels: {error}") from error

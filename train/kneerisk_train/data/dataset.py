@@ -42,7 +42,7 @@ class PreparedCohort:
             raise UsageError(f"{folder} holds no prepared cohort: make one with kneerisk prepare")
         try:
             self._file = h5py.File(folder / KNEES, "r")
-            self.manifest: pl.DataFrame = pl.read_parquet(folder / MANIFEST)
+            self.manifest: pl.DataFrame = pl.read_parquet(folder / MANIFEST, glob=False)
         except OSError as error:
             raise UsageError(f"{folder} cannot be read ({error}); prepare it again") from error
         self._crops = self._file["crops"]

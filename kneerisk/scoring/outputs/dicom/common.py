@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kneerisk_engines.files import written_whole
+
 from kneerisk.errors import UsageError
 from kneerisk.places.place import OUR_MANUFACTURER
-from kneerisk.scoring.outputs.table import replace_with
+from kneerisk.storage import writing
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -51,9 +54,23 @@ def sign(made: Dataset, provenance: Mapping[str, Any]) -> None:
     made.SeriesDescription = SERIES
 
 
-def save(made: Dataset, path: Path) -> None:
-    """Write a DICOM file; it is complete or absent."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(path.name + ".new")
-    made.save_as(aside, enforce_file_format=True)
-    replace_with(aside, path)
+def packed(made: Dataset) -> bytes:
+    """A DICOM file's bytes.
+
+    In memory, as pydicom hides a full disk's error in one of its own, with a traceback for words.
+    """
+    stream = io.BytesIO()
+    made.save_as(stream, enforce_file_format=True)
+    return stream.getvalue()
+
+
+def save(content: bytes, path: Path) -> None:
+    """Write a file; it is complete or absent.
+
+    Raises:
+        StorageError: the disk does not take it.
+    """
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with written_whole(path) as aside:
+            aside.write_bytes(content)

@@ -12,7 +12,7 @@ import numpy as np
 from kneerisk.radiograph.flags import NO_DICOM_OUTPUT
 from kneerisk.records import ForecastPicture, KneeScore, RadiographRef
 from kneerisk.scoring.outputs.dicom.capture import capture_of
-from kneerisk.scoring.outputs.dicom.common import save
+from kneerisk.scoring.outputs.dicom.common import packed, save
 from kneerisk.scoring.outputs.dicom.report import report_on
 from kneerisk.scoring.outputs.drawing import draw
 from kneerisk.scoring.outputs.previews import file_name
@@ -77,10 +77,10 @@ class DicomKeeper:
         return origin if origin is not None and origin.SOPInstanceUID == sop_instance_uid else None
 
 
-def _made(make: Callable[[], Dataset], ref: RadiographRef) -> Dataset | None:
-    """``None`` where the radiograph's header has what no object may repeat, such as a date that is none."""
+def _made(make: Callable[[], Dataset], ref: RadiographRef) -> bytes | None:
+    """A file's bytes; ``None`` where a header has what no object may repeat, such as a date that is none."""
     try:
-        return make()
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        return packed(make())
+    except Exception as error:  # what is wrong with one header costs its report, not the run
         log.warning("%s: no DICOM report can be made of its header: %s", ref.source_path, error)
         return None
