@@ -77,21 +77,29 @@ def score(inputs: Path, run: RunSettings, at_a_third: Callable[[], None] = lambd
     return "\n".join([f"{seconds:.0f} s", *(f"    {line}" for line in words if run.runner == "ray")])
 
 
-def equality(films: int, home: Path) -> bool:
-    """Whether one machine, shards and a cluster that loses a node make the same table."""
+def equality(films: int, home: Path, kept: Path) -> bool:
+    """Whether one machine, shards and a cluster that loses a node make the same table.
+
+    A table that lies in ``kept`` already is not made again, and one that was begun is gone on with.
+    """
     images = cohort(home, films)
-    print(f"{films:,} simulated films, one of {BAD_EVERY} spoilt; load {os.getloadavg()[0]:.1f}\n", flush=True)
-    with tempfile.TemporaryDirectory() as scratch:
-        out = {how: Path(scratch, f"{how}.parquet") for how in ("local", "shards", "ray")}
-        print(f"one machine: {score(images, RunSettings(out['local']))}", flush=True)
-        parts = [Path(scratch, f"part{i}.parquet") for i in (1, 2)]
-        for i, part in enumerate(parts, 1):
-            print(f"shard {i}/2: {score(images, RunSettings(part, shard=Shard(i, 2)))}", flush=True)
-        merge_tables(parts, out["shards"])
+    print(
+        f"{films:,} simulated films, one of {BAD_EVERY} spoilt; load {os.getloadavg()[0]:.1f}\n", flush=True
+    )
+    out = {how: kept / f"{how}.parquet" for how in ("local", "shards", "ray")}
+    if not out["local"].exists():
+        print(f"one machine: {score(images, RunSettings(out['local'], resume=True))}", flush=True)
+    parts = [kept / f"part{i}.parquet" for i in (1, 2)]
+    for i, part in enumerate(parts, 1):
+        if not part.exists():
+            run = RunSettings(part, shard=Shard(i, 2), resume=True)
+            print(f"shard {i}/2: {score(images, run)}", flush=True)
+    merge_tables(parts, out["shards"], overwrite=True)
+    if not out["ray"].exists():
         with nodes(1, 1, 1) as cluster:
-            run = RunSettings(out["ray"], runner="ray", ray_address=cluster.address)
+            run = RunSettings(out["ray"], runner="ray", ray_address=cluster.address, resume=True)
             print(f"Ray, 3 nodes: {score(images, run, lambda: cluster.kill(1))}", flush=True)
-        tables = {how: table.read(path) for how, path in out.items()}
+    tables = {how: table.read(path) for how, path in out.items()}
     print("\n| table | rows | of which ok | sha256 of its sorted form |\n|---|---|---|---|")
     for how, frame in tables.items():
         digest = hashlib.sha256(in_sorted_form(frame)).hexdigest()
@@ -135,7 +143,9 @@ def overhead(films: int, turns: int, home: Path) -> None:
     images = cohort(home, films)
     cores = len(os.sched_getaffinity(0))
     found: dict[str, list[Turn]] = {"local": [], "ray": []}
-    print(f"{films:,} simulated films on {cores} cores, {turns} turns of each; load {os.getloadavg()[0]:.1f}\n")
+    print(
+        f"{films:,} simulated films on {cores} cores, {turns} turns of each; load {os.getloadavg()[0]:.1f}\n"
+    )
     print("| turn | runner | whole | without the start | processor time |\n|---|---|---|---|---|", flush=True)
     with tempfile.TemporaryDirectory() as scratch:
         start = time.monotonic()
@@ -187,6 +197,7 @@ def main() -> int:
     measures = options.add_subparsers(dest="measure", required=True)
     equal = measures.add_parser("equality")
     equal.add_argument("--films", type=int, default=2000)
+    equal.add_argument("--tables", type=Path, help="where tables are kept: none is made twice")
     cost = measures.add_parser("overhead")
     cost.add_argument("--films", type=int, default=400)
     cost.add_argument("--turns", type=int, default=2)
@@ -197,7 +208,9 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as scratch:
         home = asked.home or Path(scratch)
         if asked.measure == "equality":
-            return 0 if equality(asked.films, home) else 1
+            kept = asked.tables or Path(scratch)
+            kept.mkdir(parents=True, exist_ok=True)
+            return 0 if equality(asked.films, home, kept) else 1
         if asked.measure == "overhead":
             cohort(home, asked.films)
             if not asked.loaded:

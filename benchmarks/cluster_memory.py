@@ -2,7 +2,7 @@
 
 The listing, the journal, the bridge to Ray, the blocks, the reading processes on the node and the table are
 those of ``kneerisk score --runner ray``.  Stubbed are the search for knees (each image is taken for one
-crop) and the networks (arithmetic on 16 x 16 pixels, from tests/scoring/fake_chain.py): the risks mean nothing.
+crop) and the networks (arithmetic on 16 x 16 pixels, from tests/scoring/fake_chain.py): risks mean nothing.
 Run as a script it scores a folder once, so that its memory is that of a run and of nothing else.
 """
 

@@ -1,4 +1,4 @@
-"""What benchmarks/cluster.py is made of: a cohort with bad files, a cluster of nodes, and a watch on processes."""
+"""For benchmarks/cluster.py: a cohort with bad files, a cluster of nodes, a watch on their processes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _POLL = 0.5
 
 
 def cohort(home: Path, films: int) -> Path:
-    """A simulated cohort's folder, made once: ``films`` small bilateral films, no two alike, some of them bad."""
+    """The folder of a simulated cohort, made once: so many small bilateral films, some of them bad."""
     folder = home / f"films-{films}"
     images, spoilt = folder / "images", folder / "spoilt.txt"
     if spoilt.exists():
@@ -35,9 +35,13 @@ def cohort(home: Path, films: int) -> Path:
     if not (folder / "truth.parquet").exists():
         shutil.rmtree(folder, ignore_errors=True)  # one that was cut short
         print(f"simulating {films:,} films into {folder}", flush=True)
-        for _ in simulate_cohort(CohortSettings(folder, films, spacing_mm=_SPACING_MM, workers=2)):
+        people = films + films // 20 + 1  # some have no film
+        for _ in simulate_cohort(CohortSettings(folder, people, spacing_mm=_SPACING_MM, workers=2)):
             pass
     files = sorted(images.glob("**/*.dcm"))
+    for extra in files[films:]:
+        extra.unlink()
+    files = files[:films]
     harms = cycle(sorted(_HARMS))
     bad = {path: next(harms) for path in files[BAD_EVERY // 2 :: BAD_EVERY]}
     for path, harm in bad.items():
