@@ -37,12 +37,13 @@ from kneerisk.scoring.shards import Shard
 
 _PARTIAL = 3
 """Exit status of a run with rows that were refused or failed: the cohort has bad files."""
+_ORDER = ("image_index", "side", "source_path")
 
 
 def in_sorted_form(frame: pl.DataFrame) -> bytes:
     """A table's rows in the order of image and side, one a line, every digit of every number there."""
     kept = io.BytesIO()
-    frame.sort("image_index", "side", "source_path", maintain_order=True).write_ndjson(kept)
+    frame.sort(_ORDER, maintain_order=True).write_ndjson(kept)
     return kept.getvalue()
 
 
@@ -58,9 +59,11 @@ def first_difference(one: pl.DataFrame, other: pl.DataFrame) -> str | None:
             row, twin = json.loads(a), json.loads(b)
             name = next(name for name in row if row[name] != twin[name])
             return f"{row['source_path']} {row['side']}: {name} is {row[name]!r} and {twin[name]!r}"
-    if not one.equals(other):
+    if one.equals(other):
+        return None
+    if one.sort(_ORDER, maintain_order=True).equals(other.sort(_ORDER, maintain_order=True)):
         return "the same rows in another order"
-    return None
+    return "a value that is no number in one of them"  # which that form writes as it does an empty cell
 
 
 def score(inputs: Path, run: RunSettings, at_a_third: Callable[[], None] = lambda: None) -> str:

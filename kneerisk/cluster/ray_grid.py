@@ -100,7 +100,7 @@ class RayGrid:
         try:
             answer = ray.get(ref)
         except RayError as error:
-            words = _words(error, gone=all(node.id != seat.node.id for node in self.nodes()))
+            words = _words(error)
             self.close(seat)
             if any(mark in str(error) for mark in _CREATION_MARKS):
                 return Unfit(seat, f"kneerisk is not installed there: pip install 'kneerisk=={__version__}'")
@@ -117,13 +117,11 @@ class RayGrid:
         ray.shutdown()
 
 
-def _words(error: RayError, *, gone: bool) -> str:
-    """Why a server is lost. Whether its node is, Ray's list of nodes tells: the error does not always."""
+def _words(error: RayError) -> str:
+    """Why a server is lost. Whether its node is, too, shows later: the error does not always tell."""
     said = str(error)
     if isinstance(error, OutOfMemoryError) or _LOW_MEMORY in said:
         return "Ray ended the process that scores there, for want of memory"
-    if gone:
-        return "it is gone"
     if isinstance(error, ActorUnavailableError):
         return "the process that scores there cannot be reached"
-    return "the process that scores there ended (killed, or out of memory?)"
+    return "the process that scores there ended (killed, out of memory, or its machine with it?)"
