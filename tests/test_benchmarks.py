@@ -2,6 +2,8 @@
 
 import csv
 import importlib
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -195,3 +197,57 @@ def test_the_simulated_store_is_listed_whole_whatever_it_does(
     objects._opened.cache_clear()
     assert answered > 1300 and spoilt > 20
     assert capsys.readouterr().out.count("1,300 objects, all found") == 2
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    return importlib.import_module("cluster")
+
+
+def test_the_first_difference_of_two_tables_is_named(cluster: ModuleType) -> None:
+    import polars as pl
+
+    rows = [(0, "R", "a.dcm", 0.1), (0, "L", "a.dcm", float("nan")), (1, "R", "b.dcm", 0.3)]
+    frame = pl.DataFrame(rows, ["image_index", "side", "source_path", "risk"], orient="row")
+    other = frame.with_columns(risk=pl.col("risk").replace(0.3, 0.1 + 0.2))
+    assert cluster.first_difference(frame, frame.clone()) is None
+    assert cluster.first_difference(frame, other) == f"b.dcm R: risk is 0.3 and {0.1 + 0.2}"
+    assert cluster.first_difference(frame, frame.head(2)) == "3 rows and 2"
+    assert cluster.first_difference(frame, frame.reverse()) == "the same rows in another order"
+    assert "columns differ" in cluster.first_difference(frame, frame.drop("risk"))
+    hidden = frame.with_columns(risk=pl.col("risk").fill_nan(None))
+    assert cluster.first_difference(frame, hidden) == "a value that is no number in one of them"
+
+
+def test_the_stubs_of_the_memorys_measure_score_what_the_reader_reads(
+    cluster: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from kneerisk.radiograph import knees
+    from kneerisk.radiograph.settings import InputSettings
+    from kneerisk.scoring.clock import Clock
+    from kneerisk.scoring.run import score_images
+    from kneerisk.scoring.settings import RunSettings, fingerprint
+
+    memory = importlib.import_module("cluster_memory")
+    monkeypatch.syspath_prepend(str(memory.STUBS))
+    inputs, run = (
+        InputSettings((memory.write_images(tmp_path / "small", 27),)),
+        RunSettings(tmp_path / "r.csv"),
+    )
+    images, skipped = knees.list_images(inputs)
+    with memory.stubs(inputs, 120.0, Clock()) as rooms:
+        marks = fingerprint(inputs, run, rooms.provenance)
+        done = list(score_images(images, skipped.counts, rooms, run, marks, Clock()))[-1]
+    assert (done.images, done.ok, done.failed + done.refused) == (27, 26, 1)
+
+
+def test_a_watch_sees_the_memory_and_the_processor_time_of_a_tree(cluster: ModuleType) -> None:
+    work = "import time; kept = bytearray(64 << 20); t = time.process_time()\n"
+    work += "while time.process_time() < t + 1: pass"
+    child = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {work!r}])"
+    process = subprocess.Popen([sys.executable, "-c", child])
+    with cluster.Watch(process.pid, memory=True) as watch:
+        process.wait()
+    assert watch.peaks["all"] > 64 << 20
+    assert watch.cpu_seconds > 0.4

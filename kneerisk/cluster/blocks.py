@@ -18,7 +18,7 @@ class Work:
     """What a cluster is to do."""
 
     address: str
-    """``HOST:PORT``, ``ray://HOST:PORT`` or ``auto``."""
+    """``HOST:PORT`` or ``auto``."""
     opener: bytes
     """A pickled :data:`Opener`."""
     expected: Mapping[str, Any]

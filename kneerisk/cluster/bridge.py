@@ -28,7 +28,8 @@ _ENVIRONMENT = {
 }
 _LEAVE = 15.0
 """Seconds in which the process is to end its servers, before it is ended itself; Ray then ends them."""
-_PLAIN = re.compile(r"(ray://)?([^/:\s]+|\[[0-9a-fA-F:]+\]):([0-9]{1,5})")
+_CLIENT = "ray://"
+_PLAIN = re.compile(r"([^/:\s]+|\[[0-9a-fA-F:]+\]):([0-9]{1,5})")
 
 
 class ClusterError(KneeriskError):
@@ -44,11 +45,17 @@ def address_of(given: str | None) -> str:
     address = given or os.environ.get("RAY_ADDRESS") or "auto"
     if address == "auto":
         return address
+    if address.startswith(_CLIENT):
+        raise UsageError(
+            f"--ray-address {address}: Ray's client is not supported: run kneerisk on a machine that belongs "
+            "to the cluster, and give the head's own address, HOST:PORT without ray:// (its port is 6379, "
+            "unless ray start --head was told another)"
+        )
     parts = _PLAIN.fullmatch(address)
     if parts is None:
-        raise UsageError(f"--ray-address is HOST:PORT, ray://HOST:PORT or auto; got {address!r}")
+        raise UsageError(f"--ray-address is HOST:PORT or auto; got {address!r}")
     try:
-        socket.create_connection((parts[2].strip("[]"), int(parts[3])), timeout=10).close()
+        socket.create_connection((parts[1].strip("[]"), int(parts[2])), timeout=10).close()
     except (OSError, OverflowError, UnicodeError) as error:
         why = getattr(error, "strerror", None) or error
         raise UsageError(

@@ -68,8 +68,7 @@ def _serve(work: Work, questions: BinaryIO, answers: BinaryIO) -> None:
         return
     finally:
         joined.set()
-    if head is not None:
-        threading.Thread(target=_watch, args=(head,), daemon=True).start()
+    threading.Thread(target=_watch, args=(head,), daemon=True).start()
     grid = Watched(work.opener)
     try:
         Conductor(grid, tell, ask, work.expected, gpus=work.gpus).run()

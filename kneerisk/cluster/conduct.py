@@ -150,6 +150,8 @@ class Conductor:
         self._unfit: dict[str, str] = {}
         """Node that is left out → its name and why."""
         self._strikes: Counter[str] = Counter()
+        self._used: dict[str, str] = {}
+        """Node that had a server, and has not left → its name."""
         self._proven: set[str] = set()
         """Nodes that have served a block."""
         self._next_look = self._idle_since = clock()
@@ -173,7 +175,11 @@ class Conductor:
     def _look(self) -> None:
         """Let every node have its servers."""
         self._next_look = self._clock() + _LOOK
-        seats = seats_of(self._grid.nodes(), gpus=self._gpus)
+        nodes = self._grid.nodes()
+        alive = {node.id for node in nodes}
+        for gone in [id for id in self._used if id not in alive]:
+            self._tell(Note(f"node {self._used.pop(gone)} has left the Ray cluster"))
+        seats = seats_of(nodes, gpus=self._gpus)
         for seat in seats:
             if seat.node.id not in self._unfit and seat not in self._running and seat not in self._opening:
                 self._opening.add(seat)
@@ -228,6 +234,7 @@ class Conductor:
                 self._leave_out(seat.node, wrong)
                 return
             self._running[seat] = []
+            self._used[seat.node.id] = seat.node.name
             if self._identity is None:
                 self._identity = event.identity
                 self._tell(Ready(event.identity))

@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 import ray
-from ray.exceptions import OutOfMemoryError, RayError
+from ray.exceptions import ActorUnavailableError, OutOfMemoryError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from kneerisk.cluster.blocks import Block, Trouble
@@ -18,18 +18,15 @@ from kneerisk.version import __version__
 
 _CREATION_MARKS = ("failed to import", "ModuleNotFoundError", "No module named")
 _LOW_MEMORY = "low on memory"
-_NODE_DIED = "its node has died"
 
 
-def connect(address: str) -> str | None:
-    """Join the cluster; the address of its head's service, where a plain connection can watch it.
+def connect(address: str) -> str:
+    """Join the cluster; the address of its head's service, which a plain connection can watch.
 
     Raises:
         ConnectionError, RuntimeError: there is none, or it has another version.
     """
     ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, configure_logging=False)
-    if address.startswith("ray://"):
-        return None  # whose connection breaks in words
     found: str = ray.get_runtime_context().gcs_address
     return found
 
@@ -121,9 +118,10 @@ class RayGrid:
 
 
 def _words(error: RayError) -> str:
+    """Why a server is lost. Whether its node is, too, shows later: the error does not always tell."""
     said = str(error)
     if isinstance(error, OutOfMemoryError) or _LOW_MEMORY in said:
         return "Ray ended the process that scores there, for want of memory"
-    if _NODE_DIED in said:
-        return "it is gone"
-    return "the process that scores there ended (killed, or out of memory?)"
+    if isinstance(error, ActorUnavailableError):
+        return "the process that scores there cannot be reached"
+    return "the process that scores there ended (killed, out of memory, or its machine with it?)"

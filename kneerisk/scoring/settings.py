@@ -63,7 +63,7 @@ class RunSettings:
     runner: Literal["local", "ray"] = "local"
     """Who scores: this machine, or the nodes of a Ray cluster."""
     ray_address: str | None = None
-    """``HOST:PORT``, ``ray://HOST:PORT``, or ``auto``; ``None``: ``RAY_ADDRESS``, else this machine's."""
+    """``HOST:PORT`` or ``auto``; ``None``: ``RAY_ADDRESS``, else this machine's."""
     limit: int | None = None
     """Only the first images of the shard."""
     workers: int = field(default_factory=default_workers)

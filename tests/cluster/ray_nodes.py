@@ -12,6 +12,7 @@ import sys
 
 if __name__ == "__main__":
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ["RAY_raylet_start_wait_time_s"] = "240"  # noqa: SIM112 (a busy machine needs more than 30 s)
     from ray.cluster_utils import Cluster
 
     head, *others = (float(cpus) for cpus in sys.argv[1:])

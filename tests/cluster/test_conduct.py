@@ -119,7 +119,10 @@ def test_blocks_of_a_node_that_dies_go_to_the_others_and_are_there_once() -> Non
     grid.at_wait = [None, lambda: grid.end("b", node=True)]
     told = conduct(grid, ["pq", "rs", "tu", "vw", "xy"])
     assert results(told) == "PQRSTUVWXY"
-    assert notes(told) == ["node b of the Ray cluster: killed; what it had is scored again"]
+    assert notes(told) == [
+        "node b of the Ray cluster: killed; what it had is scored again",
+        "node b has left the Ray cluster",
+    ]
     assert grid.opened == ["a", "b"]
 
 

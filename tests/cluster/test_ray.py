@@ -230,9 +230,15 @@ def test_a_head_that_dies_ends_the_run_in_words_and_resume_finishes(
     assert last.reused >= 10 and rows(out).equals(rows(alone))
 
 
-@pytest.mark.parametrize("given", ["head", "head:port", "http://head:1", ":6379", "ray://head"])
+@pytest.mark.parametrize("given", ["head", "head:port", "http://head:1", ":6379"])
 def test_what_is_no_address_is_refused(given: str) -> None:
-    with pytest.raises(UsageError, match=r"HOST:PORT, ray://HOST:PORT or auto; got"):
+    with pytest.raises(UsageError, match=r"HOST:PORT or auto; got"):
+        address_of(given)
+
+
+@pytest.mark.parametrize("given", ["ray://head:10001", "ray://head"])
+def test_an_address_of_rays_client_is_refused_and_the_right_form_named(given: str) -> None:
+    with pytest.raises(UsageError, match=r"client is not supported: .*HOST:PORT without ray://"):
         address_of(given)
 
 
@@ -240,9 +246,8 @@ def test_an_address_where_nothing_answers_is_refused(monkeypatch: pytest.MonkeyP
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-        for given in (f"127.0.0.1:{port}", f"ray://127.0.0.1:{port}"):
-            with pytest.raises(UsageError, match="nothing answers there"):
-                address_of(given)
+        with pytest.raises(UsageError, match="nothing answers there"):
+            address_of(f"127.0.0.1:{port}")
         monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{port}")
         with pytest.raises(UsageError, match="nothing answers there"):
             address_of(None)
