@@ -14,6 +14,7 @@ from kneerisk_train.run import recipe as recipes
 from typer.testing import CliRunner
 
 from kneerisk.cli.app import app
+from kneerisk.compile.open import open_network
 from kneerisk.simulate.dicom import write_dicom
 from kneerisk.simulate.radiograph import simulate_radiograph
 from kneerisk.stack.stack import Stack
@@ -135,8 +136,13 @@ def test_the_experiments_report_what_the_data_allow(cohort: Path, trained: Path,
     assert 'alt="Loss of the stage vqvae, step by step"' in page
     assert (report / "reconstructions.png").stat().st_size > 1000
     assert (report / "variants" / "base" / "localiser.pt").is_file()
-    unet = Stack.load(report / "variants" / "without-z0" / "stack").component("unet")
-    assert unet.config["conditioned"] is False
+    noisy, time = np.ones((1, 8, 12, 12), np.float32), np.full(1, 0.5, np.float32)
+    for variant, sees in (("base", True), ("without-z0", False)):
+        stack = Stack.load(report / "variants" / variant / "stack")
+        assert stack.component("unet").config["conditioned"] is sees
+        with open_network(stack, "unet") as unet:
+            said = [unet.run({"noisy": noisy, "current": noisy * z0, "time": time}) for z0 in (0, 1)]
+        assert np.array_equal(said[0]["velocity"], said[1]["velocity"]) is not sees
 
 
 def test_a_stage_before_its_turn_is_named(cohort: Path, tmp_path: Path) -> None:
