@@ -78,6 +78,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         *(*_WORDS, _PLACES, "kneerisk_engines", "kneerisk.radiograph.flags", "kneerisk.method"),
     ),
     "kneerisk.scoring.outputs.dicom": (
+        "kneerisk_engines",
         *_WORDS,
         _PLACES,
         "kneerisk.radiograph.flags",
