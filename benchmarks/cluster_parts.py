@@ -112,7 +112,12 @@ def nodes(*cpus: int, also: Iterable[Path] = ()) -> Iterator[Nodes]:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), "RAY_TMPDIR": scratch},
+            env={
+                **os.environ,
+                "PYTHONPATH": os.pathsep.join(paths),
+                "RAY_TMPDIR": scratch,
+                "RAY_worker_niceness": "0",  # Ray's 15 would let whatever else runs here go first
+            },
         )
         try:
             yield Nodes(process)
