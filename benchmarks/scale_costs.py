@@ -170,7 +170,7 @@ def _tables(
     rows: list[dict[str, Any]], documents: dict[str, Any], home: Path
 ) -> tuple[float, float, float, int]:
     """Writing a row, merging one, merging a part, and memory of a row."""
-    from kneerisk.scoring.journal import PathsDigest
+    from kneerisk.scoring.journal.listing import PathsDigest
     from kneerisk.scoring.merge import merge_tables
     from kneerisk.scoring.outputs import table
     from kneerisk.scoring.shards import Shard

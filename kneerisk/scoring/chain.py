@@ -37,7 +37,7 @@ from kneerisk.records import (
     too_slow,
 )
 from kneerisk.scoring.clock import Clock
-from kneerisk.scoring.journal import FileState, Record
+from kneerisk.scoring.journal.record import FileState, Record
 from kneerisk.scoring.outputs.rows import Row, row_of_refusal, row_of_score
 from kneerisk.scoring.overlap import Task, ordered_map
 

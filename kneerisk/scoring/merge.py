@@ -14,7 +14,8 @@ from kneerisk.method.calibration import Calibration
 from kneerisk.method.recalibration import Recalibration
 from kneerisk.places.place import is_remote, url_of
 from kneerisk.scoring.chain import Item, source_path_of
-from kneerisk.scoring.journal import PathsDigest, workspace_of
+from kneerisk.scoring.journal.folder import workspace_of
+from kneerisk.scoring.journal.listing import PathsDigest
 from kneerisk.scoring.outputs import table
 from kneerisk.scoring.outputs.rows import Row
 from kneerisk.scoring.outputs.summary import Summary, Tally

@@ -27,8 +27,12 @@ from kneerisk.scoring.chain import (
     source_path_of,
 )
 from kneerisk.scoring.clock import Clock
-from kneerisk.scoring.gone import refuse_if_gone
-from kneerisk.scoring.journal import Journal, Listing, Record, folder_of, open_journal, refuse_difference
+from kneerisk.scoring.journal.folder import folder_of
+from kneerisk.scoring.journal.gone import refuse_if_gone
+from kneerisk.scoring.journal.journal import Journal, open_journal, refuse_difference
+from kneerisk.scoring.journal.listing import Listing
+from kneerisk.scoring.journal.record import Record
+from kneerisk.scoring.journal.suspects import Suspects
 from kneerisk.scoring.outputs import table
 from kneerisk.scoring.outputs.contact_sheet import ContactSheet
 from kneerisk.scoring.outputs.futures import FuturesKeeper, check_futures
@@ -36,7 +40,6 @@ from kneerisk.scoring.outputs.previews import PreviewKeeper
 from kneerisk.scoring.outputs.rows import Row, check_carried
 from kneerisk.scoring.outputs.summary import Summary, Tally
 from kneerisk.scoring.settings import RunSettings, shareable
-from kneerisk.scoring.suspects import Suspects
 from kneerisk.storage import StorageError, in_words
 
 _SEED_RECORDS = 500

@@ -26,7 +26,7 @@ from kneerisk.places.reach import head_of
 from kneerisk.records import ForecastPicture, KneeScore, RadiographRef, Refusal
 from kneerisk.scoring.chain import Earlier, Item, Keeper, Known, Notice, Reporter, Rooms, Walk, ref_of
 from kneerisk.scoring.clock import Clock
-from kneerisk.scoring.journal import FileState, Record
+from kneerisk.scoring.journal.record import FileState, Record
 from kneerisk.scoring.outputs.rows import row_of_refusal
 from kneerisk.scoring.pseudonyms import Pseudonyms
 

@@ -30,7 +30,7 @@ from kneerisk.errors import UsageError
 from kneerisk.radiograph.settings import InputSettings
 from kneerisk.scoring.chain import Notice, Walk
 from kneerisk.scoring.clock import Clock
-from kneerisk.scoring.journal import folder_of
+from kneerisk.scoring.journal.folder import folder_of
 from kneerisk.scoring.outputs import table
 from kneerisk.scoring.run import Progress, Summary, score_images
 from kneerisk.scoring.settings import RunSettings, fingerprint

@@ -24,7 +24,7 @@ import polars as pl
 import pytest
 
 from kneerisk.errors import Reason
-from kneerisk.scoring.journal import folder_of
+from kneerisk.scoring.journal.folder import folder_of
 from kneerisk.scoring.outputs import table
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="the driver forks")

@@ -20,7 +20,7 @@ from kneerisk.radiograph.decode.read import read
 from kneerisk.radiograph.settings import InputSettings
 from kneerisk.radiograph.sources.scan import Skipped, scan
 from kneerisk.records import Radiograph, RadiographRef, Refusal
-from kneerisk.scoring.journal import FileState
+from kneerisk.scoring.journal.record import FileState
 from kneerisk.scoring.settings import RunSettings
 from kneerisk.scoring.stores.tables import at_home, send
 

@@ -17,7 +17,7 @@ from kneerisk.places.place import place
 from kneerisk.places.reach import read_bytes, remote_at
 from kneerisk.radiograph.sources.scan import scan
 from kneerisk.records import RadiographRef, Refusal
-from kneerisk.scoring.journal import FileState
+from kneerisk.scoring.journal.record import FileState
 from kneerisk.scoring.settings import RunSettings
 from kneerisk.scoring.stores.tables import at_home, send
 

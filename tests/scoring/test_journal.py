@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 from kneerisk.errors import Reason, UsageError
 from kneerisk.records import RadiographRef, Refusal
-from kneerisk.scoring.journal import FileState, Journal, Record, folder_of, open_journal
+from kneerisk.scoring.journal.folder import folder_of
+from kneerisk.scoring.journal.journal import Journal, open_journal
+from kneerisk.scoring.journal.record import FileState, Record
 
 FINGERPRINT = {"stack": "fake", "steps": 4, "side": None}
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from kneerisk.errors import KneeriskError, Reason
 from kneerisk.records import RadiographRef, Refusal
-from kneerisk.scoring.journal import folder_of
+from kneerisk.scoring.journal.folder import folder_of
 from kneerisk.scoring.outputs import table
 from kneerisk.scoring.run import Notice, Progress, StoppedOnErrorError
 from kneerisk.scoring.settings import RunSettings, Shard

@@ -18,8 +18,8 @@ import pytest
 from kneerisk.errors import ExitCode, UsageError
 from kneerisk.method.grade import median_grade
 from kneerisk.records import RadiographRef, Refusal
-from kneerisk.scoring import journal as journals
-from kneerisk.scoring.journal import folder_of
+from kneerisk.scoring.journal import folder as folders
+from kneerisk.scoring.journal.folder import folder_of
 from kneerisk.scoring.merge import merge_tables
 from kneerisk.scoring.outputs import table
 from kneerisk.scoring.outputs.summary import Tally
@@ -428,18 +428,18 @@ def test_a_run_that_starts_as_another_finishes_changes_nothing(
 ) -> None:
     """The second one has made its folder, or found the first one's, and does not hold the lock yet."""
     out = tmp_path / "r.parquet"
-    real = journals.locked
+    real = folders.locked
     finished: list[bytes] = []
 
     @contextmanager
     def late(path: Path, *, wait: bool) -> Iterator[None]:
-        monkeypatch.setattr(journals, "locked", real)
+        monkeypatch.setattr(folders, "locked", real)
         fake.run(cohort, RunSettings(out, resume=True))
         finished.append(out.read_bytes())
         with real(path, wait=wait):
             yield
 
-    monkeypatch.setattr(journals, "locked", late)
+    monkeypatch.setattr(folders, "locked", late)
     with pytest.raises(UsageError, match="just now"):
         fake.run(cohort, RunSettings(out, resume=resume))
     assert out.read_bytes() == finished[0]

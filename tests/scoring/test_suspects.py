@@ -20,9 +20,9 @@ from kneerisk.errors import Reason
 from kneerisk.records import Radiograph, RadiographRef, Refusal
 from kneerisk.scoring.chain import Item, Notice, Rooms, Walk, source_path_of
 from kneerisk.scoring.clock import Clock
+from kneerisk.scoring.journal.suspects import NAME, Suspects
 from kneerisk.scoring.outputs import table
 from kneerisk.scoring.settings import RunSettings
-from kneerisk.scoring.suspects import NAME, Suspects
 
 REF = RadiographRef(Path("a"), "a")
 FOUND = Refusal(REF, Reason.NO_PIXELS, "no pixels")

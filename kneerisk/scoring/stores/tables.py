@@ -12,7 +12,8 @@ from kneerisk_engines.files import written_whole
 from kneerisk.errors import KneeriskError, UsageError
 from kneerisk.places.place import DICOMWEB, scheme_of, url_of
 from kneerisk.places.reach import read_bytes
-from kneerisk.scoring.journal import FileState, folder_of
+from kneerisk.scoring.journal.folder import folder_of
+from kneerisk.scoring.journal.record import FileState
 from kneerisk.scoring.outputs.table import format_of, metadata_beside
 from kneerisk.scoring.settings import RunSettings
 

@@ -15,7 +15,7 @@ from kneerisk.radiograph import flags
 from kneerisk.radiograph.sources.scan import Skipped, scan
 from kneerisk.radiograph.sources.sniff import describe, sniff, sop_instance_uid
 from kneerisk.records import RadiographRef, Refusal
-from kneerisk.scoring.journal import folder_of
+from kneerisk.scoring.journal.folder import folder_of
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"\0" * 40
 
