@@ -95,7 +95,32 @@ def watch_images(
     with writing(settings.out):
         settings.out.mkdir(parents=True, exist_ok=True)
     with _alone(settings.out):
-        yield from _watch(look, rooms, run, settings, marks, stop, send)
+        parts = sorted(settings.out.glob("part-*.parquet"))
+        known = {path for part in parts for path in table.read(part)["source_path"]}
+        number = 1 + max((_number(part) for part in parts), default=0)
+        looked = False
+        while not stop.is_set():
+            try:
+                new = list(islice(_new(look(), known, settings.settled), settings.most))
+            except KneeriskError as error:
+                if not looked:
+                    raise
+                log.warning("%s; the next look is in %g s", error, settings.every)
+                new = []
+            looked = True
+            if new:
+                part = _part(run, settings.out / f"part-{number:06d}.parquet")
+                steps = score_images(iter(new), {}, rooms, part, marks(part), Clock(), to_go_on=_TO_GO_ON)
+                for summary in (step for step in steps if isinstance(step, Summary)):
+                    if send is not None:
+                        _send(part, send)
+                    yield summary
+                known.update(map(source_path_of, new))
+                number += 1
+            elif settings.once:
+                return
+            if len(new) < settings.most and not settings.once:
+                stop.wait(settings.every)
 
 
 @contextmanager
@@ -112,44 +137,6 @@ def _alone(out: Path) -> Iterator[None]:
         raise UsageError(
             f"another kneerisk watch writes into {out}: stop it, or choose another --out"
         ) from None
-
-
-def _watch(
-    look: Callable[[], Iterator[Item]],
-    rooms: Rooms,
-    run: RunSettings,
-    settings: WatchSettings,
-    marks: Callable[[RunSettings], dict[str, object]],
-    stop: Event,
-    send: Callable[[list[Path]], None] | None,
-) -> Iterator[Summary]:
-    parts = sorted(settings.out.glob("part-*.parquet"))
-    known = {path for part in parts for path in table.read(part)["source_path"]}
-    number = 1 + max((_number(part) for part in parts), default=0)
-    looked = False
-    while not stop.is_set():
-        try:
-            new = list(islice(_new(look(), known, settings.settled), settings.most))
-        except KneeriskError as error:
-            if not looked:
-                raise
-            log.warning("%s; the next look is in %g s", error, settings.every)
-            new = []
-        looked = True
-        if new:
-            part = _part(run, settings.out / f"part-{number:06d}.parquet")
-            steps = score_images(iter(new), {}, rooms, part, marks(part), Clock(), to_go_on=_TO_GO_ON)
-            for step in steps:
-                if isinstance(step, Summary):
-                    if send is not None:
-                        _send(part, send)
-                    yield step
-            known.update(map(source_path_of, new))
-            number += 1
-        elif settings.once:
-            return
-        if len(new) < settings.most and not settings.once:
-            stop.wait(settings.every)
 
 
 def _number(part: Path) -> int:

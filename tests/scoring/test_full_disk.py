@@ -28,7 +28,6 @@ sys.path.insert(0, sys.argv[1])
 import fake_chain
 from pathlib import Path
 from kneerisk.scoring.settings import RunSettings
-from kneerisk.scoring.shards import Shard
 from kneerisk.storage import StorageError
 folder, home = Path(sys.argv[2]), Path(sys.argv[3])
 soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -102,14 +101,12 @@ OTHERS = """
 import json, resource, sys
 sys.path.insert(0, sys.argv[1])
 import fake_chain, polars as pl
-from dataclasses import replace
 from pathlib import Path
 from threading import Event
 from kneerisk.scoring.merge import merge_tables
 from kneerisk.scoring.settings import RunSettings
 from kneerisk.scoring.shards import Shard
 from kneerisk.scoring.watch import WatchSettings, watch_images
-from kneerisk.scoring.shards import Shard
 from kneerisk.storage import StorageError
 from kneerisk.study import tables
 folder, home = Path(sys.argv[2]), Path(sys.argv[3])

@@ -129,12 +129,12 @@ def _white_margins(bright: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     """
     side = len(bright)
     away = np.arange(side)[:, None]
+    wide = np.ones((1, round(_MARGIN_WIDTH * side)), np.uint8)
     margins = np.zeros_like(bright)
     for turns in range(4):
         turned = np.rot90(bright, turns)
         deep = np.where(turned.all(axis=0), side, turned.argmin(axis=0)).astype(np.float32)
-        wide = np.ones(round(_MARGIN_WIDTH * side), np.uint8)
-        deep = np.asarray(cv2.morphologyEx(deep[None], cv2.MORPH_OPEN, wide[None]), np.float32)[0]
+        deep = np.asarray(cv2.morphologyEx(deep[None], cv2.MORPH_OPEN, wide), np.float32)[0]
         from_corner = np.minimum.accumulate(deep > 0) | np.minimum.accumulate(deep[::-1] > 0)[::-1]
         margins |= np.rot90((away < deep) & from_corner, -turns)
     return margins
