@@ -20,7 +20,7 @@ HEAVY = {
 _ENGINES = ("kneerisk_engines", "kneerisk_engines.tensorrt")
 _WORDS = (
     *("kneerisk.errors", "kneerisk.records", "kneerisk.version", "kneerisk.machine", "kneerisk.marks"),
-    *("kneerisk.plotting", "kneerisk.printable", "kneerisk.storage"),
+    *("kneerisk.plotting", "kneerisk.printable", "kneerisk.storage", "kneerisk.frames"),
 )
 _PLACES = "kneerisk.places"
 _FRONT_DOOR = ("kneerisk.radiograph.knees", "kneerisk.radiograph.settings", "kneerisk.radiograph.flags")
@@ -36,6 +36,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "kneerisk.marks": (),
     "kneerisk.plotting": (),
     "kneerisk.storage": ("kneerisk.errors",),
+    "kneerisk.frames": (),
     "kneerisk.printable": (),
     "kneerisk.machine": ("kneerisk.version",),
     "kneerisk.records": ("kneerisk.errors",),
@@ -170,6 +171,7 @@ CONFINED = {
     "highdicom": ("kneerisk.scoring.outputs.dicom",),
     # A manifest may be a Parquet file, and is read beside the other inputs.
     "polars": (
+        "kneerisk.frames",
         "kneerisk.scoring",
         "kneerisk.study",
         "kneerisk.compile.verification",
@@ -309,6 +311,17 @@ def test_only_cohort_opens_the_front_door_to_radiographs() -> None:
 def test_third_party_package_stays_in_its_rooms(package: str) -> None:
     outside = [m for m in FILES if not inside(m, *CONFINED[package])]
     assert [m for m in outside if any(inside(n, package) for n in imports(m, typing=False))] == []
+
+
+def test_polars_opens_tables_in_one_place_where_a_name_is_no_pattern() -> None:
+    opened = {
+        module: node.attr
+        for module, file in FILES.items()
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "pl"
+        if node.attr.startswith(("read_", "scan_")) and node.attr != "read_parquet_metadata"
+    }
+    assert set(opened) == {"kneerisk.frames"}, opened
 
 
 def test_modules_form_no_circle() -> None:

@@ -18,7 +18,8 @@ from kneerisk.radiograph.locate.crop import knee_of, whole_as_knee
 from kneerisk.radiograph.locate.localise import KneeLocaliser
 from kneerisk.radiograph.locate.recognise import side_from_name
 from kneerisk.radiograph.settings import InputSettings, Invert
-from kneerisk.radiograph.sources.scan import Skipped, scan
+from kneerisk.radiograph.sources.scan import scan
+from kneerisk.radiograph.sources.skipped import Skipped
 from kneerisk.radiograph.sources.whose import Whose
 from kneerisk.records import KneeCrop, Radiograph, RadiographRef, Refusal, refuse
 

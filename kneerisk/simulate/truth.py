@@ -11,6 +11,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kneerisk.frames import scan_parquet
 from kneerisk.records import LANDMARKS
 
 if TYPE_CHECKING:
@@ -71,14 +72,12 @@ class TruthTable:
 
     def finish(self) -> Path:
         """Join the parts, put the table into place, and give its path."""
-        import polars as pl
-
         if self._rows or not self._parts:
             self._flush()
         whole = self._aside / "truth.parquet"
         meanings = {f"kneerisk.column.{name}": meaning for name, meaning in MEANINGS.items()}
         metadata = {"kneerisk.simulated": _NOTE, **self._notes, **meanings}
-        pl.scan_parquet(self._parts, glob=False).sink_parquet(whole, metadata=metadata)
+        scan_parquet(self._parts).sink_parquet(whole, metadata=metadata)
         handle = os.open(whole, os.O_RDONLY)
         os.fsync(handle)
         os.close(handle)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kneerisk.errors import UsageError
+from kneerisk.frames import parquet_schema, read_csv, read_parquet
 from kneerisk.scoring.outputs import cells, table
 
 if TYPE_CHECKING:
@@ -83,11 +84,11 @@ def read_scores(path: Path, *, landmarks: bool = False) -> Scores:
 
     try:
         if table.format_of(path) == "parquet":
-            names = pl.scan_parquet(path, glob=False).collect_schema().names()
-            frame = pl.read_parquet(path, columns=_wanted(names, landmarks), glob=False)
+            names = parquet_schema(path).names()
+            frame = read_parquet(path, _wanted(names, landmarks))
         else:
-            names = pl.read_csv(path, n_rows=0, glob=False).columns
-            text = pl.read_csv(path, infer_schema=False, columns=_wanted(names, landmarks), glob=False)
+            names = read_csv(path, n_rows=0).columns
+            text = read_csv(path, infer_schema=False, columns=_wanted(names, landmarks))
             frame = typed(cells.restored(text))
     except (OSError, pl.exceptions.PolarsError) as error:
         raise UsageError(f"{path} cannot be read as a table: {error}") from error

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from kneerisk_engines.files import written_whole
 
 from kneerisk.errors import UsageError
+from kneerisk.frames import parquet_schema, scan_parquet
 from kneerisk.scoring.outputs import cells, table
 from kneerisk.scoring.outputs.places import is_same, places_of, refuse_clashes
 from kneerisk.storage import writing
@@ -74,14 +75,12 @@ def write_beside(
     """
     import polars as pl
 
-    names: list[str] = []
-    if table.format_of(path) == "parquet":
-        names = pl.scan_parquet(path, glob=False).collect_schema().names()
+    names = parquet_schema(path).names() if table.format_of(path) == "parquet" else []
     if "risk_12m_calibrated" in names or not names:
         old = read_scores(path, landmarks=True).frame.lazy()
         names = old.collect_schema().names()
     else:
-        old = pl.scan_parquet(path, glob=False)
+        old = scan_parquet(path)
     kept = old.select([name for name in names if name not in new.columns])
     order = [*names, *(name for name in new.columns if name not in names)]
     joined = pl.concat([kept, new.lazy()], how="horizontal").select(order)

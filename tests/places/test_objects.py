@@ -18,7 +18,8 @@ from kneerisk.places.place import is_remote, place, url_of
 from kneerisk.places.reach import read_bytes, remote_at, warmed
 from kneerisk.radiograph.decode.read import read
 from kneerisk.radiograph.settings import InputSettings
-from kneerisk.radiograph.sources.scan import Skipped, scan
+from kneerisk.radiograph.sources.scan import scan
+from kneerisk.radiograph.sources.skipped import Skipped
 from kneerisk.records import Radiograph, RadiographRef, Refusal
 from kneerisk.scoring.journal.record import FileState
 from kneerisk.scoring.settings import RunSettings

@@ -7,9 +7,8 @@ bytes for each file and each folder.
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 from kneerisk.errors import UsageError
@@ -21,33 +20,9 @@ from kneerisk.radiograph.sources.candidates import likeness_of, shown, uid_of
 from kneerisk.radiograph.sources.ids import identifier
 from kneerisk.radiograph.sources.kinds import together
 from kneerisk.radiograph.sources.paths import holds, is_manifest
+from kneerisk.radiograph.sources.skipped import Skipped
 from kneerisk.radiograph.sources.walk import AnySide, Walk
 from kneerisk.records import CarriedKind, RadiographRef, Refusal
-
-_MAX_LISTED = 1000
-
-
-@dataclass(slots=True)
-class Skipped:
-    """What a scan tells beside its images: what it passed over inside folders, and what manifests carry."""
-
-    counts: Counter[str] = field(default_factory=Counter)
-    """Files and folders by the reason for passing them over, in full."""
-    listed: list[tuple[str, str]] = field(default_factory=list)
-    """(source path, reason), the first thousand."""
-    carried: dict[str, CarriedKind] = field(default_factory=dict)
-    """The manifests' own columns, and of what kind each is; filled before the first image."""
-
-    @property
-    def total(self) -> int:
-        """How many files and folders were passed over."""
-        return self.counts.total()
-
-    def add(self, source_path: str, why: str) -> None:
-        """Note one more."""
-        self.counts[why] += 1
-        if len(self.listed) < _MAX_LISTED:
-            self.listed.append((source_path, why))
 
 
 def scan(

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from kneerisk.errors import UsageError
+from kneerisk.frames import parquet_schema, read_parquet
 from kneerisk.records import CarriedKind
 
 T = TypeVar("T")
@@ -130,7 +131,7 @@ class Table:
         import polars as pl
 
         try:
-            return pl.scan_parquet(self.path, glob=False).collect_schema().names()
+            return parquet_schema(self.path).names()
         except (OSError, pl.exceptions.PolarsError) as error:
             raise UsageError(f"{self.path} is no readable Parquet table ({error}); write it again") from error
 
@@ -138,7 +139,7 @@ class Table:
         import polars as pl
 
         try:
-            frame = pl.read_parquet(self.path, glob=False)
+            frame = read_parquet(self.path)
         except (OSError, pl.exceptions.PolarsError) as error:
             raise UsageError(f"{self.path} is no readable Parquet table ({error}); write it again") from error
         for row, values in enumerate(frame.iter_rows(), start=1):
@@ -150,7 +151,7 @@ def parquet_kinds(path: Path) -> dict[str, CarriedKind]:
     import polars as pl
 
     kinds: dict[str, CarriedKind] = {}
-    for name, kind in pl.scan_parquet(path, glob=False).collect_schema().items():
+    for name, kind in parquet_schema(path).items():
         if kind.is_integer() and kind not in (pl.UInt64, pl.Int128):
             kinds[name] = "integer"
         elif kind.is_float() or kind.is_decimal():

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from kneerisk.errors import KneeriskError, Reason
 from kneerisk.places.place import DICOMWEB, is_remote, place, scheme_of, url_of
@@ -24,11 +24,9 @@ from kneerisk.radiograph.sources.candidates import (
 )
 from kneerisk.radiograph.sources.ids import Identity
 from kneerisk.radiograph.sources.paths import absolute_of, folder_key, folder_of, holds, is_manifest
+from kneerisk.radiograph.sources.skipped import Skipped
 from kneerisk.radiograph.sources.sniff import HEAD_BYTES
 from kneerisk.records import RadiographRef, Refusal, Side
-
-if TYPE_CHECKING:
-    from kneerisk.radiograph.sources.scan import Skipped
 
 AnySide = Side | Literal["both"]
 

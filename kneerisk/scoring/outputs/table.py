@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from kneerisk_engines.files import put_in_place
 
 from kneerisk.errors import UsageError
+from kneerisk.frames import read_csv, read_parquet, scan_parquet
 from kneerisk.places.place import is_remote, url_of
 from kneerisk.records import CarriedKind
 from kneerisk.scoring.outputs import cells
@@ -143,9 +144,9 @@ def read(path: Path) -> pl.DataFrame:
     _refuse_remote(path)
     try:
         if format_of(path) == "parquet":
-            table = pl.read_parquet(path, glob=False)
+            table = read_parquet(path)
         else:
-            table = cells.restored(pl.read_csv(path, infer_schema=False, glob=False))
+            table = cells.restored(read_csv(path, infer_schema=False))
     except (OSError, pl.exceptions.PolarsError) as error:
         raise UsageError(f"{path} cannot be read as a table: {error}") from error
     missing = [name for name in schema() if name not in table.columns]
@@ -234,8 +235,6 @@ def _write_parquet(
     rows: Iterable[Row], aside: Path, documents: Callable[[], Metadata], extra: Carried, workspace: Path
 ) -> int:
     """Parts, then one file streamed from them: Polars cannot append to a Parquet file."""
-    import polars as pl
-
     parts: list[Path] = []
     count = 0
     for index, part in enumerate(_frames(rows, extra)):
@@ -243,10 +242,9 @@ def _write_parquet(
         part.write_parquet(parts[-1])
         count += len(part)
     if len(parts) == 1:
-        pl.read_parquet(parts[0], glob=False).write_parquet(aside, metadata=documents())
+        read_parquet(parts[0]).write_parquet(aside, metadata=documents())
     else:
-        whole = pl.scan_parquet(parts, glob=False)
-        whole.sink_parquet(aside, metadata=documents(), row_group_size=_ROWS_A_PART * 4)
+        scan_parquet(parts).sink_parquet(aside, metadata=documents(), row_group_size=_ROWS_A_PART * 4)
     for path in parts:
         path.unlink()
     return count

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from kneerisk.errors import UsageError
+from kneerisk.frames import read_csv, read_parquet
 from kneerisk.scoring.outputs.cells import restored
 from kneerisk.study.readings.release_labels import frames, is_release, read_release
 from kneerisk.study.scores import typed
@@ -65,7 +66,7 @@ def read_text(path: Path) -> pl.DataFrame:
 
     try:
         if path.suffix.casefold() in (".parquet", ".pq"):
-            frame = pl.read_parquet(path, glob=False)
+            frame = read_parquet(path)
             whole = [
                 pl.col(name).cast(pl.Int64)
                 for name, kind in frame.schema.items()
@@ -76,9 +77,7 @@ def read_text(path: Path) -> pl.DataFrame:
         else:
             with path.open(encoding="utf-8-sig") as file:
                 delimiter = max("|\t,;", key=file.readline().count)
-            frame = pl.read_csv(
-                path, separator=delimiter, infer_schema=False, encoding="utf8-lossy", glob=False
-            )
+            frame = read_csv(path, separator=delimiter, infer_schema=False, encoding="utf8-lossy")
             frame = restored(frame)  # it may have been made from a table of ours
     except (OSError, UnicodeError, pl.exceptions.PolarsError) as error:
         raise UsageError(f"{path} cannot be read as a table of labels: {error}") from error

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from kneerisk.errors import Reason, UsageError
 from kneerisk.radiograph import flags
-from kneerisk.radiograph.sources.scan import Skipped, scan
+from kneerisk.radiograph.sources.scan import scan
+from kneerisk.radiograph.sources.skipped import Skipped
 from kneerisk.radiograph.sources.sniff import describe, sniff, sop_instance_uid
 from kneerisk.records import RadiographRef, Refusal
 from kneerisk.scoring.journal.folder import folder_of

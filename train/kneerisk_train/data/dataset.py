@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kneerisk.errors import UsageError
+from kneerisk.frames import read_parquet
 from kneerisk_train.data.knees import UNGRADED, Knees
 from kneerisk_train.prepare.pairs import VisitPairs
 from kneerisk_train.prepare.write import FORMAT, KNEES, MANIFEST, SUMMARY
@@ -36,13 +37,12 @@ class PreparedCohort:
             UsageError: it is none, is of another format, or its files do not belong together.
         """
         import h5py
-        import polars as pl
 
         if not (folder / SUMMARY).is_file():
             raise UsageError(f"{folder} holds no prepared cohort: make one with kneerisk prepare")
         try:
             self._file = h5py.File(folder / KNEES, "r")
-            self.manifest: pl.DataFrame = pl.read_parquet(folder / MANIFEST, glob=False)
+            self.manifest: pl.DataFrame = read_parquet(folder / MANIFEST)
         except OSError as error:
             raise UsageError(f"{folder} cannot be read ({error}); prepare it again") from error
         self._crops = self._file["crops"]
