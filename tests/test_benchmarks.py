@@ -2,6 +2,7 @@
 
 import csv
 import importlib
+import json
 import subprocess
 import sys
 from collections import Counter
@@ -15,8 +16,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from kneerisk.errors import Reason
 from kneerisk.method.diffusion import sample
 from kneerisk.places import objects
+from kneerisk.records import RadiographRef, Refusal
 
 ROOT = Path(__file__).parents[1]
 
@@ -62,6 +65,37 @@ def test_a_run_is_timed_as_users_start_it(tmp_path: Path) -> None:
     found = measure("one", [knee], 2, cpus=1, steps=2, folder=tmp_path)
     assert (found.images, found.knees) == (2, 2)
     assert found.peak_rss_mb > 100 and {"read", "networks"} <= set(found.stages)
+
+
+def test_the_localisers_tables_are_written_as_json_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from benchmarks.accuracy import localiser
+    from benchmarks.accuracy.confounders import Count
+
+    found, counted = localiser.Tally(films=2, knees=3, found=3), Count()
+    counted.add([Refusal(RadiographRef(Path("a"), "a"), Reason.IMPLANT, "metal")], grade=4)
+    monkeypatch.setattr(localiser, "rows", lambda *_: [("films", lambda: found), ("others", lambda: found)])
+    monkeypatch.setattr(localiser, "counts", lambda *_: [("films of metal", lambda: counted)])
+    monkeypatch.setattr(localiser, "val_knees", lambda _: None)
+    table = tmp_path / "table.json"
+    given = ["--data", str(tmp_path), "--rows", "films", "--json", str(table)]
+    monkeypatch.setattr(sys, "argv", ["localiser", *given])
+    localiser.main()
+    written = json.loads(table.read_text())
+    assert list(written) == ["films", "films of metal"] and written["films"]["found"] == 3
+    metal = written["films of metal"]
+    assert (metal["metal"], metal["reasons"], metal["images_by_grade"]) == (1, {"implant": 1}, {"4": 1})
+
+
+def test_white_margins_are_drawn_on_three_sides() -> None:
+    from benchmarks.accuracy.confounders import margined
+
+    crop = np.full((224, 224), 0.5, np.float32)
+    crop[100, 100] = 0.9
+    drawn = margined(crop) == np.float32(0.9)
+    assert drawn[:, 0].all() and drawn[:, -1].all() and drawn[-1].all() and not drawn[0, 60:180].any()
+    assert 0.2 < drawn.mean() < 0.4 and crop[0, 0] == 0.5
 
 
 def test_networks_are_counted_as_often_as_scoring_calls_them() -> None:

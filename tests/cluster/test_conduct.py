@@ -126,6 +126,14 @@ def test_blocks_of_a_node_that_dies_go_to_the_others_and_are_there_once() -> Non
     assert grid.opened == ["a", "b"]
 
 
+def test_a_node_that_has_left_is_told_once_however_often_nodes_are_looked_for() -> None:
+    grid = Words("a", "b")
+    grid.at_wait = [None, lambda: grid.end("b", node=True)]
+    told = conduct(grid, ["pq"] * 60)
+    assert grid.now > 20, "several looks"
+    assert notes(told)[1:] == ["node b has left the Ray cluster"]
+
+
 def test_a_server_that_ended_is_replaced_and_a_node_that_comes_serves_too() -> None:
     grid = Words("a")
     grid.at_wait = [None, lambda: grid.end("a"), lambda: grid.alive.append(Node("b", "b", 2.0, 0))]

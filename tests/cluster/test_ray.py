@@ -310,3 +310,15 @@ def _wait_until(true: Callable[[], bool]) -> None:
             return
         time.sleep(0.1)
     raise AssertionError("it did not come true in 10 s")
+
+
+@needs_ray
+def test_why_a_server_is_lost_is_told_from_rays_error() -> None:
+    from ray.exceptions import ActorUnavailableError, OutOfMemoryError, RayError
+
+    from kneerisk.cluster.ray_grid import _words
+
+    assert "for want of memory" in _words(OutOfMemoryError("killed by the monitor"))
+    assert "for want of memory" in _words(RayError("its node was running low on memory"))
+    assert "cannot be reached" in _words(ActorUnavailableError("no answer", None))
+    assert "process that scores there ended" in _words(RayError("the worker died"))

@@ -219,3 +219,13 @@ def test_a_scan_passes_over_what_was_written_and_refuses_it_by_name(fake: Module
     (refused,) = scan([next((cohort / "sc").iterdir())])
     assert isinstance(refused, Refusal)
     assert (refused.reason, "kneerisk wrote" in refused.message) == (Reason.NOT_AN_IMAGE, True)
+
+
+def test_whatever_a_header_breaks_costs_its_report_and_not_the_run(caplog: pytest.LogCaptureFixture) -> None:
+    from kneerisk.scoring.outputs.dicom.keepers import _made
+
+    def broken() -> Dataset:
+        raise NotImplementedError("a header like none before")
+
+    assert _made(broken, RadiographRef(Path("a.dcm"), "a.dcm")) is None
+    assert "a.dcm: no DICOM report can be made of its header: a header like none before" in caplog.text

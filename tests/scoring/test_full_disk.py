@@ -118,8 +118,8 @@ risks = frame.select(risk_12m=pl.col("risk_12m") / 2)
 
 def watch(out):
     watched = watch_images(
-        lambda: fake_chain.scan(folder), fake_chain.rooms(), RunSettings(), WatchSettings(out, settled=0, once=True),
-        lambda part: {"shard": "1/1"}, Event(),
+        lambda: fake_chain.scan(folder), fake_chain.rooms(), RunSettings(),
+        WatchSettings(out, settled=0, once=True), lambda part: {"shard": "1/1"}, Event(),
     )
     return list(watched)
 

@@ -19,7 +19,7 @@ from kneerisk.errors import ExitCode, UsageError
 from kneerisk.method.grade import median_grade
 from kneerisk.records import RadiographRef, Refusal
 from kneerisk.scoring.journal import folder as folders
-from kneerisk.scoring.journal.folder import folder_of
+from kneerisk.scoring.journal.folder import folder_of, workspace_of
 from kneerisk.scoring.merge import merge_tables
 from kneerisk.scoring.outputs import table
 from kneerisk.scoring.outputs.summary import Tally
@@ -460,3 +460,15 @@ def test_a_finishing_run_leaves_a_later_ones_lock(
     monkeypatch.setattr(Path, "rmdir", rmdir)
     fake.run(cohort, RunSettings(out))
     assert (folder_of(out) / "lock").exists() and len(table.read(out)) > 0
+
+
+def test_a_workspace_is_empty_at_first_and_gone_at_last(tmp_path: Path) -> None:
+    left = folder_of(tmp_path / "m.parquet")
+    (left / "more").mkdir(parents=True)
+    (left / "part-1").write_text("of a merge that was killed")
+    with workspace_of(tmp_path / "m.parquet") as folder:
+        assert folder == left and {path.name for path in left.iterdir()} <= {"lock"}
+        with pytest.raises(UsageError, match="at work in"), workspace_of(tmp_path / "m.parquet"):
+            pass
+        (folder / "part-1").write_text("of this one")
+    assert not left.exists()

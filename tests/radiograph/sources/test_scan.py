@@ -363,3 +363,10 @@ def test_a_spreadsheet_is_to_be_saved_as_csv(tmp_path):
     put(tmp_path, "list.xlsx", data=b"PK\x03\x04")
     with pytest.raises(UsageError, match="save it as 'CSV UTF-8'"):
         scan([tmp_path / "list.xlsx"])
+
+
+def test_what_is_passed_over_is_counted_in_full_and_listed_a_thousand_times_at_most() -> None:
+    skipped = Skipped()
+    for number in range(1002):
+        skipped.add(f"{number}.txt", "a text")
+    assert (skipped.total, len(skipped.listed), skipped.listed[-1]) == (1002, 1000, ("999.txt", "a text"))
