@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -101,6 +102,6 @@ def _tell(layout: str, directory: Path, written: Written) -> None:
             f"({written.image_auc:.3f} for what a radiograph can show)"
         )
     if layout == "plain":
-        echo(f"score them: kneerisk score {directory / 'manifest.csv'} --out risks.parquet")
+        echo(f"score them: kneerisk score {shlex.quote(str(directory / 'manifest.csv'))} --out risks.parquet")
     else:
-        echo(f"prepare them: kneerisk prepare {layout} {directory} --out prepared")
+        echo(f"prepare them: kneerisk prepare {layout} {shlex.quote(str(directory))} --out prepared")

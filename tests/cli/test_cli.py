@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shlex
 import signal
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from kneerisk.cli import main
 from kneerisk.errors import ExitCode, NoEngineError
 from kneerisk.radiograph import knees as front_door
 from kneerisk.radiograph.settings import InputSettings
-from kneerisk.radiograph.sources.scan import Skipped
+from kneerisk.radiograph.sources.skipped import Skipped
 from kneerisk.scoring import cohort as joined
 from kneerisk.scoring.outputs import table
 from kneerisk.scoring.run import Notice
@@ -324,9 +325,14 @@ def test_stack_list_shows_a_damaged_stack_as_damaged(
 
 
 def test_simulate_writes_a_cohort_once(cli: Cli, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = tmp_path / "simulated"
+    folder = tmp_path / "simulated [2026]"
     assert cli("simulate", folder, "--participants", 1) == 0
-    assert "simulated radiographs" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "simulated radiographs" in said
+    assert shlex.split(said.partition("score them: ")[2])[:3] == [
+        *("kneerisk", "score"),
+        str(folder / "manifest.csv"),
+    ]
     assert len(list(folder.rglob("*.dcm"))) == 1
     assert cli("simulate", folder) == ExitCode.USAGE
 

@@ -15,7 +15,7 @@ import pytest
 from kneerisk.cli.screen import events
 from kneerisk.errors import ExitCode
 from kneerisk.radiograph import knees as front_door
-from kneerisk.radiograph.sources.scan import Skipped
+from kneerisk.radiograph.sources.skipped import Skipped
 from kneerisk.scoring import cohort as joined
 
 from .test_cli import fake  # noqa: F401

@@ -151,6 +151,14 @@ def test_the_page_has_each_scored_knee_with_its_picture(
     assert not re.search(r'(src|href)="?(https?:)?//|@import|url\(', text)
 
 
+def test_the_page_shows_the_tables_risk_which_a_picture_rounds_once(
+    fake: ModuleType, knee: KneeScore, tmp_path: Path
+) -> None:
+    """0.073506 is 7.4 %; rounded to four digits first, it would be 7.3 %."""
+    (entry,) = data_of(sheet(fake, tmp_path / "p", knee, 1, risk_12m=0.073506))
+    assert entry["risk"] == 0.073506
+
+
 def test_an_id_cannot_break_out_of_the_page(fake: ModuleType, knee: KneeScore, tmp_path: Path) -> None:
     page = sheet(fake, tmp_path / "p", knee, 1, participant_id="</script><b>x")
     assert data_of(page)[0]["participant"] == "</script><b>x"

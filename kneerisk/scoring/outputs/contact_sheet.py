@@ -47,7 +47,7 @@ class ContactSheet:
                 "source": source,
                 "kl": row["kl_now"],
                 "reader": row["kl_0m"],
-                "risk": round(row["risk_12m"], 4),
+                "risk": row["risk_12m"],
                 "check": check,
                 "noted": noted,
             }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -204,8 +205,9 @@ def publish(
             force=force,
         )
     typer.echo(f"{stack} is the stack {published.name}; its MODEL_CARD.md has the measured figures")
-    typer.echo(f"score with it: kneerisk score ./cohort --stack {stack} --out risks.parquet")
-    typer.echo(f"or keep it by name: kneerisk stack import {stack}")
+    quoted = shlex.quote(str(stack))
+    typer.echo(f"score with it: kneerisk score ./cohort --stack {quoted} --out risks.parquet")
+    typer.echo(f"or keep it by name: kneerisk stack import {quoted}")
 
 
 def _refuse_unused(context: typer.Context, renew: str | None) -> None:
