@@ -240,7 +240,8 @@ def summary(found: pl.DataFrame) -> list[str]:
 def alarms(folder: Path, most: int, seed: int) -> list[str]:
     """Undamaged images: how many were refused, and for what, or flagged."""
     from kneerisk.radiograph.decode.read import read
-    from kneerisk.radiograph.sources.scan import Skipped, scan
+    from kneerisk.radiograph.sources.scan import scan
+    from kneerisk.radiograph.sources.skipped import Skipped
 
     found: Counter[str] = Counter()
     refs = list(scan((folder,), id_from=None, side=None, skipped=Skipped()))

@@ -24,7 +24,8 @@ from kneerisk.method.risk import hazards_of
 from kneerisk.method.views import mean_posterior, zoomed
 from kneerisk.radiograph.decode.read import read
 from kneerisk.radiograph.locate.localise import KneeLocaliser
-from kneerisk.radiograph.sources.scan import Skipped, scan
+from kneerisk.radiograph.sources.scan import scan
+from kneerisk.radiograph.sources.skipped import Skipped
 from kneerisk.records import KneeCrop, Radiograph, RadiographRef
 from kneerisk.stack.stack import Stack
 

@@ -229,7 +229,7 @@ def test_an_interrupt_is_130_and_the_run_goes_on_with_resume(
         "def rooms(*_):\n    yield fake.rooms(pause=0.5)\n"
         "cohort.open_rooms = rooms\n"
         "from kneerisk.radiograph import knees\n"
-        "from kneerisk.radiograph.sources.scan import Skipped\n"
+        "from kneerisk.radiograph.sources.skipped import Skipped\n"
         "knees.list_images = lambda inputs: (fake.scan(inputs.inputs[0]), Skipped())\n"
         "main()\n"
     )

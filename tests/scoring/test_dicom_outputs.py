@@ -15,7 +15,8 @@ from pydicom.dataset import Dataset
 
 from kneerisk.errors import Reason
 from kneerisk.radiograph.decode.origin import origin_of
-from kneerisk.radiograph.sources.scan import Skipped, scan
+from kneerisk.radiograph.sources.scan import scan
+from kneerisk.radiograph.sources.skipped import Skipped
 from kneerisk.records import ForecastPicture, KneeCrop, KneePrediction, KneeScore, RadiographRef, Refusal
 from kneerisk.scoring.outputs.dicom.keepers import DicomKeeper
 from kneerisk.scoring.outputs.rows import Row, row_of_score

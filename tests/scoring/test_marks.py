@@ -13,7 +13,8 @@ from pydicom import Dataset, dcmread
 from kneerisk.errors import Reason
 from kneerisk.marks import MARK, is_marked, marked_png
 from kneerisk.radiograph.decode.read import read
-from kneerisk.radiograph.sources.scan import Skipped, scan
+from kneerisk.radiograph.sources.scan import scan
+from kneerisk.radiograph.sources.skipped import Skipped
 from kneerisk.records import RadiographRef, Refusal
 from kneerisk.scoring.settings import RunSettings
 
