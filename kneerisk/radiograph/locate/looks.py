@@ -47,7 +47,8 @@ class Judged:
     """What may be a knee, after its second look."""
 
     knee: Found
-    """As the whole film showed it, but for its score: the mean of the close looks."""
+    """As the whole film showed it, but for its score: the mean of the close looks, or of a radiograph that is
+    one itself the best it gave."""
     first_score: float
     """Its score on the whole film, 0..1."""
     p_right_close: float
@@ -78,16 +79,20 @@ def look_again(run: RunLocaliser, size: int, pixels: FloatArray, peaks: Sequence
 
 
 def _judge(run: RunLocaliser, size: int, pixels: FloatArray, peak: Found, close: Found) -> Judged:
-    """A peak by what its first window shows and, where that leaves doubt, by a wider one."""
+    """A peak by what its first window shows and, where that leaves doubt, by a wider one.
+
+    A radiograph that was a close look itself and showed a knee leaves none: the wider window could not lower
+    its score.  Whether the first one agrees is asked all the same.
+    """
     agrees = (
         np.hypot(close.x - peak.x, close.y - peak.y) <= _SAME_PLACE * peak.width
         and _SAME_WIDTH[0] <= close.width / peak.width <= _SAME_WIDTH[1]
     )
-    score = close.score
-    if score < _CLEAR:
+    score, seen_close = close.score, _fills(peak, pixels)
+    if score < _CLEAR and not (seen_close and peak.score >= KNEE_SCORE):
         (wider,) = _looks(run, size, pixels, [peak], WINDOWS[1])
         score = (close.score + wider.score) / 2
-    if _fills(peak, pixels):
+    if seen_close:
         score = max(score, peak.score)
     accepted = bool(agrees and score >= KNEE_SCORE)
     return Judged(replace(peak, score=score), peak.score, close.p_right, accepted)

@@ -7,6 +7,8 @@ on them, of which it flags 98 %. **Unvalidated** on children; it stays a flag.
 
 from __future__ import annotations
 
+from typing import Final
+
 import cv2
 import numpy as np
 
@@ -28,6 +30,7 @@ _ABOVE, _BELOW = (-0.33, -0.10), (0.073, 0.27)
 """Rows looked at, from the joint's middle, as shares of the crop's side."""
 _STEP = 2
 """Columns are taken by twos."""
+_A_ROW_EITHER_WAY: Final = np.ones((3, 1), np.uint8)
 
 
 def growth_plates(pixels: FloatArray) -> tuple[float, float]:
@@ -65,8 +68,7 @@ def plates_open(pixels: FloatArray) -> bool:
 def _darkest_line(darker: FloatArray) -> float:
     """The greatest mean along a line from the first column to the last that moves by a row a column."""
     gain = np.clip(darker, -_MOST_DARK, _MOST_DARK)
-    best = gain[:, 0]
-    for column in gain.T[1:]:
-        around = np.pad(best, 1, constant_values=-np.inf)
-        best = column + np.maximum(best, np.maximum(around[:-2], around[2:]))
+    best = gain[:, :1]
+    for column in range(1, gain.shape[1]):
+        best = gain[:, column : column + 1] + np.asarray(cv2.dilate(best, _A_ROW_EITHER_WAY), np.float32)
     return float(max(0.0, best.max() / gain.shape[1]))

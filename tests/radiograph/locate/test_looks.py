@@ -119,9 +119,21 @@ def test_a_radiograph_of_one_knee_alone_was_a_close_look(score: float, side: int
     assert judged.accepted is (told >= 0.4)
 
 
-@pytest.mark.parametrize(("score", "side", "looks"), [(0.81, 140, 0), (0.79, 140, 2), (0.81, 160, 2)])
-def test_a_sure_one_is_not_looked_at_again(score: float, side: int, looks: int) -> None:
+@pytest.mark.parametrize(
+    ("score", "side", "looks"),
+    [(0.81, 140, 0), (0.79, 140, 1), (0.41, 140, 1), (0.39, 140, 2), (0.81, 160, 2)],
+)
+def test_a_sure_one_is_not_looked_at_again_and_a_knee_only_once(score: float, side: int, looks: int) -> None:
     close = Close(0.3, 0.2)
     peak = replace(PEAK, score=score, x=side / 2, y=side / 2)
     (judged,) = look_again(close, SIZE, FILM[:side, :side], [peak])
-    assert len(close.windows) == looks and judged.accepted is (side == 140)
+    assert len(close.windows) == looks and judged.accepted is (side == 140 and score > 0.4)
+
+
+@pytest.mark.parametrize(("off", "taken"), [((8.0, 0.0), True), ((13.0, 0.0), False)])
+def test_a_radiograph_of_one_knee_alone_still_has_to_look_the_same_from_close_by(
+    off: tuple[float, float], taken: bool
+) -> None:
+    close = Close(0.3, off=off)
+    (judged,) = look_again(close, SIZE, FILM[:140, :140], [replace(PEAK, score=0.7, x=70.0, y=70.0)])
+    assert judged.accepted is taken and len(close.windows) == 1

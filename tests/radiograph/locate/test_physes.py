@@ -60,6 +60,21 @@ def test_each_bone_has_a_line_of_its_own() -> None:
     assert max(growth_plates(brighter)) < 0.05
 
 
+def test_a_line_is_followed_as_far_as_it_slopes_and_no_steeper() -> None:
+    """By a row in two columns of pixels: a physis is a wave, but no saw."""
+    y, x = np.mgrid[:CROP_SIZE, :CROP_SIZE].astype(np.float32)
+
+    def dark(slope: float) -> float:
+        """A line that rises and falls by so many rows a column, ten rows either way."""
+        row = ABOVE + np.abs((slope * x) % 40 - 20) - 10
+        plain = 0.6 - 0.25 * np.exp(-((y - row) ** 2) / (2 * 1.5**2))
+        plain[:, :30] = plain[:, 190:] = 0.1
+        return growth_plates(plain)[0]
+
+    assert dark(0.0) == pytest.approx(dark(0.5), rel=0.1)
+    assert dark(0.8) < 0.75 * dark(0.5)
+
+
 def test_faint_lines_are_not() -> None:
     plain = np.full((CROP_SIZE, CROP_SIZE), 0.6, np.float32)
     plain[:, :30] = plain[:, 190:] = 0.1
