@@ -193,8 +193,8 @@ class Conductor:
             self._said_idle = True
             self._tell(
                 Note(
-                    "no node of the Ray cluster is free yet, kneerisk waits: it takes each node's CPUs or "
-                    "GPUs whole (ray status shows who has them)"
+                    "no node of the Ray cluster scores yet, kneerisk waits: other work has a node's CPUs or "
+                    "GPUs, which it takes whole (ray status shows who has them), or networks are being opened"
                 )
             )
 

@@ -192,7 +192,7 @@ def test_a_run_waits_for_nodes_and_says_so_once() -> None:
     grid.at_wait = [None] * 150 + [lambda: grid.alive.append(Node("a", "a", 1.0, 0))]
     told = conduct(grid, ["p"])
     assert results(told) == "P"
-    assert [words[:44] for words in notes(told)] == ["no node of the Ray cluster is free yet, knee"]
+    assert [words[:38] for words in notes(told)] == ["no node of the Ray cluster scores yet,"]
 
 
 def test_a_server_for_each_gpu_or_for_each_nodes_cpus() -> None:
