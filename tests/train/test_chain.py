@@ -69,6 +69,15 @@ def test_the_stack_says_what_it_was_trained_on(published: Path) -> None:
     assert "prepared: its train and val participants, " in stack.calibration()["population"]
 
 
+def test_a_stack_without_a_localiser_of_its_own_says_whose_it_has(published: Path) -> None:
+    shipped, training = Stack.load("compact"), yaml.safe_load((published / "training.yaml").read_text())
+    theirs = yaml.safe_load((shipped.folder / "training.yaml").read_text())["localiser"]
+    assert training["localiser"] == {"stack": shipped.name} | theirs
+    card = Stack.load(published).model_card()
+    assert f"The localiser is that of {training['localiser']['stack']}, as it is." in card
+    assert 'It learnt by the recipe "localiser"' in card
+
+
 def test_radiographs_are_scored_with_it(published: Path, tmp_path: Path) -> None:
     shown = simulate_radiograph(3, spacing_mm=0.6)
     write_dicom(shown, tmp_path / "images" / "P1" / "film.dcm", participant_id="P1")
@@ -114,6 +123,31 @@ def test_training_goes_on_from_a_published_stack(cohort: Path, published: Path, 
         ],
     )
     assert "its encoder does not fit the recipe" in str(other.exception)
+
+
+def test_a_published_stack_is_gone_on_with(cohort: Path, published: Path, tmp_path: Path) -> None:
+    """Stage 1 learns on, a share of the stack stays in it, and what is not trained further is stage 1's."""
+    recipe, out = tmp_path / "onward.yaml", tmp_path / "onward"
+    keys = yaml.safe_load((Path(recipes.__file__).parents[1] / "recipes" / "debug.yaml").read_text())
+    del keys["teacher"]
+    keys["vqvae"] |= {"start_share": 0.5, "freeze_norms": True}
+    keys["classifier"]["optim"]["steps"] = 0
+    recipe.write_text(yaml.safe_dump(keys | {"name": "onward"}))
+    arguments = ("--recipe", recipe, "--data", cohort, "--out", out, "--init", published)
+    run("train", "all", *arguments)
+    first, now = (torch.load(out / f"{name}.pt", weights_only=True) for name in ("vqvae", "classifier_now"))
+    begun, _ = read_weights(published / WEIGHTS_NAME, "classifier_now")
+    for name in ("stem.0.weight", "grade.1.weight"):
+        assert torch.equal(now[name], first[f"classifier.{name}"])
+        assert not torch.equal(now[name], torch.from_numpy(begun[name]))
+    written = (out / "vqvae.pt").stat().st_mtime_ns
+    run("train", "vqvae", *arguments)
+    assert (out / "vqvae.pt").stat().st_mtime_ns == written
+    stack = tmp_path / "stack"
+    run("train", "publish", "--data", cohort, "--out", out, "--stack", stack, "--steps", 2, "--force")
+    card = " ".join(Stack.load(stack).model_card().split())
+    assert "It started from the stack tiny-0.1.0. A stage of 0 steps" in card
+    assert "of what it started from, which counts 50%." in card
 
 
 def test_the_experiments_report_what_the_data_allow(cohort: Path, trained: Path, tmp_path: Path) -> None:
@@ -193,6 +227,7 @@ def test_a_localiser_of_ones_own_leaves_the_rest_of_a_stack_alone(
     old, new = Stack.load(published), Stack.load(renewed)
     assert new.name == "renewed-0.2.0"
     assert new.model_card().startswith('# Model card: the stack "renewed" 0.2.0')
+    assert new.model_card().count("## The localiser") == 1 and "as it is" not in new.model_card()
     assert new.calibration() == old.calibration() and new.outcomes() == old.outcomes()
     assert {file for file in old.files if old.files[file] != new.files[file]} == {
         *("weights.safetensors", "MODEL_CARD.md", "training.yaml")

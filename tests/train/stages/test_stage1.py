@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -128,6 +129,32 @@ def test_frozen_norms_and_lessons_say_what_they_want(cohort: Path, tmp_path: Pat
         learn.train(session)
     with pytest.raises(UsageError, match="needs a teacher"):
         learn.train(replace(session, recipe=recipe))
+
+
+def test_a_share_of_where_it_started_stays_in_the_finished_weights(
+    cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = replace(load_recipe("debug"), teacher=None)
+    optim = replace(recipe.vqvae.optim, steps=2, learning_rate=0.01)
+    config = replace(recipe.vqvae, taught=0.0, start_share=0.25, optim=optim)
+    session = opened(cohort, tmp_path, replace(recipe, vqvae=config))
+    with pytest.raises(UsageError, match="start_share"):
+        learn.train(session)
+    begun = {}
+
+    def load_initial(stack: object, modules: dict[str, torch.nn.Module]) -> None:
+        begun.update({f"encoder.{k}": v.clone() for k, v in modules["encoder"].state_dict().items()})
+
+    monkeypatch.setattr(learn, "load_initial", load_initial)
+    session = replace(session, initial=SimpleNamespace(name="one-1.0"))
+    for _ in range(2):  # the second finds it trained, and must not move it again
+        trained = learn.train(session).state_dict()
+        learnt = torch.load(tmp_path / "vqvae.checkpoint.pt", weights_only=True)["average"]
+        written = torch.load(tmp_path / "vqvae.pt", weights_only=True)
+        weight = "encoder.project.weight"
+        assert not torch.allclose(learnt[weight], begun[weight], atol=1e-4)
+        torch.testing.assert_close(written[weight], 0.75 * learnt[weight] + 0.25 * begun[weight])
+        torch.testing.assert_close(trained[weight], written[weight])
 
 
 def test_stage_1_is_taught_the_average_and_starts_from_the_first_teacher(

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
 from kneerisk.method.calibration import Calibration
 from kneerisk.stack.stack import Stack
 from kneerisk_train.data.equations import load_equations
-from kneerisk_train.publish.write import futures_in_words
+from kneerisk_train.publish.write import futures_in_words, training_record
 from kneerisk_train.run.session import Session
 from kneerisk_train.stages.futures import uses_visits
 
+LOCALISER_HEADING = "## The localiser"
 _MEANINGS = {
     "knees": "graded knees",
     "participants": "participants",
@@ -48,6 +50,13 @@ stretched until the classifier reads a grade in it. How much a knee gets worse b
 outcome ({equations}), scaled to the population's rates and moves; each future is drawn from an exponential
 distribution around it, and no knee heals. So a forecast shows how knees of a higher grade look in the mean,
 not how this one will change; the later classifier learnt, from forecasts, what the equations know."""
+_STARTED = """
+It started from the stack {stack}. A stage of 0 steps in the recipe is as it came to it, but for what
+is fitted on val below: stage 1 from that stack, the classifier of the grade now from stage 1.
+"""
+_SHARE = """Stage 1's weights are the mean of what it learnt and of what it started from, which counts
+{share:.0%}.
+"""
 _NO_LANDMARKS = """
 - **Landmarks: nothing.** No knee of the training split had any; the `lm_…` and `jsw_…` columns of this stack
   mean nothing."""
@@ -69,8 +78,8 @@ def model_card(stack: Stack, session: Session, figures: Mapping[str, Mapping[str
     started = (
         ""
         if session.started_from is None
-        else f"\nIt started from the stack {session.started_from['stack']}; a stage of 0 steps in the "
-        "recipe is that stack's, unchanged but for what is fitted on val below.\n"
+        else _STARTED.format(stack=session.started_from["stack"])
+        + (_SHARE.format(share=recipe.vqvae.start_share) if recipe.vqvae.start_share else "")
     )
     moved = calibration.fitted_on["forecast_moves_by"]
     compared = calibration.fitted_on.get("rank_correlation_with_equations")
@@ -88,6 +97,7 @@ def model_card(stack: Stack, session: Session, figures: Mapping[str, Mapping[str
         for split, knees in data.knees.items()
     )
     components = "\n".join(f"| {name} | {entry.terms} |" for name, entry in description.components.items())
+    localiser = _localiser(training_record(stack).get("localiser", {}))
     landmarks = "" if data.knees["train"].has_landmarks.any() else _NO_LANDMARKS
     rates = ", ".join(f"{rate:.1%}" for rate in calibration.rates[:4])
     return f"""# Model card: the stack "{description.name}" {description.version}
@@ -144,6 +154,19 @@ now are those of least cross-entropy on val.
 - KL 1 is a noisy label, and mostly the least accurate grade.
 - Joint space width is a proxy from landmarks, **unvalidated**.{landmarks}
 - No subgroup was examined.
+{localiser}"""
+
+
+def _localiser(record: Mapping[str, Any]) -> str:
+    """Whose localiser a stack has, if it is not the run's own."""
+    if not record:
+        return ""
+    recipe = record.get("recipe", {}).get("name")
+    learnt = f'\nIt learnt by the recipe "{recipe}", which `training.yaml` has.' if recipe else ""
+    return f"""
+{LOCALISER_HEADING}
+
+The localiser is that of {record["stack"]}, as it is.{learnt}
 """
 
 

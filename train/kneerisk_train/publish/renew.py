@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from kneerisk.errors import UsageError
 from kneerisk.models import build
 from kneerisk.stack.stack import Stack
-from kneerisk.stack.write import TRAINING_FILE, renew_component
+from kneerisk.stack.write import renew_component
 from kneerisk.version import __version__
 from kneerisk_train.films.other_views import HELD_OUT
+from kneerisk_train.publish.model_card import LOCALISER_HEADING
+from kneerisk_train.publish.write import training_record
 from kneerisk_train.run.loop import dataclass_values, trained_weights
 from kneerisk_train.run.session import Session
 from kneerisk_train.stages.localiser import NAME
@@ -68,9 +69,7 @@ def renew_localiser(
 
 def _training(source: Stack, session: Session) -> str:
     """The source's record of its training, with the localiser's of this run."""
-    path = source.folder / TRAINING_FILE
-    record: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    recipe = session.recipe
+    record, recipe = training_record(source), session.recipe
     record["localiser"] = {
         "kneerisk": __version__,
         "recipe": {"name": recipe.name, "seed": recipe.seed, **dataclass_values(recipe)[NAME]},
@@ -86,10 +85,11 @@ def _card(source: Stack, session: Session, name: str, version: str) -> str:
     old, config = source.description, session.recipe.localiser
     assert config is not None
     text = source.model_card().replace(f'"{old.name}" {old.version}', f'"{name}" {version}', 1)
+    text, _, _ = text.partition(LOCALISER_HEADING)  # of the one that goes
     begun = session.started_from["stack"] if session.started_from else "nothing"
     return f"""{text.rstrip()}
 
-## The localiser
+{LOCALISER_HEADING}
 
 The localiser of {name} {version} started from {begun} and learnt, by the recipe "{session.recipe.name}",
 on {config.films} films, in {config.optim.steps} steps of {config.optim.batch_size}: composites of the

@@ -19,7 +19,7 @@ from kneerisk.stack.components import StackComponent
 from kneerisk.stack.description import StackDescription
 from kneerisk.stack.find import available_stacks
 from kneerisk.stack.stack import Stack
-from kneerisk.stack.write import write_stack
+from kneerisk.stack.write import TRAINING_FILE, write_stack
 from kneerisk.version import __version__
 from kneerisk_train.run.loop import dataclass_values, trained_weights
 from kneerisk_train.run.session import Session
@@ -106,7 +106,7 @@ def write_networks(
         component: StackComponent(spec, said, plain[component], float32_only=component == "encoder")
         for component, spec in specs(latent).items()
     }
-    localiser, entries["localiser"] = _localiser(session, said)
+    localiser, entries["localiser"], taken_from = _localiser(session, said)
     futures = futures_in_words(session)
     description = StackDescription(
         name=name,
@@ -122,7 +122,7 @@ def write_networks(
         grade_zooms=recipe.classifier.grade_zooms,
         components=entries,
     )
-    record = {
+    record: dict[str, Any] = {
         "kneerisk": __version__,
         "recipe": dataclass_values(recipe),
         "data": data.provenance,
@@ -136,6 +136,9 @@ def write_networks(
         },
         "knees": {split: len(knees) for split, knees in data.knees.items()},
     }
+    if taken_from is not None:
+        # What it learnt goes with it; a stack that has it from yet another says from which.
+        record["localiser"] = {"stack": taken_from.name} | training_record(taken_from).get("localiser", {})
     return write_stack(
         folder,
         description,
@@ -145,6 +148,13 @@ def write_networks(
         training=yaml.safe_dump(record, sort_keys=False, allow_unicode=True),
         overwrite=True,
     )
+
+
+def training_record(stack: Stack) -> dict[str, Any]:
+    """What a stack says of its training (``training.yaml``); empty where it says nothing."""
+    path = stack.folder / TRAINING_FILE
+    record: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return record
 
 
 def futures_in_words(session: Session) -> str:
@@ -199,14 +209,14 @@ def _configs(session: Session) -> dict[str, dict[str, Any]]:
     return {name: json.loads(json.dumps(dataclasses.asdict(config))) for name, config in configs.items()}
 
 
-def _localiser(session: Session, terms: str) -> tuple[nn.Module, StackComponent]:
-    """The run's own localiser or, where it has none, that of the stack that cut the knees out."""
+def _localiser(session: Session, terms: str) -> tuple[nn.Module, StackComponent, Stack | None]:
+    """The run's own localiser or, where it has none, that of the stack that cut the knees out; that stack."""
     config = session.recipe.localiser
     if config is not None:
         plain = json.loads(json.dumps(dataclasses.asdict(config.localiser)))
         module = build(LOCALISER, plain)
         module.load_state_dict(trained_weights(session.out, LOCALISER))
-        return module, StackComponent(localiser_spec(config.localiser.size), terms, plain)
+        return module, StackComponent(localiser_spec(config.localiser.size), terms, plain), None
     # Crops that came as they are were cut out by nobody: the shipped localiser finds such knees too.
     used = str(session.data.provenance.get("stack") or "compact")
     known = available_stacks()
@@ -217,4 +227,4 @@ def _localiser(session: Session, terms: str) -> tuple[nn.Module, StackComponent]
     entry = stack.component(LOCALISER)
     module = build(LOCALISER, dict(entry.config))
     load_initial(stack, {LOCALISER: module})
-    return module, entry
+    return module, entry, stack

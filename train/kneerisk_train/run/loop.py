@@ -195,11 +195,27 @@ def fit(session: Session, stage: Stage) -> nn.Module:
                 training_log.figures(step + 1, stage.figures(average.module), stage.pictures(average.module))
     if fabric.is_global_zero:
         if config.steps == 0:
-            log.info("%s: kept as %s has it", stage.name, session.initial.name if session.initial else "")
+            log.info("%s: 0 steps, kept as it began", stage.name)
         checkpoint.save(config.steps, 0.0)
-        _write_aside(weights, average.module.state_dict())
-    fabric.barrier()
+    write_weights(session, stage.name, average.module)
     return average.module
+
+
+def write_weights(session: Session, name: str, module: nn.Module) -> None:
+    """A stage's weights into the run's folder (``NAME.pt``), by the first process while the others wait.
+
+    A file that holds them already stays as it is: later stages tell by its time whether they are up to date.
+    """
+    path, state = session.out / f"{name}.pt", module.state_dict()
+    if session.fabric.is_global_zero:
+        held = trained_weights(session.out, name) if path.exists() else {}
+        if not _same(held, state):
+            _write_aside(path, state)
+    session.fabric.barrier()
+
+
+def _same(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name].cpu()) for name in one)
 
 
 def dataclass_values(value: Any) -> Any:

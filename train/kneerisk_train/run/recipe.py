@@ -104,6 +104,9 @@ class VqvaeStage:
     """Share of a batch's knees whose reconstruction is asked for: few teach the decoder enough."""
     freeze_norms: bool = False
     """Keep the norms' statistics and scales as they are: for going on from a trained stack (``--init``)."""
+    start_share: float = 0.0
+    """Share of the stack of ``--init`` in the finished weights (arXiv 2109.01903): between what it read well
+    and what was learnt of other exposures there is often a network that does both."""
     figures_every: int = 360
     """Steps between looks at val."""
     imagenet: bool = True
@@ -114,6 +117,8 @@ class VqvaeStage:
             raise ValueError("vqvae's batch_size must be even, at least 4: every knee is exposed twice")
         if not 0 <= self.taught <= 1 or not 0 < self.decoded <= 1:
             raise ValueError("taught must lie in 0..1, decoded above 0 and at most 1")
+        if not 0 <= self.start_share < 1:
+            raise ValueError("start_share must be at least 0 and below 1: at 1 nothing would be learnt")
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """Stage 3: the classifier of the grade now, and the one that reads the grade's change off a forecast.
 
-The first starts from the auxiliary classifier of stage 1 and learns on latents of radiographs: loss = the
-grades' loss + delta * landmark distance where a knee's landmarks are known (arXiv 2506.14560).
+The first starts from the auxiliary classifier of stage 1, which is that of ``--init`` where stage 1 learns
+nothing, and learns on latents of radiographs: loss = the grades' loss + delta * landmark distance where a
+knee's landmarks are known (arXiv 2506.14560).
 
 The second (ours, see :class:`kneerisk.models.classifier.LaterClassifier`) is the first with another head.  It
 learns on forecasts of the trained U-Net, each from a noise and in a number of steps of its own, so that
@@ -34,7 +35,6 @@ from kneerisk_train.stages.coding import BATCH, latents_of, load_arrays, made_ba
 from kneerisk_train.stages.diffusion import NAME as DIFFUSION
 from kneerisk_train.stages.diffusion import forecast_latents
 from kneerisk_train.stages.futures import Futures, coded_knees, open_futures
-from kneerisk_train.stages.initial import load_initial
 from kneerisk_train.stages.losses import grade_loss, landmark_loss
 from kneerisk_train.stages.vqvae import grade_figures, load_autoencoder
 
@@ -62,8 +62,6 @@ def train_now(session: Session) -> Classifier:
     autoencoder = load_autoencoder(session)
     module = Classifier(recipe.classifier.classifier)
     module.load_state_dict(autoencoder.classifier.state_dict())
-    if session.initial is not None:
-        load_initial(session.initial, {NOW: module})
     coded = coded_knees(session)
     quantiser = autoencoder.encoder.quantiser
     val = session.data.knees["val"].graded()

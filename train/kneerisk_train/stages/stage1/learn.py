@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Mapping
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -9,7 +12,7 @@ from torch import Tensor, nn
 from kneerisk.errors import UsageError
 from kneerisk_train.data.exposures import expose_twice
 from kneerisk_train.data.knees import Knees
-from kneerisk_train.run.loop import Batch, Stage, fit, seed_of, trained_weights
+from kneerisk_train.run.loop import Batch, Stage, fit, seed_of, trained_weights, write_weights
 from kneerisk_train.run.session import Session
 from kneerisk_train.stages.initial import load_initial
 from kneerisk_train.stages.stage1.lessons import read_lessons
@@ -25,6 +28,8 @@ from kneerisk_train.stages.vqvae import (
     radiograph_batches,
 )
 
+log = logging.getLogger(__name__)
+
 
 def train(session: Session) -> AutoencoderWithHeads:
     """Train on the train split; returns the averaged weights."""
@@ -33,6 +38,8 @@ def train(session: Session) -> AutoencoderWithHeads:
     knees, val = session.data.knees["train"], session.data.knees["val"]
     if config.freeze_norms and session.initial is None:
         raise UsageError("vqvae.freeze_norms keeps a trained stack's norms: say which stack with --init")
+    if config.start_share and session.initial is None:
+        raise UsageError("vqvae.start_share keeps a share of a trained stack: say which stack with --init")
     torch.manual_seed(seed_of(recipe.seed, NAME))
     module = AutoencoderWithHeads(recipe)
     if session.initial is not None:
@@ -42,6 +49,7 @@ def train(session: Session) -> AutoencoderWithHeads:
         load_initial(session.initial, parts)
     elif recipe.teacher is not None:
         start_from_teacher(module, session)
+    start = {name: value.clone() for name, value in module.state_dict().items()}
     count = config.optim.batch_size // 2
     shown = max(1, round(config.decoded * count))
     draw = Drawing(knees, count, config.landmark_share, recipe)
@@ -71,7 +79,19 @@ def train(session: Session) -> AutoencoderWithHeads:
     )
     trained = fit(session, stage)
     assert isinstance(trained, AutoencoderWithHeads)
+    if config.start_share:
+        blend(trained, start, config.start_share)
+        write_weights(session, NAME, trained)
+        log.info("%s: %.0f%% of its weights are those it started from", NAME, 100 * config.start_share)
     return trained
+
+
+@torch.no_grad()
+def blend(module: nn.Module, start: Mapping[str, Tensor], share: float) -> None:
+    """Move a module's weights so far towards those it started from, in place; counts stay as they are."""
+    for name, value in module.state_dict().items():
+        if value.is_floating_point():
+            value.lerp_(start[name].to(value.device), share)
 
 
 def start_from_teacher(module: AutoencoderWithHeads, session: Session) -> None:
