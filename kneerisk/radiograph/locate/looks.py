@@ -81,8 +81,8 @@ def look_again(run: RunLocaliser, size: int, pixels: FloatArray, peaks: Sequence
 def _judge(run: RunLocaliser, size: int, pixels: FloatArray, peak: Found, close: Found) -> Judged:
     """A peak by what its first window shows and, where that leaves doubt, by a wider one.
 
-    A radiograph that was a close look itself and showed a knee leaves none: the wider window could not lower
-    its score.  Whether the first one agrees is asked all the same.
+    A radiograph that was a close look itself and showed a knee leaves none: it is a knee if the first window
+    agrees, whatever the wider one would score.
     """
     agrees = (
         np.hypot(close.x - peak.x, close.y - peak.y) <= _SAME_PLACE * peak.width

@@ -147,11 +147,16 @@ def test_a_share_of_where_it_started_stays_in_the_finished_weights(
 
     monkeypatch.setattr(learn, "load_initial", load_initial)
     session = replace(session, initial=SimpleNamespace(name="one-1.0"))
-    for _ in range(2):  # the second finds it trained, and must not move it again
+    unshared = replace(session.recipe, vqvae=replace(config, start_share=0.0))
+    without = learn.train(replace(session, recipe=unshared, out=tmp_path / "without")).state_dict()
+    for lost in (False, False, True):  # trained; found trained; killed before the file was written
+        if lost:
+            (tmp_path / "vqvae.pt").unlink()
         trained = learn.train(session).state_dict()
         learnt = torch.load(tmp_path / "vqvae.checkpoint.pt", weights_only=True)["average"]
         written = torch.load(tmp_path / "vqvae.pt", weights_only=True)
         weight = "encoder.project.weight"
+        torch.testing.assert_close(learnt[weight], without[weight])
         assert not torch.allclose(learnt[weight], begun[weight], atol=1e-4)
         torch.testing.assert_close(written[weight], 0.75 * learnt[weight] + 0.25 * begun[weight])
         torch.testing.assert_close(trained[weight], written[weight])

@@ -210,7 +210,10 @@ def _configs(session: Session) -> dict[str, dict[str, Any]]:
 
 
 def _localiser(session: Session, terms: str) -> tuple[nn.Module, StackComponent, Stack | None]:
-    """The run's own localiser or, where it has none, that of the stack that cut the knees out; that stack."""
+    """The run's own localiser or, where it has none, that of the stack that cut the knees out.
+
+    The third is the stack that it was taken from; None of the run's own.
+    """
     config = session.recipe.localiser
     if config is not None:
         plain = json.loads(json.dumps(dataclasses.asdict(config.localiser)))

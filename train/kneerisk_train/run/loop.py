@@ -57,6 +57,8 @@ class Stage:
     """Steps between figures and pictures; 0: only at the end."""
     forward_methods: tuple[str, ...] = field(default=())
     """Methods of the module, other than ``forward``, that ``terms`` calls."""
+    finish: Callable[[nn.Module], None] = lambda module: None
+    """What is done last to the averaged weights, in place, before they are written; figures are of before."""
 
 
 def call(module: nn.Module, method: str, *arrays: Tensor) -> Any:
@@ -141,6 +143,7 @@ def fit(session: Session, stage: Stage) -> nn.Module:
         raise UsageError(f"{stage.name}: 0 steps keep the weights that --init brings; give --init STACK")
     if first >= config.steps and weights.exists():
         log.info("%s: all %d steps are done", stage.name, config.steps)
+        average.module.load_state_dict(trained_weights(session.out, stage.name))
         return average.module
     module, optim = fabric.setup(bare, bare_optim)
     for method in stage.forward_methods:
@@ -196,26 +199,12 @@ def fit(session: Session, stage: Stage) -> nn.Module:
     if fabric.is_global_zero:
         if config.steps == 0:
             log.info("%s: 0 steps, kept as it began", stage.name)
-        checkpoint.save(config.steps, 0.0)
-    write_weights(session, stage.name, average.module)
+        checkpoint.save(config.steps, 0.0)  # of before: a stage killed here is finished once, not twice
+    stage.finish(average.module)
+    if fabric.is_global_zero:
+        _write_aside(weights, average.module.state_dict())
+    fabric.barrier()
     return average.module
-
-
-def write_weights(session: Session, name: str, module: nn.Module) -> None:
-    """A stage's weights into the run's folder (``NAME.pt``), by the first process while the others wait.
-
-    A file that holds them already stays as it is: later stages tell by its time whether they are up to date.
-    """
-    path, state = session.out / f"{name}.pt", module.state_dict()
-    if session.fabric.is_global_zero:
-        held = trained_weights(session.out, name) if path.exists() else {}
-        if not _same(held, state):
-            _write_aside(path, state)
-    session.fabric.barrier()
-
-
-def _same(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
-    return one.keys() == other.keys() and all(torch.equal(one[name], other[name].cpu()) for name in one)
 
 
 def dataclass_values(value: Any) -> Any:

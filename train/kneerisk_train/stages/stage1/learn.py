@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
+from functools import partial
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from kneerisk.errors import UsageError
 from kneerisk_train.data.exposures import expose_twice
 from kneerisk_train.data.knees import Knees
-from kneerisk_train.run.loop import Batch, Stage, fit, seed_of, trained_weights, write_weights
+from kneerisk_train.run.loop import Batch, Stage, fit, seed_of, trained_weights
 from kneerisk_train.run.session import Session
 from kneerisk_train.stages.initial import load_initial
 from kneerisk_train.stages.stage1.lessons import read_lessons
@@ -27,8 +27,6 @@ from kneerisk_train.stages.vqvae import (
     pictures,
     radiograph_batches,
 )
-
-log = logging.getLogger(__name__)
 
 
 def train(session: Session) -> AutoencoderWithHeads:
@@ -76,13 +74,10 @@ def train(session: Session) -> AutoencoderWithHeads:
         figures=lambda average: evaluate(average, val, session),
         pictures=lambda average: pictures(average, val, session),
         figures_every=config.figures_every,
+        finish=partial(blend, start=start, share=config.start_share),
     )
     trained = fit(session, stage)
     assert isinstance(trained, AutoencoderWithHeads)
-    if config.start_share:
-        blend(trained, start, config.start_share)
-        write_weights(session, NAME, trained)
-        log.info("%s: %.0f%% of its weights are those it started from", NAME, 100 * config.start_share)
     return trained
 
 
